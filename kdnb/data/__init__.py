@@ -1,0 +1,28 @@
+"""Datasets in memory: uint8 images with train, validation and test splits.
+
+>>> digits = load("digits")
+>>> digits.train.images.shape, digits.train.images.dtype
+(torch.Size([897, 1, 28, 28]), torch.uint8)
+"""
+
+from pathlib import Path
+
+from kdnb.data import digits, mnist
+from kdnb.data.dataset import DataError, Dataset, Split
+
+__all__ = ["LOADERS", "DataError", "Dataset", "Split", "load"]
+
+LOADERS = {"digits": digits.load, "mnist": mnist.load}
+
+
+def load(name: str, root: str | Path | None = None) -> Dataset:
+    """Return the dataset called ``name``.
+
+    ``root`` is the folder that holds the files of datasets that have any; without it, the
+    environment variable ``KDNB_DATA``, and without that, the project's ``data/``.
+
+    Raises `DataError` in one sentence if the name is unknown or the files cannot be used.
+    """
+    if name not in LOADERS:
+        raise DataError(f"unknown dataset {name!r}: choose one of {', '.join(LOADERS)}")
+    return LOADERS[name](root)

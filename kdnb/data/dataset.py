@@ -1,0 +1,110 @@
+"""What a dataset is: three splits of uint8 images with labels, and where files are looked for."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+class DataError(ValueError):
+    """The data cannot be used; the message names the value and the remedy."""
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """The folder for dataset files: ``root``, else ``$KDNB_DATA``, else the project's ``data/``."""
+    return Path(root or os.environ.get("KDNB_DATA") or PROJECT / "data").resolve()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and their labels, in a fixed order.
+
+    ``images``: (N, C, H, W) uint8. ``labels``: (N,) int64 in [0, classes).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self):
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise DataError(
+                f"images must be uint8 of shape (N, C, H, W), got {self.images.dtype} "
+                f"of shape {tuple(self.images.shape)}"
+            )
+        if len(self.images) != len(self.labels):
+            raise DataError(f"{len(self.images)} images but {len(self.labels)} labels")
+        if len(self.images) == 0:
+            raise DataError("an empty split: give at least one image")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of shape, pixels and labels, in hexadecimal."""
+        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        digest.update(self.images.contiguous().numpy())
+        digest.update(self.labels.contiguous().numpy())
+        return digest.hexdigest()
+
+    def take(self, index: Tensor) -> "Split":
+        """The images at ``index`` (M,) int64, in that order."""
+        return Split(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named dataset; ``about`` says in one sentence what it is and where it comes from."""
+
+    name: str
+    about: str
+    class_names: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+
+    def __post_init__(self):
+        for part in ("train", "val", "test"):
+            labels = getattr(self, part).labels
+            if labels.min() < 0 or labels.max() >= len(self.class_names):
+                raise DataError(
+                    f"labels of {self.name} {part} must lie in 0..{len(self.class_names) - 1}, "
+                    f"got {labels.min().item()}..{labels.max().item()}"
+                )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the three splits and the class names, in hexadecimal."""
+        parts = (self.train.fingerprint, self.val.fingerprint, self.test.fingerprint)
+        return hashlib.sha256(repr((parts, self.class_names)).encode()).hexdigest()
+
+
+def stratified_indices(labels: Tensor, sizes: tuple[int, ...], seed: int) -> list[Tensor]:
+    """Draw disjoint sets of indices, each with the class shares of ``labels``.
+
+    ``labels``: (N,) int64; ``sizes``: how many indices each set gets, at most N in all.
+    Returns one (size,) int64 tensor per set, shuffled. The same seed draws the same sets, and a
+    smaller first size draws a subset of a larger one.
+    """
+    if min(sizes) < 1 or sum(sizes) > len(labels):
+        raise DataError(f"cannot draw sets of {sizes} from {len(labels)} images")
+    generator = torch.Generator().manual_seed(seed)
+    # Each image gets its rank within its class as a share in (0, 1); ordered by that share, every
+    # stretch of the list holds the classes in their proportions.
+    share = torch.empty(len(labels), dtype=torch.float64)
+    for c in labels.unique():
+        members = (labels == c).nonzero().squeeze(1)
+        members = members[torch.randperm(len(members), generator=generator)]
+        jitter = torch.rand(len(members), generator=generator, dtype=torch.float64)
+        share[members] = (torch.arange(len(members), dtype=torch.float64) + jitter) / len(members)
+    order = share.argsort(stable=True)
+    return [
+        part[torch.randperm(len(part), generator=generator)]
+        for part in order[: sum(sizes)].split(list(sizes))
+    ]
