@@ -1,0 +1,54 @@
+"""The course's networks. Each maps (B, 1, 28, 28) floats in [0, 1] to (B, classes·subclasses)."""
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class TeacherCNN(nn.Module):
+    """The convolutional teacher for 28×28 digits; 1,011,466 parameters for ten outputs.
+
+    3×3 convolution to 32 channels, 2×2 max-pooling with stride 1, 3×3 convolution to 64 channels,
+    2×2 max-pooling with stride 2, dropout, 128 units, dropout, output. Subclass logits are laid
+    out class by class: columns c·s … c·s+s-1 belong to class c.
+    """
+
+    def __init__(self, num_classes: int = 10, subclasses: int = 1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, kernel_size=3)
+        self.conv2 = nn.Conv2d(32, 64, kernel_size=3)
+        self.dense = nn.Linear(11 * 11 * 64, 128)
+        self.dropout = nn.Dropout(0.5)
+        self.output = nn.Linear(128, num_classes * subclasses)
+
+    def forward(self, images: Tensor) -> Tensor:
+        # The largest of some ReLUs is the ReLU of the largest: pooling first saves work.
+        x = F.relu(F.max_pool2d(self.conv1(images), 2, stride=1))
+        x = F.relu(F.max_pool2d(self.conv2(x), 2, stride=2))
+        # Convolutions run channels_last; flattening in that order copies nothing.
+        x = self.dropout(x.permute(0, 2, 3, 1).flatten(1))
+        x = self.dropout(F.relu(self.dense(x)))
+        return self.output(x)
+
+
+class StudentMLP(nn.Module):
+    """A student without convolutions: flatten, dense ReLU layers, output.
+
+    With the default 784-784 and ten outputs it has 1,238,730 parameters. ``hidden`` gives the
+    width of each hidden layer.
+    """
+
+    def __init__(
+        self, num_classes: int = 10, subclasses: int = 1, hidden: tuple[int, ...] = (784, 784)
+    ):
+        super().__init__()
+        widths = (28 * 28, *hidden)
+        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        self.output = nn.Linear(widths[-1], num_classes * subclasses)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.flatten(1)
+        for layer in self.layers:
+            x = F.relu(layer(x))
+        return self.output(x)
