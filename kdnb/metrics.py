@@ -1,0 +1,93 @@
+"""Measuring predictions, and saying how sure a measurement is."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import stats
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The mean of ``n`` values and its confidence interval by Student's t."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    level: float = 0.95
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval lies on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Mean and two-sided t interval of independent ``values`` (at least 2)."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        raise ValueError(f"an interval needs at least 2 seeds, got {len(values)}")
+    mean = values.mean()
+    standard_error = values.std(ddof=1) / math.sqrt(len(values))
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * standard_error
+    return Interval(float(mean), float(mean - half), float(mean + half), len(values), level)
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of rows of ``logits`` (N, C) whose largest entry is at the label (N,)."""
+    return (logits.argmax(1) == labels).double().mean().item()
+
+
+def entropy_bits(probabilities: Tensor) -> Tensor:
+    """Entropy in bits along the last dimension; 0 for certainty, log2(C) for even odds."""
+    return -torch.xlogy(probabilities, probabilities).sum(-1) / math.log(2)
+
+
+def confusion(logits: Tensor, labels: Tensor) -> Tensor:
+    """(C, C) int64 counts: rows are true classes, columns predicted ones."""
+    classes = logits.shape[1]
+    pairs = labels * classes + logits.argmax(1)
+    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Predictions grouped by confidence: per group mean confidence, accuracy and share of all.
+
+    ``error`` is the expected calibration error: the mean over predictions of |confidence −
+    accuracy| of their group (Guo et al. 2017, arXiv 1706.04599, eq. 3), in [0, 1].
+    """
+
+    confidence: Tensor
+    accuracy: Tensor
+    share: Tensor
+    error: float
+
+
+def calibration(
+    logits: Tensor, labels: Tensor, temperature: float = 1.0, bins: int = 10
+) -> Calibration:
+    """Group the predictions softmax(logits / temperature) by confidence into equal-width bins.
+
+    ``logits``: (N, C), ``labels``: (N,). Empty bins are left out.
+    """
+    confidence, predicted = F.softmax(logits.double() / temperature, 1).max(1)
+    correct = (predicted == labels).double()
+    bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    count = torch.bincount(bin_of, minlength=bins).double()
+    used = count > 0
+    mean_confidence = torch.bincount(bin_of, confidence, minlength=bins)[used] / count[used]
+    mean_accuracy = torch.bincount(bin_of, correct, minlength=bins)[used] / count[used]
+    share = count[used] / len(labels)
+    gap = (share * (mean_confidence - mean_accuracy).abs()).sum().item()
+    return Calibration(mean_confidence, mean_accuracy, share, gap)
+
+
+def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
+    """Share of images on which both give the same class (Stanton et al. 2021, arXiv 2106.05945)."""
+    return (student_logits.argmax(1) == teacher_logits.argmax(1)).double().mean().item()

@@ -1,0 +1,128 @@
+"""Finished work, addressed by a hash of everything that determines it.
+
+An entry is a folder ``<root>/<key>/`` with ``record.json`` and ``tensors.safetensors``. It is
+written beside its place and renamed into it, so a reader never sees half an entry.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from kdnb.data.dataset import PROJECT
+
+KEY_LENGTH = 20  # hexadecimal digits: 80 bits
+
+
+class StoreError(OSError):
+    """The store cannot be written; the message names the folder and the remedy."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What was stored: ``tensors`` by name, and a ``record`` that JSON can hold."""
+
+    tensors: dict[str, Tensor]
+    record: dict
+
+
+def store_root(root: str | Path | None = None) -> Path:
+    """Where finished runs are: ``root``, else ``$KDNB_RUNS``, else the project's ``data/runs``."""
+    return Path(root or os.environ.get("KDNB_RUNS") or PROJECT / "data" / "runs").resolve()
+
+
+def digest(value: object) -> str:
+    """SHA-256, shortened, of anything JSON can hold; key order does not matter."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256, shortened, of a model's parameters and buffers: names, shapes, types and bytes."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        total.update(flat.numpy())
+    return total.hexdigest()[:KEY_LENGTH]
+
+
+class Store:
+    """Entries under one folder; made on the first write."""
+
+    def __init__(self, root: str | Path | None = None):
+        self.root = store_root(root)
+
+    def get(self, key: str) -> Entry | None:
+        """The entry under ``key``, or None. A damaged entry is set aside with a warning."""
+        folder = self.root / key
+        if not folder.is_dir():
+            return None
+        try:
+            record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+            return Entry(load_file(folder / "tensors.safetensors"), record)
+        except (OSError, ValueError, SafetensorError) as error:
+            warnings.warn(
+                f"the stored entry {folder} is damaged ({error}) and will be made again",
+                stacklevel=2,
+            )
+            return None
+
+    def put(self, key: str, tensors: Mapping[str, Tensor], record: dict) -> None:
+        """Store an entry, whole or not at all; an entry that is already there is replaced.
+
+        Raises `StoreError` if the folder cannot be written.
+        """
+        self.require_writable()
+        try:
+            part = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=self.root))
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            save_file(contiguous, part / "tensors.safetensors")
+            text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+            (part / "record.json").write_text(text, encoding="utf-8")
+            part.chmod(0o755)  # mkdtemp makes a folder that only its owner can read
+            self._move_into_place(part, self.root / key)
+        except (OSError, SafetensorError) as error:
+            raise self._unwritable(error) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def require_writable(self) -> None:
+        """Raise `StoreError` if nothing can be written here, before work is done for nothing."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                return
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _move_into_place(self, part: Path, folder: Path) -> None:
+        try:
+            part.rename(folder)
+        except OSError:
+            # A folder with content is never overwritten by a rename: set the old one aside first.
+            if not folder.is_dir():
+                raise
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=self.root))
+            folder.rename(old / "entry")
+            part.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _unwritable(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"cannot write finished runs to {self.root} ({error}): "
+            f"set KDNB_RUNS to a folder that you can write"
+        )
