@@ -1,0 +1,1 @@
+"""The course: showing, asking and exporting what the engine in `kdnb` measures."""

@@ -1,0 +1,298 @@
+"""Figures, each with a text alternative made from the same data."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+
+import matplotlib
+import numpy as np
+import seaborn as sns
+import torch.nn.functional as F
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from kdnb.experiment import Comparison
+from kdnb.metrics import Calibration, Interval, entropy_bits
+from kdnb.training import History
+
+PALETTE = sns.color_palette("colorblind").as_hex()
+MARKERS = "osD^vPX*"
+GREY = "#6b6b6b"
+DOTS_PER_INCH = 144
+STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "legend.frameon": False,
+}
+
+
+class Picture:
+    """A figure and its text alternative; shows itself as a PNG with that text."""
+
+    def __init__(self, figure: Figure, alt: str):
+        self.alt = alt
+        buffer = io.BytesIO()
+        with matplotlib.rc_context(STYLE):
+            figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
+        self.png = buffer.getvalue()
+        self.width = round(figure.get_figwidth() * 96)  # CSS pixels
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple:
+        data = {"image/png": self.png, "text/plain": self.alt}
+        return data, {"image/png": {"alt": self.alt, "width": self.width}}
+
+
+def styled(plot: Callable[..., Picture]) -> Callable[..., Picture]:
+    """Draw under the course's style without changing matplotlib's settings for anybody else."""
+
+    @wraps(plot)
+    def wrapper(*args: object, **kwargs: object) -> Picture:
+        with matplotlib.rc_context(STYLE):
+            return plot(*args, **kwargs)
+
+    return wrapper
+
+
+@styled
+def images(pictures: Tensor, captions: Sequence[str], columns: int = 10) -> Picture:
+    """(N, 1, H, W) uint8 images with a caption above each."""
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(0.85 * columns, 1.12 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, picture, caption in zip(axes.flat, pictures, captions, strict=False):
+        _image(ax, picture)
+        ax.set_title(caption, fontsize=8)
+    return Picture(figure, f"{len(pictures)} images: {'; '.join(captions)}.")
+
+
+@styled
+def softened(
+    image: Tensor,
+    logits: Tensor,
+    class_names: Sequence[str],
+    temperatures: Sequence[float],
+    label: int | None = None,
+) -> Picture:
+    """One image (1, H, W) uint8 and softmax(logits / T) for each T; ``logits`` is (C,).
+
+    With one temperature, the probabilities at T = 1 stand behind it in outline.
+    """
+    panels = len(temperatures)
+    figure = Figure(figsize=(1.7 + (4.6 if panels == 1 else 2.35 * panels), 2.5))
+    figure.set_layout_engine("constrained")
+    ratios = [1.5, *[4.6 if panels == 1 else 2.35] * panels]
+    first, *rest = figure.subplots(1, panels + 1, width_ratios=ratios)
+    _image(first, image)
+    if label is not None:
+        first.set_title(f"label: {class_names[label]}")
+    alt = []
+    for ax, temperature in zip(rest, temperatures, strict=True):
+        probabilities = F.softmax(logits.double() / temperature, 0)
+        top = int(probabilities.argmax())
+        colors = [PALETTE[0] if c == top else PALETTE[1] for c in range(len(class_names))]
+        ax.bar(range(len(class_names)), probabilities, color=colors)
+        if panels == 1:
+            plain = F.softmax(logits.double(), 0)
+            ax.bar(range(len(class_names)), plain, fill=False, edgecolor=GREY, lw=0.8, ls=":")
+            ax.set_ylabel("probability")
+        ax.set_xticks(range(len(class_names)), class_names)
+        ax.set_ylim(0, 1.05)
+        ax.grid(axis="x", visible=False)
+        bits = entropy_bits(probabilities).item()
+        rest_mass = 1 - probabilities[top].item()
+        ax.set_title(
+            f"T = {temperature:g}: entropy {bits:.2f} bits,"
+            + ("\n" if panels > 1 else " ")
+            + f"{rest_mass:.1%} outside {class_names[top]}"
+        )
+        second = int(probabilities.topk(2).indices[1])
+        alt.append(
+            f"at T = {temperature:g} {class_names[top]} has probability "
+            f"{probabilities[top].item():.3f}, next is {class_names[second]} with "
+            f"{probabilities[second].item():.3f}, entropy {bits:.2f} bits"
+        )
+    named = "" if label is None else f" labelled {class_names[label]}"
+    return Picture(figure, f"An image{named} and the teacher's probabilities: {'; '.join(alt)}.")
+
+
+@styled
+def training_curves(histories: Mapping[str, History], epochs: int, title: str = "") -> Picture:
+    """Training and validation loss on the left, validation accuracy on the right, by epoch."""
+    figure = Figure(figsize=(7.6, 3.1), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    alt = []
+    for (label, history), color, marker in zip(histories.items(), PALETTE, MARKERS, strict=False):
+        x = range(1, len(history.epochs) + 1)
+        style = {"color": color, "marker": marker, "markersize": 4, "markevery": 0.1}
+        left.plot(x, [e.train_loss for e in history.epochs], **style, label=f"{label}: training")
+        left.plot(
+            x, [e.val_loss for e in history.epochs], **style, ls="--", label=f"{label}: validation"
+        )
+        accuracies = [100 * e.val_accuracy for e in history.epochs]
+        right.plot(x, accuracies, **style)
+        if history.best is not None:
+            best = accuracies[history.best]
+            right.plot(history.best + 1, best, "o", ms=10, mfc="none", mec=color)
+            alt.append(
+                f"{label}: validation accuracy {best:.2f} % at its best epoch {history.best + 1}"
+            )
+    left.set(xlabel="epoch", ylabel="loss (nats)", yscale="log", xlim=(0.5, epochs + 0.5))
+    right.set(xlabel="epoch", ylabel="validation accuracy (%)", xlim=(0.5, epochs + 0.5))
+    right.set_title("ring: the epoch that is kept", fontsize=8, loc="right")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    return Picture(figure, f"Training curves over {epochs} epochs. {'; '.join(alt)}.")
+
+
+@styled
+def confusion_matrix(counts: Tensor, class_names: Sequence[str]) -> Picture:
+    """(C, C) counts, rows true and columns predicted; the right answers are left pale."""
+    figure = Figure(figsize=(4.6, 3.9), layout="constrained")
+    ax = figure.subplots()
+    wrong = counts.clone().fill_diagonal_(0)
+    sns.heatmap(
+        wrong.numpy(),
+        annot=counts.numpy(),
+        fmt="d",
+        cmap="Oranges",
+        cbar=False,
+        square=True,
+        linewidths=0.5,
+        annot_kws={"fontsize": 8},
+        xticklabels=class_names,
+        yticklabels=class_names,
+        ax=ax,
+    )
+    ax.set(xlabel="predicted", ylabel="true")
+    ax.tick_params(axis="y", rotation=0)
+    worst = wrong.flatten().topk(min(3, wrong.numel()))
+    pairs = [
+        f"{class_names[i // len(counts)]} taken for {class_names[i % len(counts)]} {n} times"
+        for i, n in zip(worst.indices.tolist(), worst.values.tolist(), strict=True)
+        if n
+    ]
+    right = counts.diag().sum().item()
+    return Picture(
+        figure,
+        f"Confusion matrix: {right} of {counts.sum().item()} images right. "
+        f"Most frequent errors: {'; '.join(pairs) or 'none'}.",
+    )
+
+
+@styled
+def reliability(calibrations: Mapping[str, Calibration]) -> Picture:
+    """Accuracy against confidence; on the diagonal, confidence is as good as its word."""
+    figure = Figure(figsize=(4.4, 3.6), layout="constrained")
+    ax = figure.subplots()
+    ax.plot([0, 1], [0, 1], color=GREY, ls=":", label="perfectly calibrated")
+    for (label, c), color, marker in zip(calibrations.items(), PALETTE, MARKERS, strict=False):
+        ax.plot(c.confidence, c.accuracy, color=color, lw=1)
+        ax.scatter(
+            c.confidence, c.accuracy, s=15 + 250 * c.share.numpy(), color=color, marker=marker,
+            alpha=0.75, label=f"{label}: error {100 * c.error:.2f} %",
+        )  # fmt: skip
+    ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03))
+    ax.legend(fontsize=8, markerscale=0.6)
+    alt = "; ".join(
+        f"{label} has an expected calibration error of {100 * c.error:.2f} %"
+        for label, c in calibrations.items()
+    )
+    return Picture(figure, f"Reliability diagram, larger marks hold more images: {alt}.")
+
+
+@styled
+def comparison(result: Comparison, baseline: str, guess: float | None = None) -> Picture:
+    """Left: each seed's accuracy per method. Right: paired gains over ``baseline``.
+
+    ``guess`` is the reader's prediction of the last method's gain, in percentage points.
+    """
+    height = 1.3 + 0.42 * len(result.labels)
+    figure = Figure(figsize=(8.6, height), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    alt = []
+    for row, label in enumerate(result.labels):
+        color, marker = PALETTE[row % len(PALETTE)], MARKERS[row % len(MARKERS)]
+        values = 100 * result.accuracy(label).numpy()
+        left.plot(values, np.full(len(values), row), marker, color=color, alpha=0.5, ms=5)
+        mean = result.mean(label)
+        _bar(left, mean, row, color, marker)
+        alt.append(f"{label} {100 * mean.mean:.2f} %")
+        if label != baseline:
+            gain = result.gain(label, baseline)
+            _bar(right, gain, row, color, marker)
+            alt.append(
+                f"its gain over {baseline} {100 * gain.mean:+.2f} points, interval "
+                f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}"
+            )
+    left.set_yticks(range(len(result.labels)), result.labels)
+    left.set_ylim(len(result.labels) - 0.5, -0.5)
+    left.set(xlabel="accuracy (%)")
+    right.axvline(0, color=GREY, lw=1)
+    right.set(xlabel=f"points over {baseline}")
+    figure.suptitle("each seed, the mean over seeds and its 95 % interval", fontsize=9)
+    if guess is not None:
+        right.axvline(guess, color=PALETTE[4], ls="--", lw=1.5, label=f"your guess: {guess:+.1f}")
+        right.legend(fontsize=8)
+        alt.append(f"the reader's guess was {guess:+.1f} points")
+    return Picture(figure, f"Comparison over {len(result.seeds)} seeds: {', '.join(alt)}.")
+
+
+@styled
+def sweep(
+    values: Sequence[float],
+    curves: Mapping[str, Sequence[Interval]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+    baseline: Interval | None = None,
+    baseline_label: str = "",
+) -> Picture:
+    """One curve with intervals per entry of ``curves`` over the swept ``values``; in percent."""
+    figure = Figure(figsize=(6.4, 3.1), layout="constrained")
+    ax = figure.subplots()
+    alt = []
+    if baseline is not None:
+        ax.axhspan(100 * baseline.low, 100 * baseline.high, color=GREY, alpha=0.15, lw=0)
+        ax.axhline(100 * baseline.mean, color=GREY, ls="--", lw=1, label=baseline_label)
+        alt.append(f"{baseline_label} {100 * baseline.mean:.2f} %")
+    for (label, intervals), color, marker in zip(curves.items(), PALETTE, MARKERS, strict=False):
+        mean = np.array([100 * i.mean for i in intervals])
+        low = np.array([100 * i.low for i in intervals])
+        high = np.array([100 * i.high for i in intervals])
+        ax.errorbar(
+            values, mean, yerr=[mean - low, high - mean], color=color, marker=marker,
+            capsize=3, label=label,
+        )  # fmt: skip
+        alt.append(
+            f"{label}: "
+            + ", ".join(f"{m:.2f} % at {v:g}" for v, m in zip(values, mean, strict=True))
+        )
+    if log:
+        ax.set_xscale("log", base=2)
+    ax.set_xticks(values, [f"{v:g}" for v in values])
+    ax.minorticks_off()
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(fontsize=8)
+    return Picture(figure, f"{ylabel} against {xlabel}. {'; '.join(alt)}.")
+
+
+def _image(ax: Axes, picture: Tensor) -> None:
+    ax.imshow(picture[0], cmap="gray_r", vmin=0, vmax=255)
+    ax.axis("off")
+
+
+def _bar(ax: Axes, interval: Interval, row: int, color: str, marker: str) -> None:
+    mean, low, high = (100 * v for v in (interval.mean, interval.low, interval.high))
+    ax.errorbar(
+        mean, row, xerr=[[mean - low], [high - mean]], color=color, marker=marker, ms=8, capsize=4
+    )

@@ -1,0 +1,102 @@
+"""Executed notebooks in, one HTML file out that asks for nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from latex2mathml.converter import convert
+from markupsafe import Markup
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
+from pygments.formatters import HtmlFormatter
+from traitlets.config import Config
+
+from kdnb.course.protocol import RESULTS
+
+TEMPLATES = Path(__file__).parent / "templates"
+# The first of these that an output has is shown; a widget without its kernel is not among them.
+SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One executed notebook as HTML, with its headings as (anchor, text) for the contents."""
+
+    anchor: str
+    title: str
+    sections: list[tuple[str, str]]
+    body: Markup
+
+
+class ChapterRenderer(IPythonRenderer):
+    """Markdown to HTML: maths as MathML, headings with anchors unique to the chapter."""
+
+    def __init__(self, chapter: str):
+        super().__init__(escape=True, exclude_anchor_links=True)
+        self.chapter = chapter
+        self.headings: list[tuple[int, str, str]] = []  # level, anchor, inner HTML
+
+    def inline_math(self, body: str) -> str:
+        return convert(body)
+
+    def block_math(self, body: str) -> str:
+        return convert(body.strip(), display="block")
+
+    def heading(self, text: str, level: int, **attrs: object) -> str:
+        anchor = f"{self.chapter}-{len(self.headings)}"
+        self.headings.append((level, anchor, text))
+        # The page has one h1, its own title.
+        return f'<h{level + 1} id="{anchor}">{text}</h{level + 1}>\n'
+
+
+def render_chapter(notebook: NotebookNode, name: str) -> Chapter:
+    """Turn one executed notebook, called ``name``, into a chapter."""
+    renderer = ChapterRenderer(name)
+    exporter = HTMLExporter(
+        config=Config(NbConvertBase={"display_data_priority": SHOWN}),
+        template_name="chapter",
+        extra_template_basedirs=[str(TEMPLATES)],
+    )
+    exporter.register_filter(
+        "markdown2html", lambda source: MarkdownWithMath(renderer=renderer).render(source)
+    )
+    body, _ = exporter.from_notebook_node(notebook)
+    titles = [(anchor, text) for level, anchor, text in renderer.headings if level == 1]
+    sections = [(anchor, Markup(text)) for level, anchor, text in renderer.headings if level == 2]
+    anchor, title = titles[0] if titles else (name, name)
+    return Chapter(anchor, Markup(title), sections, Markup(body))
+
+
+def render_page(
+    chapters: Sequence[Chapter], *, title: str, about: str, facts: Sequence[tuple[str, str]]
+) -> str:
+    """One HTML page: a cover with ``facts`` as (name, value) rows, contents, then the chapters."""
+    environment = Environment(
+        loader=PackageLoader("kdnb.course", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        about=about,
+        facts=facts,
+        chapters=chapters,
+        highlight_css=Markup(HtmlFormatter(style="friendly").get_style_defs(".highlight")),
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def published_results(notebook: NotebookNode) -> list[dict]:
+    """The results that a notebook's outputs carry for other programs, in order."""
+    return [
+        output.data[RESULTS]
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if RESULTS in output.get("data", {})
+    ]

@@ -1,0 +1,213 @@
+"""Things to touch: each is live in Jupyter and rests as a picture wherever scripts cannot run."""
+
+import base64
+import html
+from collections.abc import Callable, Mapping, Sequence
+
+import ipywidgets
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from kdnb.course.plots import GREY, PALETTE, Picture, reliability, softened, styled
+from kdnb.losses import distillation_loss
+from kdnb.metrics import calibration
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+class Live:
+    """A widget and what stands in its place where there is no kernel or no script.
+
+    The output carries both; Jupyter shows the widget if it may and the fallback if it may not.
+    """
+
+    def __init__(self, box: ipywidgets.Widget, fallback: tuple[dict, dict]):
+        self.box = box
+        self._fallback = fallback
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple:
+        data, metadata = self._fallback
+        view = self.box._repr_mimebundle_()[WIDGET_VIEW]
+        return {**data, WIDGET_VIEW: view}, metadata
+
+
+class Guess(Live):
+    """A slider for the reader's prediction; ``value`` is what it stands at."""
+
+    def __init__(self, question: str, low: float, high: float, start: float):
+        self._slider = ipywidgets.FloatSlider(
+            value=start, min=low, max=high, step=(high - low) / 40, description="your guess",
+            tooltip=question, readout_format=".1f",
+        )  # fmt: skip
+        box = ipywidgets.VBox([ipywidgets.HTML(html.escape(question)), self._slider])
+        text = f"{question} **{start:g}** (the slider's resting place)"
+        super().__init__(box, ({"text/plain": text, "text/markdown": text}, {}))
+
+    @property
+    def value(self) -> float:
+        """The guess, in the units of the question."""
+        return self._slider.value
+
+
+def explorer(
+    controls: Mapping[str, ipywidgets.Widget], draw: Callable[..., Picture], rest: Picture
+) -> Live:
+    """Controls above a picture that follows them.
+
+    ``draw`` is called with the value of each control under its name. ``rest`` stands in where the
+    controls cannot be moved.
+    """
+    image = ipywidgets.HTML()
+
+    def redraw(change: object = None) -> None:
+        image.value = image_tag(draw(**{name: c.value for name, c in controls.items()}))
+
+    for control in controls.values():
+        control.observe(redraw, names="value")
+    redraw()
+    box = ipywidgets.VBox([ipywidgets.HBox(list(controls.values())), image])
+    return Live(box, rest._repr_mimebundle_())
+
+
+def image_tag(picture: Picture) -> str:
+    """A picture as HTML that needs no other file."""
+    source = base64.b64encode(picture.png).decode()
+    return (
+        f'<img src="data:image/png;base64,{source}" width="{picture.width}" '
+        f'style="max-width:100%;height:auto" alt="{html.escape(picture.alt)}">'
+    )
+
+
+def temperature_explorer(
+    images: Tensor, labels: Tensor, logits: Tensor, class_names: Sequence[str], temperature: float
+) -> Live:
+    """The teacher's softened probabilities for some images, under a temperature slider.
+
+    ``images`` (N, 1, H, W) uint8, ``labels`` (N,), ``logits`` (N, C).
+    """
+    names = [f"image {i + 1}: a {class_names[label]}" for i, label in enumerate(labels.tolist())]
+    controls = {
+        "image": ipywidgets.Dropdown(
+            options=[(name, i) for i, name in enumerate(names)],
+            description="image",
+            tooltip="which image",
+        ),
+        "temperature": temperature_slider(temperature),
+    }
+
+    def draw(image: int, temperature: float) -> Picture:
+        return softened(
+            images[image], logits[image], class_names, [temperature], labels[image].item()
+        )
+
+    rest = softened(images[0], logits[0], class_names, [1, temperature, 16], labels[0].item())
+    return explorer(controls, draw, rest)
+
+
+def calibration_explorer(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Live:
+    """The reliability diagram of softmax(logits / T) under a temperature slider."""
+
+    def draw(temperature: float) -> Picture:
+        return reliability(
+            {
+                "T = 1": calibration(logits, labels),
+                f"T = {temperature:.2f}": calibration(logits, labels, temperature),
+            }
+        )
+
+    slider = temperature_slider(temperature, lowest=0.25, highest=4.0)
+    return explorer({"temperature": slider}, draw, draw(temperature))
+
+
+def loss_explorer(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    label: int,
+    class_names: Sequence[str],
+    temperature: float,
+    soft_weight: float,
+) -> Live:
+    """How the two parts of the loss push each student logit, under T and soft_weight.
+
+    Logits are (C,). Bars show minus the gradient: the way gradient descent moves the logit.
+    """
+
+    def draw(temperature: float, soft_weight: float) -> Picture:
+        return _gradient_bars(
+            student_logits, teacher_logits, label, class_names, temperature, soft_weight
+        )
+
+    controls = {
+        "temperature": temperature_slider(temperature),
+        "soft_weight": ipywidgets.FloatSlider(
+            value=soft_weight, min=0, max=1, step=0.05, description="soft_weight",
+            tooltip="0: labels only, 1: teacher only",
+        ),
+    }  # fmt: skip
+    return explorer(controls, draw, draw(temperature, soft_weight))
+
+
+def temperature_slider(
+    start: float, lowest: float = 0.5, highest: float = 64.0
+) -> ipywidgets.FloatLogSlider:
+    """A slider that moves in eighths of a doubling."""
+    return ipywidgets.FloatLogSlider(
+        value=start,
+        base=2,
+        min=torch.tensor(lowest).log2().item(),
+        max=torch.tensor(highest).log2().item(),
+        step=0.125,
+        description="T",
+        tooltip="temperature",
+        readout_format=".2f",
+    )
+
+
+@styled
+def _gradient_bars(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    label: int,
+    class_names: Sequence[str],
+    temperature: float,
+    soft_weight: float,
+) -> Picture:
+    student = student_logits.double()[None].requires_grad_()
+    loss = distillation_loss(
+        student, torch.tensor([label]), teacher_logits.double()[None], temperature, soft_weight
+    )
+    soft = -soft_weight * torch.autograd.grad(loss.soft, student, retain_graph=True)[0][0]
+    hard = -(1 - soft_weight) * torch.autograd.grad(loss.hard, student)[0][0]
+    total = soft + hard
+
+    classes = len(class_names)
+    figure = Figure(figsize=(7.6, 2.7), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
+    x = torch.arange(classes)
+    teacher_p = F.softmax(teacher_logits.double() / temperature, 0)
+    student_p = F.softmax(student.detach()[0] / temperature, 0)
+    left.bar(x - 0.2, teacher_p, width=0.4, color=PALETTE[0], label="teacher")
+    left.bar(x + 0.2, student_p, width=0.4, color=PALETTE[1], label="student", hatch="//")
+    left.set(ylim=(0, 1.05), ylabel=f"probability at T = {temperature:.3g}")
+    right.bar(x - 0.2, soft, width=0.4, color=PALETTE[0], label="soft part")
+    right.bar(x + 0.2, hard, width=0.4, color=PALETTE[2], label="hard part", hatch="..")
+    right.plot(x, total, "_", color="black", ms=14, label="together")
+    right.axhline(0, color=GREY, lw=0.8)
+    right.set_ylabel("push on the logit")
+    for ax in (left, right):
+        ax.set_xticks(range(classes), class_names)
+        ax.legend(fontsize=8)
+    figure.suptitle(
+        f"label {class_names[label]}: loss {loss.total.item():.3f} nats "
+        f"(soft {loss.soft.item():.3f}, hard {loss.hard.item():.3f})",
+        fontsize=10,
+    )
+    up, down = int(total.argmax()), int(total.argmin())
+    return Picture(
+        figure,
+        f"Probabilities and pushes at T = {temperature:.3g}, soft_weight {soft_weight:.2f}: loss "
+        f"{loss.total.item():.3f} nats; logit {class_names[up]} is pushed up by "
+        f"{total[up].item():.3f}, logit {class_names[down]} down by {-total[down].item():.3f}.",
+    )
