@@ -141,18 +141,24 @@ class Experiment:
 
     def teacher(self, seed: int, *, retrain: bool = False) -> Run:
         """The task's teacher for this seed; ``retrain`` trains it again even if it is stored."""
-        if retrain or seed not in self._teachers:
-            self._teachers[seed] = self._train(
-                "teacher", seed, self.dataset.train, None, self.task.teacher_recipe, retrain=retrain
-            )
-        return self._teachers[seed]
+        if not retrain and seed in self._teachers:
+            return self._teachers[seed]
+        run = self._train(
+            "teacher", seed, self.dataset.train, None, self.task.teacher_recipe, retrain=retrain
+        )
+        if not run.history.interrupted:
+            self._teachers[seed] = run
+        return run
 
     def student(self, method: Method, seed: int, *, number: int = 1, total: int = 1) -> Run:
         """A student trained by ``method``, with the teacher of the same seed where it has one.
 
-        ``number`` and ``total`` only tell the watcher where this run stands among others.
+        ``number`` and ``total`` only tell the watcher where this run stands among others. A teacher
+        that Ctrl-C stopped half-way teaches nobody: KeyboardInterrupt goes on.
         """
         teacher = None if method.temperature is None else self.teacher(seed)
+        if teacher is not None and teacher.history.interrupted:
+            raise KeyboardInterrupt
         return self._train(
             method.label,
             seed,

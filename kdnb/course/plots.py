@@ -99,9 +99,9 @@ def softened(
         probabilities = F.softmax(logits.double() / temperature, 0)
         top = int(probabilities.argmax())
         colors = [PALETTE[0] if c == top else PALETTE[1] for c in range(len(class_names))]
-        ax.bar(range(len(class_names)), probabilities, color=colors)
+        ax.bar(range(len(class_names)), probabilities.numpy(), color=colors)
         if panels == 1:
-            plain = F.softmax(logits.double(), 0)
+            plain = F.softmax(logits.double(), 0).numpy()
             ax.bar(range(len(class_names)), plain, fill=False, edgecolor=GREY, lw=0.8, ls=":")
             ax.set_ylabel("probability")
         ax.set_xticks(range(len(class_names)), class_names)
@@ -195,9 +195,10 @@ def reliability(calibrations: Mapping[str, Calibration]) -> Picture:
     ax = figure.subplots()
     ax.plot([0, 1], [0, 1], color=GREY, ls=":", label="perfectly calibrated")
     for (label, c), color, marker in zip(calibrations.items(), PALETTE, MARKERS, strict=False):
-        ax.plot(c.confidence, c.accuracy, color=color, lw=1)
+        confidence, accuracy = c.confidence.numpy(), c.accuracy.numpy()
+        ax.plot(confidence, accuracy, color=color, lw=1)
         ax.scatter(
-            c.confidence, c.accuracy, s=15 + 250 * c.share.numpy(), color=color, marker=marker,
+            confidence, accuracy, s=15 + 250 * c.share.numpy(), color=color, marker=marker,
             alpha=0.75, label=f"{label}: error {100 * c.error:.2f} %",
         )  # fmt: skip
     ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03))
@@ -287,7 +288,7 @@ def sweep(
 
 
 def _image(ax: Axes, picture: Tensor) -> None:
-    ax.imshow(picture[0], cmap="gray_r", vmin=0, vmax=255)
+    ax.imshow(picture[0].numpy(), cmap="gray_r", vmin=0, vmax=255)
     ax.axis("off")
 
 

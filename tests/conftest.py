@@ -1,0 +1,102 @@
+"""Fast tests first, small data for all of them, and nothing of the reader's own is touched."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+from kdnb.data import Dataset, Split
+from kdnb.store import Store
+from kdnb.tasks import Recipe, Task
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(autouse=True)
+def own_runs(tmp_path, monkeypatch):
+    """Every test has a run store of its own."""
+    monkeypatch.setenv("KDNB_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Path of a Chromium; CI must have one, a reader's machine may do without these tests."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not found and os.environ.get("CI"):
+        pytest.fail("CI needs Chromium: .ci/run installs it")
+    if not found:
+        pytest.skip("browser tests need Chromium (Debian: apt install chromium)")
+    return found
+
+
+def random_split(images: int, seed: int, classes: int = 4, size: int = 28) -> Split:
+    """Images whose class can be learnt: one quarter is brighter, by class."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (images,), generator=generator)
+    pixels = torch.randint(0, 120, (images, 1, size, size), generator=generator)
+    half = size // 2
+    for image, label in zip(pixels, labels.tolist(), strict=True):
+        y, x = divmod(label % 4, 2)
+        image[:, y * half : (y + 1) * half, x * half : (x + 1) * half] += 60
+    return Split(pixels.to(torch.uint8), labels)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Dataset:
+    """A dataset of 4 classes: 96 training, 40 validation, 40 test images."""
+    splits = (random_split(96, 0), random_split(40, 1), random_split(40, 2))
+    return Dataset("tiny", "made for tests", ("a", "b", "c", "d"), *splits)
+
+
+class TinyTeacher(nn.Module):
+    """All that a teacher's state may hang on: convolution, batch norm (buffers) and dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 4, 5, stride=4),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Flatten(),
+            nn.Linear(4 * 6 * 6, 4),
+        )
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def tiny_student() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 8), nn.ReLU(), nn.Linear(8, 4))
+
+
+class TinyTask(Task):
+    """A task on the `tiny` dataset, which no loader knows."""
+
+    def load(self) -> Dataset:
+        splits = (random_split(96, 0), random_split(40, 1), random_split(40, 2))
+        return Dataset("tiny", "made for tests", ("a", "b", "c", "d"), *splits)
+
+
+@pytest.fixture
+def tiny_task() -> Task:
+    return TinyTask(
+        name="tiny",
+        title="Tiny",
+        dataset="tiny",
+        teacher=TinyTeacher,
+        student=tiny_student,
+        teacher_recipe=Recipe(epochs=2, batch_size=16, learning_rate=1e-2),
+        student_recipe=Recipe(epochs=3, batch_size=16, learning_rate=1e-2, shift=1),
+        temperature=4.0,
+        soft_weight=0.9,
+    )
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "runs")

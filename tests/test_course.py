@@ -1,0 +1,234 @@
+"""What the reader sees: figures with text, sentences from numbers, widgets that answer."""
+
+import re
+
+import pytest
+import torch
+
+from kdnb.course import plots, widgets, words
+from kdnb.course.progress import Progress
+from kdnb.course.protocol import HEADLESS, RESULTS
+from kdnb.experiment import ALONE, Comparison, Experiment, Update, conventional
+from kdnb.metrics import calibration, confusion, mean_interval
+from kdnb.training import Epoch, History
+
+KD = "student + conventional KD"
+NAMES = ["a", "b", "c"]
+
+
+def compared(alone, distilled):
+    accuracies = torch.tensor([alone, distilled], dtype=torch.float64)
+    seeds = tuple(range(len(alone)))
+    return Comparison((ALONE.label, KD), seeds, "test", 200, accuracies, {})
+
+
+CLEAR = compared([0.80, 0.81, 0.79], [0.90, 0.91, 0.89])
+UNCLEAR = compared([0.80, 0.81, 0.79], [0.79, 0.83, 0.80])
+
+
+def history(epochs=4):
+    rows = [
+        Epoch(1.0 / (i + 1), None, 1.0, 0.9 / (i + 1), 0.5 + 0.1 * i, 2.0) for i in range(epochs)
+    ]
+    return History(rows, epochs - 1)
+
+
+# Sentences
+
+
+def test_a_clear_gain_is_called_one():
+    sentence = words.gain_sentence(CLEAR, KD, ALONE.label)
+    assert sentence.startswith("**A gain**") and "+10.00 points" in sentence
+    assert "3 seeds" in sentence and "200 test images" in sentence
+    assert words.gain_sentence(CLEAR, ALONE.label, KD).startswith("**A loss**")
+
+
+def test_an_interval_that_crosses_zero_is_no_gain():
+    assert UNCLEAR.gain(KD, ALONE.label).mean > 0
+    assert words.gain_sentence(UNCLEAR, KD, ALONE.label).startswith("**No clear gain**")
+
+
+def test_a_sweep_names_what_cannot_be_told_from_the_best():
+    rows = torch.tensor([[0.90, 0.91, 0.92], [0.91, 0.90, 0.91], [0.70, 0.71, 0.72]])
+    sweep = Comparison(("T = 4", "T = 8", "T = 1"), (0, 1, 2), "val", 300, rows.double(), {})
+    text = words.sweep_sentence(sweep, sweep.labels).data
+    assert "Best on average: **T = 4** with 91.00 %" in text and "300 validation images" in text
+    assert re.search(r"Not to be told from it .*: T = 8\.", text)
+    assert re.search(r"leaves 0 out: T = 1\.", text)
+
+
+def test_the_table_carries_its_numbers():
+    data = words.ResultTable(CLEAR, ALONE.label, [0.99, 0.98, 1.0])._repr_mimebundle_()
+    table = data["text/markdown"]
+    assert "| teacher | 99.00 % |" in table and "| 20, 18, 22 | +10.00 points" in table
+    numbers = data[RESULTS]
+    assert numbers["accuracy"][KD] == pytest.approx([0.90, 0.91, 0.89])
+    assert numbers["gain"][KD]["mean"] == pytest.approx(0.1)
+
+
+# Figures
+
+
+def pictures():
+    images = torch.randint(256, (3, 1, 28, 28), dtype=torch.uint8)
+    logits, labels = torch.randn(30, 3), torch.randint(3, (30,))
+    interval = mean_interval([0.8, 0.9])
+    return {
+        "images": plots.images(images, ["one", "two", "three"]),
+        "softened": plots.softened(images[0], logits[0], NAMES, [1, 4], 2),
+        "training_curves": plots.training_curves({"teacher": history()}, 4),
+        "confusion": plots.confusion_matrix(confusion(logits, labels), NAMES),
+        "reliability": plots.reliability({"T = 1": calibration(logits, labels)}),
+        "comparison": plots.comparison(CLEAR, ALONE.label, guess=3.0),
+        "sweep": plots.sweep(
+            [1, 2], {"KD": [interval, interval]}, xlabel="T", ylabel="accuracy (%)",
+            log=True, baseline=interval, baseline_label="alone",
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", pictures())
+def test_every_figure_is_a_picture_with_words(name):
+    picture = pictures()[name]
+    data, metadata = picture._repr_mimebundle_()
+    assert data["image/png"].startswith(b"\x89PNG")
+    assert metadata["image/png"]["alt"] == picture.alt == data["text/plain"]
+    assert len(picture.alt) > 20
+
+
+def test_the_words_say_what_the_figure_shows():
+    logits = torch.tensor([0.0, 0.0, 2.0])
+    image = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    alt = plots.softened(image, logits, NAMES, [1.0], 2).alt
+    # e² / (e² + 2) = 0.7870
+    assert "labelled c" in alt and "at T = 1 c has probability 0.787" in alt
+    alt = plots.comparison(CLEAR, ALONE.label, guess=3.0).alt
+    assert f"{KD} 90.00 %" in alt and "+10.00 points" in alt and "guess was +3.0" in alt
+    counts = torch.tensor([[8, 2, 0], [0, 9, 1], [0, 0, 10]])
+    alt = plots.confusion_matrix(counts, NAMES).alt
+    assert "27 of 30 images right" in alt and "a taken for b 2 times" in alt
+
+
+def test_drawing_changes_nobodys_settings():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    pictures()
+    assert dict(matplotlib.rcParams) == before
+
+
+# Widgets
+
+
+def alt_of(live):
+    return re.search(r'alt="([^"]*)"', live.box.children[-1].value)[1]
+
+
+def test_the_temperature_slider_moves_the_picture():
+    images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    logits = torch.tensor([[0.0, 0.0, 2.0], [3.0, 0.0, 0.0]])
+    live = widgets.temperature_explorer(images, torch.tensor([2, 0]), logits, NAMES, 4.0)
+    choice, slider = live.box.children[0].children
+    assert "at T = 4 c has probability" in alt_of(live)
+    slider.value = 1.0
+    assert "at T = 1 c has probability 0.787" in alt_of(live)
+    choice.value = 1
+    # e³ / (e³ + 2) = 0.9094
+    assert "at T = 1 a has probability 0.909" in alt_of(live)
+
+
+def test_the_loss_explorer_follows_both_sliders():
+    student, teacher = torch.zeros(3), torch.tensor([0.0, 0.0, 2.0])
+    live = widgets.loss_explorer(student, teacher, 2, NAMES, 4.0, 0.9)
+    temperature, weight = live.box.children[0].children
+    weight.value = 0.0
+    # Labels only, even student: loss ln 3, push on the label's logit 1 − 1/3.
+    assert "loss 1.099 nats; logit c is pushed up by 0.667" in alt_of(live)
+    temperature.value, weight.value = 1.0, 1.0
+    # Teacher only at T = 1: push p_t − p_s = 0.787 − 0.333.
+    assert "logit c is pushed up by 0.454" in alt_of(live)
+
+
+def test_the_calibration_slider_moves_the_picture():
+    logits, labels = torch.randn(50, 3), torch.randint(3, (50,))
+    live = widgets.calibration_explorer(logits, labels)
+    before = alt_of(live)
+    live.box.children[0].children[0].value = 4.0
+    assert alt_of(live) != before and "T = 4.00" in alt_of(live)
+
+
+def test_every_widget_carries_a_fallback():
+    logits, labels = torch.randn(50, 3), torch.randint(3, (50,))
+    data, metadata = widgets.calibration_explorer(logits, labels)._repr_mimebundle_()
+    assert widgets.WIDGET_VIEW in data and data["image/png"].startswith(b"\x89PNG")
+    assert metadata["image/png"]["alt"]
+    data, _ = widgets.Guess("How many?", 0, 10, 4)._repr_mimebundle_()
+    assert widgets.WIDGET_VIEW in data and "How many?" in data["text/markdown"]
+
+
+def test_a_guess_has_a_value():
+    guess = widgets.Guess("How many?", 0, 10, 4)
+    guess.box.children[-1].value = 7
+    assert guess.value == 7
+
+
+def test_names_from_data_are_escaped():
+    image = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    bad = plots.softened(image, torch.zeros(2), ['"><script>', "b"], [1.0], 0)
+    assert "<script>" not in widgets.image_tag(bad)
+
+
+# Progress
+
+
+def updates(total=1, epochs=2):
+    for number in range(1, total + 1):
+        for epoch in range(1, epochs + 1):
+            yield Update(f"method {number}", 0, number, total, history(epoch), epochs)
+
+
+def test_headless_one_run_prints_a_line_an_epoch(monkeypatch, capsys):
+    monkeypatch.setenv(HEADLESS, "1")
+    progress = Progress()
+    for update in updates():
+        progress(update)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and "epoch 2/2" in lines[1] and "validation accuracy 60.00 %" in lines[1]
+
+
+def test_headless_many_runs_print_a_line_a_run(monkeypatch, capsys):
+    monkeypatch.setenv(HEADLESS, "1")
+    progress = Progress()
+    for update in updates(total=3):
+        progress(update)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
+
+
+def test_live_it_is_one_display_that_is_redrawn(monkeypatch):
+    monkeypatch.delenv(HEADLESS, raising=False)
+    monkeypatch.setattr("kdnb.course.progress.REDRAW_SECONDS", 0)
+    shown = []
+
+    class Handle:
+        def display(self, picture):
+            shown.append(("display", picture.alt))
+
+        def update(self, picture):
+            shown.append(("update", picture.alt))
+
+    monkeypatch.setattr("kdnb.course.progress.DisplayHandle", Handle)
+    progress = Progress()
+    for update in updates(total=2, epochs=3):
+        progress(update)
+    assert [kind for kind, _ in shown] == ["display"] + ["update"] * 5
+
+
+def test_cards_say_where_numbers_come_from(tiny_task, store):
+    lab = Experiment(tiny_task, store=store, device=torch.device("cpu"))
+    result = lab.compare([ALONE, conventional(4.0, 0.9)], [0, 1])
+    card = words.provenance_card(lab, [run for runs in result.runs.values() for run in runs]).data
+    assert lab.dataset.fingerprint[:16] in card and "| seeds | 0, 1 |" in card
+    assert torch.__version__ in card or "torch 2" in card
+    card = words.task_card(lab).data
+    assert "96 training, 40 validation and 40 test images" in card

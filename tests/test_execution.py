@@ -1,0 +1,87 @@
+"""Running notebooks headless: what fails is said, and what ran is kept."""
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from kdnb.course import execution
+from kdnb.course.execution import NotebookError, execute, require_complete
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    def make(*sources):
+        path = tmp_path / "10_small.ipynb"
+        first = new_code_cell("value = 1  # a number", metadata={"tags": ["parameters"]})
+        cells = [new_markdown_cell("# Small?"), first, *map(new_code_cell, sources)]
+        metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+        metadata["language_info"] = {"name": "python"}
+        nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
+        return path
+
+    return make
+
+
+def test_parameters_arrive_and_cells_are_told(notebook, tmp_path):
+    told = []
+    source = "import os; print(value, os.environ['KDNB_HEADLESS'], os.getcwd())"
+    executed = execute(notebook(source), tmp_path / "out.ipynb", {"value": 7}, on_cell=told.append)
+    (output,) = executed.cells[-1].outputs
+    assert output.text == f"7 1 {tmp_path}\n"
+    assert [cell.number for cell in told] == [1, 2, 3, 4] and told[-1].total == 4
+
+
+def test_relative_data_folders_mean_the_callers(notebook, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDNB_DATA", "some/data")
+    source = "import os; print(os.environ['KDNB_DATA'])"
+    executed = execute(notebook(source), tmp_path / "out.ipynb", {})
+    assert executed.cells[-1].outputs[0].text == f"{tmp_path}/some/data\n"
+    assert execution.os.environ["KDNB_DATA"] == "some/data"
+
+
+def test_a_failing_cell(notebook, tmp_path):
+    path = notebook("print('before')", "1 / 0", "print('after')")
+    with pytest.raises(
+        NotebookError, match=r"10_small.ipynb stopped: ZeroDivisionError: .*kept in"
+    ):
+        execute(path, tmp_path / "out.ipynb", {})
+    kept = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert any("before" in str(cell.get("outputs")) for cell in kept.cells)
+
+
+def test_a_dead_kernel(notebook, tmp_path):
+    path = notebook("print('before')", "import os; os._exit(1)", "print('after')")
+    with pytest.raises(NotebookError, match="its kernel died"):
+        execute(path, tmp_path / "out.ipynb", {})
+    assert "before" in (tmp_path / "out.ipynb").read_text()
+
+
+def test_a_cell_that_takes_too_long(notebook, tmp_path):
+    path = notebook("print('before')", "import time; time.sleep(60)")
+    with pytest.raises(NotebookError, match="a cell took longer than 1 s"):
+        execute(path, tmp_path / "out.ipynb", {}, cell_timeout=1)
+    assert "before" in (tmp_path / "out.ipynb").read_text()
+
+
+def test_a_missing_kernel(notebook, tmp_path):
+    with pytest.raises(NotebookError, match="no Jupyter kernel 'fortran'"):
+        execute(notebook("1"), tmp_path / "out.ipynb", {}, kernel="fortran")
+
+
+def test_papermills_word_is_not_enough(notebook, tmp_path):
+    """A cell stamped as completed that never ran, and one that shows an error."""
+    executed = execute(notebook("1 + 1", "2 + 2"), tmp_path / "out.ipynb", {})
+    require_complete(executed, tmp_path / "10_small.ipynb", tmp_path / "out.ipynb")
+    assert executed.cells[-1].metadata.papermill.status == "completed"
+    executed.cells[-1].execution_count = None
+    with pytest.raises(NotebookError, match="did not run"):
+        require_complete(executed, tmp_path / "10_small.ipynb", tmp_path / "out.ipynb")
+    executed.cells[-1].execution_count = 4
+    executed.cells[-1].outputs = [
+        nbformat.v4.new_output("error", ename="E", evalue="v", traceback=[])
+    ]
+    with pytest.raises(NotebookError, match="shows an error"):
+        require_complete(executed, tmp_path / "10_small.ipynb", tmp_path / "out.ipynb")

@@ -1,0 +1,251 @@
+"""Methods over seeds: fair, stored, loaded, interrupted."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kdnb import experiment as experiment_module
+from kdnb.experiment import ALONE, Experiment, Method, conventional, engine_fingerprint
+from kdnb.metrics import accuracy
+from kdnb.store import weights_digest
+from kdnb.tasks import Recipe
+
+CPU = torch.device("cpu")
+KD = conventional(4.0, 0.9)
+
+
+@pytest.fixture
+def lab(tiny_task, store):
+    return Experiment(tiny_task, store=store, device=CPU)
+
+
+def test_a_second_time_everything_comes_from_the_store(lab, tiny_task, store, monkeypatch):
+    first = lab.compare([ALONE, KD], [0, 1])
+    assert not any(run.loaded for runs in first.runs.values() for run in runs)
+    assert len(list(store.root.glob("run-*"))) == 2 * 2 + 2  # and two teachers
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("trained or predicted again")
+
+    monkeypatch.setattr(experiment_module, "fit", forbidden)
+    monkeypatch.setattr(experiment_module, "predict", forbidden)
+    again = Experiment(tiny_task, store=store, device=CPU).compare([ALONE, KD], [0, 1])
+    assert torch.equal(first.accuracies, again.accuracies)
+    assert all(run.loaded for runs in again.runs.values() for run in runs)
+    assert again.runs[KD.label][0].history == first.runs[KD.label][0].history
+
+
+def test_the_same_work_in_another_store_gives_the_same_weights(lab, tiny_task, tmp_path):
+    from kdnb.store import Store
+
+    other = Experiment(tiny_task, store=Store(tmp_path / "other"), device=CPU)
+    assert lab.student(KD, 0).weights == other.student(KD, 0).weights
+    assert lab.student(KD, 0).weights != lab.student(KD, 1).weights
+
+
+def test_methods_of_one_seed_start_alike(lab, monkeypatch):
+    starts = []
+    original = experiment_module.fit
+
+    def spy(model, *args, **kwargs):
+        starts.append((kwargs["distillation"] is not None, args[3], weights_digest(model)))
+        return original(model, *args, **kwargs)
+
+    lab.teacher(0), lab.teacher(1)
+    monkeypatch.setattr(experiment_module, "fit", spy)
+    lab.compare([ALONE, KD], [0, 1])
+    assert [(taught, seed) for taught, seed, _ in starts] == [
+        (False, 0), (True, 0), (False, 1), (True, 1),
+    ]  # fmt: skip
+    assert starts[0][2] == starts[1][2] and starts[2][2] == starts[3][2]
+    assert starts[0][2] != starts[2][2]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [conventional(8.0, 0.9), conventional(4.0, 0.5), ALONE],
+)
+def test_another_method_is_another_run(lab, other):
+    lab.student(KD, 0)
+    assert not lab.student(other, 0).loaded
+
+
+def test_another_label_is_the_same_run(lab):
+    lab.student(KD, 0)
+    assert lab.student(conventional(4, 0.9, "called otherwise"), 0).loaded
+
+
+def test_another_recipe_or_data_is_another_run(lab, tiny_task, store):
+    lab.student(ALONE, 0)
+    recipe = replace(tiny_task.student_recipe, learning_rate=2e-2)
+    for changed in (
+        replace(tiny_task, student_recipe=recipe),
+        replace(tiny_task, student_images=50),
+    ):
+        run = Experiment(changed, store=store, device=CPU).student(ALONE, 0)
+        assert not run.loaded
+    # The teacher does not depend on what its students see.
+    lab.teacher(0)
+    assert Experiment(changed, store=store, device=CPU).teacher(0).loaded
+
+
+def test_logits_are_kept_under_weights_images_and_view(lab, store):
+    teacher, other = lab.teacher(0), lab.teacher(1)
+    test = lab.dataset.test
+    one, two = lab.logits(teacher, test), lab.logits(other, test)
+    assert not torch.allclose(one, two)
+    views = lab.logits(teacher, test, shift=1)
+    assert views.shape == (9, 40, 4) and torch.equal(views[0], one[0])
+    with torch.inference_mode():
+        shifted = torch.zeros_like(test.images)
+        shifted[:, :, 1:] = test.images[:, :, :-1]  # one pixel down
+        live = teacher.model(shifted.float() / 255)
+    from kdnb.data.views import shift_offsets
+
+    torch.testing.assert_close(views[shift_offsets(1).index((1, 0))], live, atol=1e-5, rtol=0)
+    entries = [store.get(p.name).record for p in store.root.glob("logits-*")]
+    assert {e["weights"] for e in entries} == {teacher.weights, other.weights}
+
+
+def test_a_changed_teacher_is_asked_again(lab):
+    """The same seed after other training: its old answers must not be used."""
+    teacher = lab.teacher(0)
+    old = lab.logits(teacher, lab.transfer)
+    with torch.no_grad():
+        next(teacher.model.parameters()).add_(0.5)
+    changed = experiment_module.Run("teacher", 0, teacher.model, teacher.history, {}, False)
+    assert not torch.allclose(lab.logits(changed, lab.transfer), old)
+
+
+def test_a_comparison_is_paired_by_seed(lab):
+    result = lab.compare([ALONE, KD], [3, 5, 8])
+    assert result.accuracies.shape == (2, 3) and result.images == 40
+    test = lab.dataset.test
+    for label in result.labels:
+        for run, seen in zip(result.runs[label], result.accuracy(label), strict=True):
+            assert accuracy(lab.test_logits(run), test.labels) == pytest.approx(seen.item())
+    difference = result.accuracy(KD.label) - result.accuracy(ALONE.label)
+    gain = result.gain(KD.label, over=ALONE.label)
+    assert gain.mean == pytest.approx(difference.mean().item()) and gain.n == 3
+    # t(0.975, 2 degrees of freedom) = 4.3027 (any table of Student's t)
+    half = 4.3027 * difference.std().item() / math.sqrt(3)
+    assert gain.high - gain.mean == pytest.approx(half, rel=1e-4)
+
+
+def test_choices_look_at_validation_only(lab, monkeypatch):
+    looked_at = []
+    original = lab.logits
+    monkeypatch.setattr(
+        lab, "logits", lambda run, split, shift=0: looked_at.append(split) or original(run, split)
+    )
+    lab.compare([ALONE], [0, 1], split="val")
+    assert looked_at and all(split is lab.dataset.val for split in looked_at)
+
+
+def test_ctrl_c_keeps_what_is_finished(lab, store):
+    def stop(update):
+        if update.label == KD.label and update.seed == 1 and len(update.history.epochs) == 2:
+            raise KeyboardInterrupt
+
+    lab.watch = stop
+    result = lab.compare([ALONE, KD], [0, 1, 2])
+    assert result.interrupted and result.seeds == (0,)
+    assert result.accuracies.shape == (2, 1)
+    with pytest.raises(ValueError, match="at least 2 seeds, got 1"):
+        result.gain(KD.label, ALONE.label)
+    lab.watch = None
+    again = lab.compare([ALONE, KD], [0, 1, 2])
+    assert not again.interrupted and again.seeds == (0, 1, 2)
+    loaded = {label: [run.loaded for run in runs] for label, runs in again.runs.items()}
+    assert loaded == {ALONE.label: [True, True, False], KD.label: [True, False, False]}
+
+
+def test_ctrl_c_before_anything_is_finished(lab):
+    def stop(update):
+        raise KeyboardInterrupt
+
+    lab.watch = stop
+    result = lab.compare([ALONE], [0])
+    assert result.interrupted and result.seeds == () and result.accuracies.shape == (1, 0)
+    assert not list(lab.store.root.glob("run-*")), "half a run is not a finished run"
+
+
+def test_an_interrupted_teacher_teaches_nobody(lab):
+    def stop(update):
+        raise KeyboardInterrupt
+
+    lab.watch = stop
+    assert lab.teacher(0).history.interrupted
+    with pytest.raises(KeyboardInterrupt):
+        lab.student(KD, 0)
+    assert lab.compare([KD], [0]).interrupted
+    lab.watch = None
+    assert not lab.teacher(0).history.interrupted
+
+
+def test_an_unwritable_store_stops_before_training(tiny_task, tmp_path, monkeypatch):
+    from kdnb.store import Store, StoreError
+
+    (tmp_path / "file").write_text("")
+    lab = Experiment(tiny_task, store=Store(tmp_path / "file/runs"), device=CPU)
+    monkeypatch.setattr(experiment_module, "fit", lambda *a, **k: pytest.fail("trained"))
+    with pytest.raises(StoreError, match="set KDNB_RUNS"):
+        lab.student(ALONE, 0)
+
+
+def test_work_is_not_lost_when_the_disk_fills_up(lab, monkeypatch):
+    from kdnb.store import StoreError
+
+    def full(*args):
+        raise StoreError("disk full: set KDNB_RUNS to a folder that you can write")
+
+    monkeypatch.setattr(lab.store, "put", full)
+    with pytest.warns(UserWarning, match="finished, but not kept: disk full"):
+        run = lab.student(ALONE, 0)
+    assert len(run.history.epochs) == 3
+
+
+def test_retraining_gives_the_same_teacher_again(lab):
+    first = lab.teacher(0)
+    again = lab.teacher(0, retrain=True)
+    assert not again.loaded and again.weights == first.weights
+
+
+def test_bad_requests(lab):
+    with pytest.raises(ValueError, match="distinct labels"):
+        lab.compare([KD, KD], [0])
+    with pytest.raises(ValueError, match="each only once"):
+        lab.compare([KD], [0, 0])
+    with pytest.raises(ValueError, match="at least one seed"):
+        lab.compare([KD], [])
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        Method("x", temperature=0)
+    with pytest.raises(ValueError, match=r"student_images must lie in 1\.\.96 for tiny, got 97"):
+        Experiment(replace(lab.task, student_images=97), store=lab.store)
+    with pytest.raises(ValueError, match="learning_rate must be positive, got 0"):
+        Recipe(1, 1, 0)
+
+
+def test_the_engines_fingerprint_follows_code_and_not_comments(tmp_path, monkeypatch):
+    import shutil
+
+    source = experiment_module.Path(experiment_module.__file__).parent
+    copy = tmp_path / "kdnb"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(experiment_module, "__file__", str(copy / "experiment.py"))
+
+    def fingerprint():
+        engine_fingerprint.cache_clear()
+        return engine_fingerprint()
+
+    before = fingerprint()
+    losses = copy / "losses.py"
+    text = losses.read_text()
+    losses.write_text("# a remark\n" + text)
+    assert fingerprint() == before
+    losses.write_text(text.replace("temperature**2 * divergence", "divergence"))
+    assert fingerprint() != before
+    monkeypatch.undo()
+    assert fingerprint() == before

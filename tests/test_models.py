@@ -1,0 +1,54 @@
+"""The networks: published sizes, and the two shortcuts that must change nothing."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kdnb.models import StudentMLP, TeacherCNN
+
+
+def parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model", "count"),
+    [
+        (TeacherCNN(), 1_011_466),  # as published with the course that the study grew from
+        (StudentMLP(), 1_238_730),
+        # conv 1·32·9+32, conv 32·64·9+64, dense 7744·128+128, output 128·10+10 for 2×5 subclasses
+        (TeacherCNN(num_classes=2, subclasses=5), 1_011_466),
+        (StudentMLP(hidden=(64, 64)), 784 * 64 + 64 + 64 * 64 + 64 + 64 * 10 + 10),
+        (StudentMLP(hidden=()), 784 * 10 + 10),
+    ],
+)
+def test_parameters(model, count):
+    assert parameters(model) == count
+
+
+@pytest.mark.parametrize("model", [TeacherCNN, StudentMLP])
+def test_outputs(model):
+    images = torch.rand(3, 1, 28, 28)
+    assert model()(images).shape == (3, 10)
+    assert model(num_classes=3, subclasses=4)(images).shape == (3, 12)
+
+
+def test_pooling_before_relu_is_the_same_network():
+    torch.manual_seed(0)
+    model = TeacherCNN().eval()
+    images = torch.rand(4, 1, 28, 28)
+    x = F.max_pool2d(F.relu(model.conv1(images)), 2, stride=1)
+    x = F.max_pool2d(F.relu(model.conv2(x)), 2, stride=2)
+    assert x.shape == (4, 64, 11, 11)
+    x = F.relu(model.dense(x.permute(0, 2, 3, 1).reshape(4, -1)))
+    torch.testing.assert_close(model(images), model.output(x))
+
+
+def test_memory_format_changes_nothing():
+    torch.manual_seed(0)
+    model = TeacherCNN().eval()
+    images = torch.rand(4, 1, 28, 28)
+    plain = model(images)
+    model.to(memory_format=torch.channels_last)
+    fast = model(images.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(plain, fast, atol=1e-5, rtol=0)

@@ -1,0 +1,188 @@
+"""The whole way: one command, three notebooks, one HTML file, looked at in a real browser."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import sync_playwright
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """The digits report from an empty run store; returns (folder, run store)."""
+    folder, runs = tmp_path_factory.mktemp("report"), tmp_path_factory.mktemp("runs")
+    command = [sys.executable, "-m", "kdnb", "report", "--output", str(folder)]
+    # From another folder, and without data: the digits need none.
+    environment = {**os.environ, "KDNB_RUNS": str(runs), "KDNB_DATA": str(folder / "none")}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, runs
+
+
+@pytest.fixture(scope="session")
+def page(made, chromium):
+    """The report opened from its file; every request it makes and every complaint is noted."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_page()
+        page.asked, page.complaints = [], []
+        page.route(re.compile("^https?:"), lambda route: route.abort())
+        page.on("request", lambda r: page.asked.append(r.url))
+        page.on("console", lambda message: page.complaints.append(message.text))
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.goto((made[0] / "digits.html").as_uri())
+        yield page
+        browser.close()
+
+
+def test_every_cell_ran(made):
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        executed = nbformat.read(made[0] / "digits" / path.name, as_version=4)
+        for cell in executed.cells:
+            if cell.cell_type == "code":
+                assert cell.execution_count is not None, (path.name, cell.id)
+                kinds = [output.output_type for output in cell.outputs]
+                assert "error" not in kinds, (path.name, cell.id)
+                text = "".join(o.text for o in cell.outputs if o.output_type == "stream")
+                assert "Warning" not in text, (path.name, cell.id, text)
+
+
+def test_the_effect_is_real_and_visible(made):
+    """What the embedded task promises: the gain's interval lies above zero."""
+    record = json.loads((made[0] / "digits.json").read_text())
+    (result,) = record["results"]
+    assert result["split"] == "test" and result["images"] == 600 and len(result["seeds"]) == 3
+    gain = result["gain"]["student + conventional KD"]
+    assert gain["low"] > 0
+    accuracy = {label: sum(values) / 3 for label, values in result["accuracy"].items()}
+    assert accuracy["student without teacher"] < accuracy["student + conventional KD"]
+    assert accuracy["student + conventional KD"] < accuracy["teacher"]
+
+
+def test_the_sentence_is_the_one_the_numbers_ask_for(made):
+    (result,) = json.loads((made[0] / "digits.json").read_text())["results"]
+    mean = 100 * result["gain"]["student + conventional KD"]["mean"]
+    assert "<strong>A gain</strong>: student + conventional KD" in (html := html_of(made))
+    assert f"{mean:+.2f} points" in html
+
+
+def html_of(made):
+    return (made[0] / "digits.html").read_text(encoding="utf-8")
+
+
+def test_one_file_that_asks_for_nothing(page, made):
+    assert page.asked[0].startswith("file://") and page.asked[0].endswith("digits.html")
+    assert [url for url in page.asked[1:] if not url.startswith("data:")] == []
+    assert page.complaints == []
+    assert (made[0] / "digits.html").stat().st_size < 5e6
+
+
+def test_every_image_has_words(page):
+    alts = page.eval_on_selector_all("img", "images => images.map(i => i.alt)")
+    assert len(alts) >= 12 and all(len(alt) > 20 for alt in alts)
+    assert page.eval_on_selector_all("img", "i => i.every(x => x.complete && x.naturalWidth)")
+
+
+def test_no_dead_widgets_and_no_raw_maths(page):
+    text = page.inner_text("main")
+    for leftover in ("VBox(children", "FloatLogSlider", "widget-view", "$$", "\\frac"):
+        assert leftover not in text
+    assert page.locator("math").count() >= 10
+    assert page.locator("details.code").count() >= 30
+
+
+def test_contents_lead_somewhere(page):
+    targets = page.eval_on_selector_all("nav a", "links => links.map(a => a.hash.slice(1))")
+    ids = page.eval_on_selector_all("[id]", "all => all.map(e => e.id)")
+    assert len(targets) >= 20 and set(targets) <= set(ids) and len(set(ids)) == len(ids)
+
+
+def test_heading_order(page):
+    levels = page.eval_on_selector_all(
+        "h1, h2, h3, h4, h5, h6", "all => all.map(h => Number(h.tagName[1]))"
+    )
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in pairwise(levels))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_page(page, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_slider_is_alive_in_jupyterlab(made, chromium, tmp_path):
+    """Open notebook 00 in JupyterLab, run it, press an arrow key on T: the picture changes."""
+    name = "00_what_is_distillation.ipynb"
+    shutil.copy(ROOT / "notebooks" / name, tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "jupyterlab", f"--port={port}", "--ip=127.0.0.1", "--no-browser",
+        "--allow-root", "--ServerApp.token=", "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={tmp_path}", "--expose-app-in-browser",
+    ]  # fmt: skip
+    environment = {**os.environ, "KDNB_RUNS": str(made[1])}
+    log = (tmp_path / "lab.log").open("w")
+    lab = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/api/status", lab)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+            page = browser.new_page(viewport={"width": 1280, "height": 1000})
+            page.goto(f"http://127.0.0.1:{port}/lab/tree/{name}?reset")
+            page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+            page.wait_for_function("window.jupyterapp !== undefined")
+            page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+            picture = page.locator(".jupyter-widgets img[alt*='at T =']")
+            picture.wait_for(timeout=120_000)
+            before = picture.get_attribute("alt")
+            handle = page.locator(".jupyter-widgets:has(img[alt*='at T =']) .noUi-handle").last
+            handle.focus()
+            handle.press("ArrowRight")
+            page.wait_for_function(
+                "before => document.querySelector(\".jupyter-widgets img[alt*='at T =']\").alt"
+                " !== before",
+                arg=before,
+                timeout=20_000,
+            )
+            after = picture.get_attribute("alt")
+            browser.close()
+        # One step is an eighth of a doubling: from 4 to 4 · 2^(1/8) = 4.362.
+        assert "at T = 4 " in before and "at T = 4.36" in after
+    finally:
+        lab.terminate()
+        lab.wait(timeout=30)
+        log.close()
+
+
+def wait_for(url, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "JupyterLab stopped"
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise TimeoutError(url)

@@ -1,0 +1,288 @@
+"""The training loop and the teacher's cached answers."""
+
+import math
+
+import pytest
+import torch
+from conftest import TinyTeacher, tiny_student
+from torch import nn
+
+from kdnb import losses, training
+from kdnb.data.views import shift_offsets
+from kdnb.environment import seeded
+from kdnb.models import StudentMLP, TeacherCNN
+from kdnb.store import weights_digest
+from kdnb.tasks import Recipe
+from kdnb.training import Distillation, TrainingDivergedError, fit, predict
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=1e-2, shift=1)
+
+
+def soft_targets(teacher, images, shift):
+    views = [predict(teacher, images, offset=o, device=CPU) for o in shift_offsets(shift)]
+    return torch.stack(views)
+
+
+def train(tiny, model_type=tiny_student, recipe=RECIPE, seed=0, **options):
+    with seeded(seed):
+        model = model_type()
+    return model, fit(model, tiny.train, tiny.val, recipe, seed, device=CPU, **options)
+
+
+@pytest.fixture
+def teacher(tiny):
+    """A teacher whose batch norm has seen data, left in train mode as a careless reader would."""
+    model, _ = train(tiny, TinyTeacher)
+    return model.train()
+
+
+class Recorder(nn.Module):
+    """A student that keeps every batch of images it is trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = tiny_student()
+        self.seen = []
+
+    def forward(self, images):
+        if self.training:
+            self.seen.append(images.clone())
+        return self.inner(images)
+
+
+def recorded_batches(tiny, distillation, monkeypatch):
+    """Distil a recorder; returns its batches of images and the teacher logits it was given."""
+    given = []
+    original = losses.distillation_loss
+
+    def spy(student_logits, labels, teacher_logits, *rest):
+        given.append(teacher_logits.clone())
+        return original(student_logits, labels, teacher_logits, *rest)
+
+    monkeypatch.setattr(losses, "distillation_loss", spy)
+    model, _ = train(tiny, Recorder, distillation=distillation)
+    return model.seen, given
+
+
+def largest_misfit(teacher, images, given):
+    """Over all batches: cached logits against a live forward pass of the images they came with."""
+    with training.evaluating(teacher):
+        return max(
+            (teacher(batch) - logits).abs().max().item()
+            for batch, logits in zip(images, given, strict=True)
+        )
+
+
+def test_cached_logits_are_those_of_the_images_in_the_batch(tiny, teacher, monkeypatch):
+    targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
+    assert targets.shape == (9, 96, 4)
+    images, given = recorded_batches(tiny, Distillation(targets, 4.0, 0.9), monkeypatch)
+    assert len(images) == 3 * 6
+    assert largest_misfit(teacher, images, given) < 1e-5
+
+
+def test_one_misplaced_row_would_be_noticed(tiny, teacher, monkeypatch):
+    targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
+    targets[:, [10, 11]] = targets[:, [11, 10]]  # two neighbours in every view
+    images, given = recorded_batches(tiny, Distillation(targets, 4.0, 0.9), monkeypatch)
+    assert largest_misfit(teacher, images, given) > 1e-2
+
+
+def test_one_misplaced_view_would_be_noticed(tiny, teacher, monkeypatch):
+    targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
+    targets[[1, 2]] = targets[[2, 1]]
+    images, given = recorded_batches(tiny, Distillation(targets, 4.0, 0.9), monkeypatch)
+    assert largest_misfit(teacher, images, given) > 1e-2
+
+
+def test_the_real_teachers_logits_agree_with_live_ones(tiny):
+    """The same for the course's convolutional teacher, whose batches differ in size and layout."""
+    with seeded(0):
+        model = TeacherCNN()
+    cached = predict(model, tiny.train.images, device=CPU)
+    index = torch.randperm(96)[:37]
+    with training.evaluating(model):
+        live = model(tiny.train.images[index].float() / 255)
+    torch.testing.assert_close(cached[index], live, atol=1e-5, rtol=0)
+
+
+def test_the_teacher_is_left_bit_for_bit(tiny, teacher):
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
+    train(tiny, distillation=Distillation(targets, 4.0, 0.9))
+    after = teacher.state_dict()
+    assert before.keys() == after.keys() and any("running_mean" in name for name in before)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert teacher.training, "its mode is given back too"
+
+
+def test_predict_runs_in_eval_mode_without_gradients(tiny, teacher):
+    first, second = (predict(teacher, tiny.val.images, device=CPU) for _ in range(2))
+    assert torch.equal(first, second), "dropout would differ"
+    assert not first.requires_grad
+    usable = (nn.Parameter(torch.ones(4)) * first).sum()
+    usable.backward()  # an inference tensor could not take part in this
+
+
+@pytest.mark.parametrize("model_type", [tiny_student, TinyTeacher])
+def test_a_run_repeats_bit_for_bit(tiny, model_type):
+    (a, history_a), (b, history_b) = (train(tiny, model_type) for _ in range(2))
+    assert weights_digest(a) == weights_digest(b)
+    losses_a = [(e.train_loss, e.val_loss) for e in history_a.epochs]
+    assert losses_a == [(e.train_loss, e.val_loss) for e in history_b.epochs]
+    other, _ = train(tiny, model_type, seed=1)
+    assert weights_digest(a) != weights_digest(other)
+
+
+def test_training_leaves_the_readers_random_numbers_alone(tiny):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    train(tiny, TinyTeacher)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_both_methods_see_the_same_batches(tiny, teacher, monkeypatch):
+    targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
+    distilled, _ = recorded_batches(tiny, Distillation(targets, 4.0, 0.9), monkeypatch)
+    alone, _ = train(tiny, Recorder)
+    assert all(torch.equal(a, b) for a, b in zip(alone.seen, distilled, strict=True))
+    assert not torch.equal(alone.seen[0], alone.seen[6]), "each epoch has an order of its own"
+
+
+def test_weight_zero_trains_exactly_like_no_teacher(tiny, teacher):
+    targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
+    with_teacher, _ = train(tiny, distillation=Distillation(targets, 4.0, 0.0))
+    alone, _ = train(tiny)
+    for a, b in zip(with_teacher.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+def test_every_image_once_an_epoch():
+    generator = torch.Generator().manual_seed(0)
+    batches = list(training.epoch_batches(10, 9, 4, generator))
+    assert [len(index) for index, _ in batches] == [4, 4, 2]
+    assert sorted(torch.cat([index for index, _ in batches]).tolist()) == list(range(10))
+    assert all(0 <= v < 9 for _, view in batches for v in view.tolist())
+
+
+def test_learning_happens_and_the_best_epoch_is_kept(tiny):
+    model, history = train(tiny, recipe=Recipe(epochs=12, batch_size=16, learning_rate=5e-3))
+    assert history.epochs[-1].train_loss < 0.5 * history.epochs[0].train_loss
+    best = max(
+        range(len(history.epochs)),
+        key=lambda i: (history.epochs[i].val_accuracy, -history.epochs[i].val_loss),
+    )
+    assert history.best == best
+    logits = predict(model, tiny.val.images, device=CPU)
+    assert (logits.argmax(1) == tiny.val.labels).double().mean() == pytest.approx(
+        history.epochs[best].val_accuracy
+    )
+    assert not model.training
+
+
+def test_soft_targets_of_other_images_or_views_are_refused(tiny):
+    wrong = Distillation(torch.zeros(1, 96, 4), 4.0, 0.9)
+    with pytest.raises(ValueError, match="cover 9 views of 96 images, got 1 views of 96"):
+        train(tiny, distillation=wrong)
+    wrong = Distillation(torch.zeros(9, 95, 4), 4.0, 0.9)
+    with pytest.raises(ValueError, match="cover 9 views of 96 images, got 9 views of 95"):
+        train(tiny, distillation=wrong)
+
+
+def test_random_transforms_and_cached_targets_exclude_each_other(tiny):
+    def noise(images):
+        return images + torch.randn_like(images)
+
+    with pytest.raises(ValueError, match="random transform cannot be used with soft targets"):
+        train(
+            tiny,
+            distillation=Distillation(torch.zeros(9, 96, 4), 4.0, 0.9),
+            random_transform=noise,
+        )
+    noisy, _ = train(tiny, random_transform=noise)
+    plain, _ = train(tiny)
+    assert weights_digest(noisy) != weights_digest(plain)
+
+
+def test_bad_distillation_is_refused_at_once():
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        Distillation(torch.zeros(1, 1, 2), math.nan, 0.5)
+    with pytest.raises(ValueError, match="soft_weight must lie between"):
+        Distillation(torch.zeros(1, 1, 2), 4.0, 2)
+
+
+def test_labels_beyond_the_outputs_are_refused(tiny):
+    def too_few_outputs():
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 3))
+
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.2 for 3 logits, got 0\.\.3"):
+        train(tiny, too_few_outputs)
+
+
+class FailsLater(nn.Module):
+    """Gives NaN from the second epoch's third step on."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = tiny_student()
+        self.steps = 0
+
+    def forward(self, images):
+        self.steps += self.training
+        return self.inner(images) * (math.nan if self.steps > 6 + 2 and self.training else 1)
+
+
+def test_a_nan_names_epoch_and_step_and_keeps_the_last_good_weights(tiny):
+    one_epoch = {}
+
+    def keep(history):
+        one_epoch.update({n: t.clone() for n, t in model.state_dict().items()})
+
+    model = FailsLater()
+    with pytest.raises(TrainingDivergedError, match="epoch 2, step 3; the weights of epoch 1") as e:
+        fit(model, tiny.train, tiny.val, RECIPE, 0, device=CPU, on_epoch=keep)
+    assert len(e.value.history.epochs) == 1
+    assert all(torch.equal(t, one_epoch[n]) for n, t in model.state_dict().items())
+    assert predict(model, tiny.val.images, device=CPU).isfinite().all()
+
+
+def test_a_learning_rate_far_too_high(tiny):
+    recipe = Recipe(epochs=3, batch_size=16, learning_rate=1e30)
+    with pytest.raises(TrainingDivergedError, match=r"try a learning rate below 1e\+30"):
+        train(tiny, recipe=recipe)
+
+
+def test_ctrl_c_keeps_the_history_and_the_best_weights(tiny):
+    def stop(history):
+        if len(history.epochs) == 2:
+            raise KeyboardInterrupt
+
+    model, history = train(tiny, recipe=Recipe(9, 16, 1e-2), on_epoch=stop)
+    assert history.interrupted and len(history.epochs) == 2
+    accuracy = (predict(model, tiny.val.images, device=CPU).argmax(1) == tiny.val.labels).double()
+    assert accuracy.mean() == pytest.approx(history.epochs[history.best].val_accuracy)
+
+
+def test_ctrl_c_before_the_first_epoch_ends(tiny):
+    class Stops(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = tiny_student()
+
+        def forward(self, images):
+            raise KeyboardInterrupt
+
+    _, history = train(tiny, Stops)
+    assert history.interrupted and history.epochs == [] and history.best is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu(tiny):
+    with seeded(0):
+        model = StudentMLP(num_classes=4)
+    targets = Distillation(torch.randn(9, 96, 4), 4.0, 0.9)
+    history = fit(model, tiny.train, tiny.val, RECIPE, 0, distillation=targets)
+    assert len(history.epochs) == 3
+    assert next(model.parameters()).is_cuda
