@@ -53,7 +53,7 @@ def test_ctrl_c_is_not_a_traceback(tmp_path, monkeypatch, capsys):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command_line, "execute", stop)
+    monkeypatch.setattr("kdnb.course.pipeline.execute", stop)
     assert run("report", "--output", str(tmp_path)) == 130
     assert "finished runs are kept" in capsys.readouterr().err
 

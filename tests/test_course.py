@@ -232,3 +232,41 @@ def test_cards_say_where_numbers_come_from(tiny_task, store):
     assert torch.__version__ in card or "torch 2" in card
     card = words.task_card(lab).data
     assert "96 training, 40 validation and 40 test images" in card
+
+
+# The terminal
+
+
+def test_time_left_scales_what_is_expected_by_this_machines_pace(monkeypatch):
+    from kdnb.course import terminal
+    from kdnb.course.execution import CellDone
+
+    clock = [100.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: clock[0])
+    cells = [("00_a", ["x", "y"]), ("01_b", ["z"])]
+    progress = terminal.ReportProgress(cells, {"x": 10.0, "y": 20.0, "z": 30.0})
+    assert progress.time_left() == 60
+    progress.start_notebook("00_a")
+    clock[0] += 5
+    assert progress.time_left() == 55
+    clock[0] += 15  # x took 20 s where 10 were expected: twice as slow
+    progress.cell_done(CellDone("00_a", "x", 1, 2))
+    assert progress.time_left() == 100
+    clock[0] += 500  # far beyond what was expected of y: nothing of it is left
+    assert progress.time_left() == 60
+    progress.cell_done(CellDone("00_a", "y", 2, 2))
+    progress.start_notebook("01_b")
+    progress.cell_done(CellDone("01_b", "z", 1, 1))
+    assert progress.time_left() == 0
+    assert progress.seconds == {"x": 20.0, "y": 500.0, "z": 0.0}
+
+
+def test_the_terminal_names_notebook_cell_and_time(capsys):
+    from kdnb.course.execution import CellDone
+    from kdnb.course.terminal import ReportProgress
+
+    with ReportProgress([("00_a", ["x", "y"])], {}) as progress:
+        progress.start_notebook("00_a")
+        progress.cell_done(CellDone("00_a", "x", 1, 2))
+    shown = capsys.readouterr().err
+    assert "[1/1] 00_a" in shown and "cell 2/2" in shown and "left" in shown

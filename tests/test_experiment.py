@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdnb import experiment as experiment_module
-from kdnb.experiment import ALONE, Experiment, Method, conventional, engine_fingerprint
+from kdnb.experiment import ALONE, Comparison, Experiment, Method, conventional, engine_fingerprint
 from kdnb.metrics import accuracy
 from kdnb.store import weights_digest
 from kdnb.tasks import Recipe
@@ -132,6 +132,13 @@ def test_a_comparison_is_paired_by_seed(lab):
     # t(0.975, 2 degrees of freedom) = 4.3027 (any table of Student's t)
     half = 4.3027 * difference.std().item() / math.sqrt(3)
     assert gain.high - gain.mean == pytest.approx(half, rel=1e-4)
+
+
+def test_pairing_removes_what_the_seeds_share():
+    """Both methods vary by seed, the difference does not: the interval has no width."""
+    accuracies = torch.tensor([[0.5, 0.6, 0.8], [0.6, 0.7, 0.9]], dtype=torch.float64)
+    gain = Comparison(("a", "b"), (0, 1, 2), "test", 10, accuracies, {}).gain("b", over="a")
+    assert (gain.low, gain.mean, gain.high) == pytest.approx((0.1, 0.1, 0.1))
 
 
 def test_choices_look_at_validation_only(lab, monkeypatch):

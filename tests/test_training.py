@@ -151,6 +151,14 @@ def test_both_methods_see_the_same_batches(tiny, teacher, monkeypatch):
     assert not torch.equal(alone.seen[0], alone.seen[6]), "each epoch has an order of its own"
 
 
+def test_each_seed_has_an_order_of_its_own(tiny):
+    with seeded(0):
+        models = Recorder(), Recorder()
+    for seed, model in enumerate(models):
+        fit(model, tiny.train, tiny.val, RECIPE, seed, device=CPU)
+    assert not torch.equal(models[0].seen[0], models[1].seen[0])
+
+
 def test_weight_zero_trains_exactly_like_no_teacher(tiny, teacher):
     targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
     with_teacher, _ = train(tiny, distillation=Distillation(targets, 4.0, 0.0))
@@ -180,6 +188,29 @@ def test_learning_happens_and_the_best_epoch_is_kept(tiny):
         history.epochs[best].val_accuracy
     )
     assert not model.training
+
+
+class Forgets(nn.Module):
+    """Answers the wrong way round from the third epoch (of 6 steps) on."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = tiny_student()
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, images):
+        if self.training:
+            self.steps += 1
+        return self.inner(images) * (1 if self.steps <= 12 else -1)
+
+
+def test_an_epoch_before_the_last_can_be_the_best(tiny):
+    model, history = train(tiny, Forgets, recipe=Recipe(4, 16, 1e-3))
+    assert history.best < 2 < len(history.epochs)
+    logits = predict(model, tiny.val.images, device=CPU)
+    kept = (logits.argmax(1) == tiny.val.labels).double().mean()
+    assert kept == pytest.approx(history.epochs[history.best].val_accuracy)
+    assert kept > history.epochs[-1].val_accuracy
 
 
 def test_soft_targets_of_other_images_or_views_are_refused(tiny):

@@ -1,0 +1,99 @@
+"""From a task to its report: run the notebooks, collect their results, write one page."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdnb.course.execution import execute, find_notebooks, parse_parameters
+from kdnb.course.report import published_results, render_chapter, render_page
+from kdnb.course.terminal import ReportProgress
+from kdnb.data.dataset import PROJECT
+from kdnb.environment import best_device, provenance
+from kdnb.store import Store
+from kdnb.tasks import task
+
+REPORTS = PROJECT / "report"
+FACTS = ("kdnb", "python", "torch", "torchvision", "numpy", "device", "system")
+
+
+def make_report(
+    task_name: str,
+    *,
+    settings: Sequence[str] = (),
+    only: Sequence[str] = (),
+    output: Path = REPORTS,
+    cell_timeout: int | None = None,
+) -> Path:
+    """Run the notebooks on a task and write ``output/<task>.html``; returns its path.
+
+    ``settings`` are "name=value" texts for notebook parameters, ``only`` the numbers of the
+    notebooks to run. Beside the page lie ``<task>.json`` with the results and the seconds of each
+    cell, and ``<task>/`` with the executed notebooks.
+
+    Raises ValueError, `kdnb.data.DataError` or `kdnb.store.StoreError` before any notebook starts,
+    and `kdnb.course.execution.NotebookError` if one does not run to its end.
+    """
+    chosen = task(task_name)
+    notebooks = find_notebooks(only)
+    parameters = parse_parameters(notebooks, [f"task={chosen.name}", *settings])
+    data = chosen.load()
+    Store().require_writable()
+
+    start = time.perf_counter()
+    cells = [(notebook.stem, _cell_ids(notebook)) for notebook in notebooks]
+    chapters, results = [], []
+    with ReportProgress(cells, _expected_seconds(output, chosen.name)) as progress:
+        for notebook in notebooks:
+            progress.start_notebook(notebook.stem)
+            executed = execute(
+                notebook,
+                output / chosen.name / notebook.name,
+                parameters[notebook],
+                on_cell=progress.cell_done,
+                cell_timeout=cell_timeout,
+            )
+            chapters.append(render_chapter(executed, notebook.stem))
+            results += published_results(executed)
+    total = time.perf_counter() - start
+
+    origin = provenance(best_device())
+    page = render_page(
+        chapters,
+        title=f"Knowledge distillation: {chosen.title}",
+        about="What distillation is and how it works, what it gains and what it costs. "
+        "Every number below was computed by this run or loaded from the run store it names.",
+        facts=[
+            ("data", data.about),
+            ("data fingerprint", data.fingerprint),
+            ("set for this run", ", ".join(settings) or "nothing: all defaults"),
+            ("wall time", f"{total:.0f} s"),
+            *((fact, origin[fact]) for fact in FACTS),
+        ],
+    )
+    name = "-".join([chosen.name, *only])
+    record = {
+        "task": chosen.name,
+        "settings": list(settings),
+        "data_fingerprint": data.fingerprint,
+        "provenance": origin,
+        "wall_seconds": round(total, 1),
+        "cell_seconds": progress.seconds,
+        "results": results,
+    }
+    (output / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    target = output / f"{name}.html"
+    target.write_text(page, encoding="utf-8")
+    return target
+
+
+def _cell_ids(notebook: Path) -> list[str]:
+    return [cell["id"] for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]]
+
+
+def _expected_seconds(output: Path, task_name: str) -> dict[str, float]:
+    """Seconds by cell: from the last report made here, else from the one kept in the project."""
+    for path in (output / f"{task_name}.json", REPORTS / "reference" / f"{task_name}.json"):
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))["cell_seconds"]
+    return {}

@@ -1,0 +1,98 @@
+"""Progress of a headless run on the terminal: which notebook, which cell, how much time is left."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+from tqdm import tqdm
+
+from kdnb.course.execution import CellDone
+
+TICK_SECONDS = 1.0
+UNKNOWN_CELL = 0.5  # seconds expected of a cell that has never been timed
+
+
+class ReportProgress:
+    """One bar per notebook, and the time left for all of them.
+
+    ``cells`` lists (notebook, ids of its cells) in the order in which they will run; ``expected``
+    gives the seconds that a cell took on an earlier run. The pace of this machine, as far as it is
+    known from the cells that are done, scales what is left. Use as a context manager.
+    """
+
+    def __init__(self, cells: Sequence[tuple[str, Sequence[str]]], expected: Mapping[str, float]):
+        self.seconds: dict[str, float] = {}  # what each finished cell took
+        self._cells = cells
+        self._expected = expected
+        self._start = self._cell_start = time.monotonic()
+        self._bar: tqdm | None = None
+        self._current = ""
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+
+    def start_notebook(self, notebook: str) -> None:
+        """Close the last notebook's bar and open this one's."""
+        with self._lock:
+            self._close()
+            names = [name for name, _ in self._cells]
+            number = names.index(notebook) + 1
+            ids = self._cells[number - 1][1]
+            self._current = f"cell 1/{len(ids)}"
+            self._bar = tqdm(
+                total=len(ids),
+                desc=f"[{number}/{len(names)}] {notebook}",
+                bar_format="{desc} |{bar:16}|{postfix}",
+                mininterval=0,
+            )
+            self._show()
+
+    def cell_done(self, cell: CellDone) -> None:
+        """A cell has run."""
+        with self._lock:
+            now = time.monotonic()
+            self.seconds[cell.cell_id] = round(now - self._cell_start, 2)
+            self._cell_start = now
+            self._current = f"cell {min(cell.number + 1, cell.total)}/{cell.total}"
+            self._bar.update(cell.number - self._bar.n)
+            self._show()
+
+    def time_left(self) -> float:
+        """Seconds until the last notebook is done, as far as can be told."""
+        done = sum(map(self._weight, self.seconds))
+        took = sum(self.seconds.values())
+        pace = took / done if done else 1.0
+        ids = [i for _, notebook in self._cells for i in notebook if i not in self.seconds]
+        here = time.monotonic() - self._cell_start
+        first = max(pace * self._weight(ids[0]) - here, 0) if ids else 0
+        return first + pace * sum(map(self._weight, ids[1:]))
+
+    def __enter__(self) -> "ReportProgress":
+        self._ticker.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stopped.set()
+        self._ticker.join()
+        with self._lock:
+            self._close()
+
+    def _weight(self, cell_id: str) -> float:
+        return self._expected.get(cell_id, UNKNOWN_CELL)
+
+    def _tick(self) -> None:
+        while not self._stopped.wait(TICK_SECONDS):
+            with self._lock:
+                # A log file wants no line every second.
+                if self._bar is not None and self._bar.fp.isatty():
+                    self._show()
+
+    def _show(self) -> None:
+        gone = tqdm.format_interval(time.monotonic() - self._start)
+        left = tqdm.format_interval(self.time_left())
+        self._bar.set_postfix_str(f"{self._current}, {gone} gone, about {left} left")
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
