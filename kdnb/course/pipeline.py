@@ -53,7 +53,7 @@ def make_report(
                 on_cell=progress.cell_done,
                 cell_timeout=cell_timeout,
             )
-            chapters.append(render_chapter(executed, notebook.stem))
+            chapters.append(render_chapter(executed, notebook.stem, [name for name, _ in cells]))
             results += published_results(executed)
     total = time.perf_counter() - start
 

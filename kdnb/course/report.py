@@ -1,6 +1,6 @@
 """Executed notebooks in, one HTML file out that asks for nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,11 +32,14 @@ class Chapter:
 
 
 class ChapterRenderer(IPythonRenderer):
-    """Markdown to HTML: maths as MathML, headings with anchors unique to the chapter."""
+    """Markdown to HTML: maths as MathML, headings with anchors unique to the chapter.
 
-    def __init__(self, chapter: str):
+    A link to another notebook leads to its chapter, or is plain text where the page lacks it.
+    """
+
+    def __init__(self, chapter: str, chapters: Collection[str]):
         super().__init__(escape=True, exclude_anchor_links=True)
-        self.chapter = chapter
+        self.chapter, self.chapters = chapter, chapters
         self.headings: list[tuple[int, str, str]] = []  # level, anchor, inner HTML
 
     def inline_math(self, body: str) -> str:
@@ -45,6 +48,12 @@ class ChapterRenderer(IPythonRenderer):
     def block_math(self, body: str) -> str:
         return convert(body.strip(), display="block")
 
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        if not url.endswith(".ipynb"):
+            return super().link(text, url, title)
+        name = url.removesuffix(".ipynb")
+        return super().link(text, f"#{name}-0", title) if name in self.chapters else text
+
     def heading(self, text: str, level: int, **attrs: object) -> str:
         anchor = f"{self.chapter}-{len(self.headings)}"
         self.headings.append((level, anchor, text))
@@ -52,9 +61,9 @@ class ChapterRenderer(IPythonRenderer):
         return f'<h{level + 1} id="{anchor}">{text}</h{level + 1}>\n'
 
 
-def render_chapter(notebook: NotebookNode, name: str) -> Chapter:
-    """Turn one executed notebook, called ``name``, into a chapter."""
-    renderer = ChapterRenderer(name)
+def render_chapter(notebook: NotebookNode, name: str, chapters: Collection[str]) -> Chapter:
+    """Turn one executed notebook into a chapter of a page that has all these ``chapters``."""
+    renderer = ChapterRenderer(name, chapters)
     exporter = HTMLExporter(
         config=Config(NbConvertBase={"display_data_priority": SHOWN}),
         template_name="chapter",

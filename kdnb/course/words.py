@@ -120,7 +120,7 @@ def task_card(experiment: Experiment) -> Markdown:
 def provenance_card(experiment: Experiment, runs: list[Run]) -> Markdown:
     """Versions, device, seeds, data fingerprint and training time behind the numbers shown."""
     origins = sorted({run.provenance["device"] for run in runs})
-    dates = sorted(run.provenance["date"] for run in runs)
+    dates = sorted(run.provenance["date"][:16].replace("T", " ") for run in runs)
     first = runs[0].provenance
     seconds = sum(run.history.seconds for run in runs)
     versions = ", ".join(
@@ -131,7 +131,7 @@ def provenance_card(experiment: Experiment, runs: list[Run]) -> Markdown:
         f"| dataset | {experiment.dataset.name}, fingerprint "
         f"`{experiment.dataset.fingerprint[:16]}` |\n"
         f"| seeds | {', '.join(str(s) for s in sorted({run.seed for run in runs}))} |\n"
-        f"| trained | {len(runs)} models in {seconds:,.0f} s, {dates[0]} to {dates[-1]} |\n"
+        f"| trained | {len(runs)} model(s) in {seconds:,.0f} s, {dates[0]} to {dates[-1]} UTC |\n"
         f"| device | {'; '.join(origins)} |\n"
         f"| versions | {versions} |\n"
         f"| finished runs | {sum(run.loaded for run in runs)} of {len(runs)} came from the run "
