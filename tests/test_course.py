@@ -227,7 +227,9 @@ def test_live_it_is_one_display_that_is_redrawn(monkeypatch):
 def test_cards_say_where_numbers_come_from(tiny_task, store):
     lab = Experiment(tiny_task, store=store, device=torch.device("cpu"))
     result = lab.compare([ALONE, conventional(4.0, 0.9)], [0, 1])
-    card = words.provenance_card(lab, [run for runs in result.runs.values() for run in runs]).data
+    runs = [run for runs in result.runs.values() for run in runs]
+    card = words.provenance_card(lab, runs + runs[:2]).data
+    assert "| trained | 4 model(s) in" in card
     assert lab.dataset.fingerprint[:16] in card and "| seeds | 0, 1 |" in card
     assert torch.__version__ in card or "torch 2" in card
     card = words.task_card(lab).data

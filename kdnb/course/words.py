@@ -118,7 +118,11 @@ def task_card(experiment: Experiment) -> Markdown:
 
 
 def provenance_card(experiment: Experiment, runs: list[Run]) -> Markdown:
-    """Versions, device, seeds, data fingerprint and training time behind the numbers shown."""
+    """Versions, device, seeds, data fingerprint and training time behind the numbers shown.
+
+    A run that served several comparisons is counted once.
+    """
+    runs = list({run.weights: run for run in runs}.values())
     origins = sorted({run.provenance["device"] for run in runs})
     dates = sorted(run.provenance["date"][:16].replace("T", " ") for run in runs)
     first = runs[0].provenance
