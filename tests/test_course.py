@@ -245,8 +245,9 @@ def test_time_left_scales_what_is_expected_by_this_machines_pace(monkeypatch):
 
     clock = [100.0]
     monkeypatch.setattr(terminal.time, "monotonic", lambda: clock[0])
-    cells = [("00_a", ["x", "y"]), ("01_b", ["z"])]
-    progress = terminal.ReportProgress(cells, {"x": 10.0, "y": 20.0, "z": 30.0})
+    cells = [("00_a", ["x", "y"]), ("01_b", ["x"])]  # notebooks use the same ids
+    expected = {"00_a/x": 10.0, "00_a/y": 20.0, "01_b/x": 30.0}
+    progress = terminal.ReportProgress(cells, expected)
     assert progress.time_left() == 60
     progress.start_notebook("00_a")
     clock[0] += 5
@@ -258,9 +259,9 @@ def test_time_left_scales_what_is_expected_by_this_machines_pace(monkeypatch):
     assert progress.time_left() == 60
     progress.cell_done(CellDone("00_a", "y", 2, 2))
     progress.start_notebook("01_b")
-    progress.cell_done(CellDone("01_b", "z", 1, 1))
+    progress.cell_done(CellDone("01_b", "x", 1, 1))
     assert progress.time_left() == 0
-    assert progress.seconds == {"x": 20.0, "y": 500.0, "z": 0.0}
+    assert progress.seconds == {"00_a/x": 20.0, "00_a/y": 500.0, "01_b/x": 0.0}
 
 
 def test_the_terminal_names_notebook_cell_and_time(capsys):

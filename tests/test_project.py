@@ -104,3 +104,50 @@ def test_notebook_parameters_agree_with_the_tasks():
     assert len(values["seeds"]) >= 3
     assert values["temperature"] in values["temperatures"]
     assert values["soft_weight"] in values["soft_weights"]
+
+
+# Numbers in prose
+
+
+REFERENCES = sorted((ROOT / "report" / "reference").glob("*.json"))
+
+
+def notebook_seconds(reference, notebook):
+    seconds = reference["cell_seconds"]
+    return sum(s for name, s in seconds.items() if name.startswith(f"{notebook}/"))
+
+
+def in_words(seconds):
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+@pytest.mark.parametrize("path", REFERENCES, ids=lambda p: p.stem)
+def test_the_readmes_numbers_are_those_of_the_reference_runs(path):
+    reference = json.loads(path.read_text())
+    readme = (ROOT / "README.md").read_text()
+    (result,) = reference["results"]
+    for label, accuracies in result["accuracy"].items():
+        (row,) = [line for line in readme.splitlines() if line.startswith(f"| {label} |")]
+        assert f"{100 * sum(accuracies) / len(accuracies):.2f} %" in row, (label, row)
+    gain = result["gain"]["student + conventional KD"]
+    assert (
+        f"{100 * gain['mean']:+.2f} ({100 * gain['low']:+.2f} to {100 * gain['high']:+.2f})"
+        in readme
+    )
+    for notebook in NOTEBOOKS:
+        (row,) = [line for line in readme.splitlines() if f"(notebooks/{notebook.name})" in line]
+        assert f"| {in_words(notebook_seconds(reference, notebook.stem))} |" in row
+        title = nbformat.read(notebook, 4).cells[0].source
+        name = {"digits": "digits", "mnist": "MNIST"}[path.stem]
+        assert f"{name} {in_words(notebook_seconds(reference, notebook.stem))}" in title
+    assert in_words(reference["wall_seconds"]) in readme
+
+
+def test_the_published_bounds_are_met_on_mnist():
+    """Teacher at least 99.3 %, distilled student at least 98.9 %, and a gain that is real."""
+    (result,) = json.loads((ROOT / "report/reference/mnist.json").read_text())["results"]
+    mean = {label: sum(a) / len(a) for label, a in result["accuracy"].items()}
+    assert result["images"] == 10_000 and len(result["seeds"]) >= 3
+    assert mean["teacher"] >= 0.993
+    assert mean["student + conventional KD"] >= 0.989
+    assert result["gain"]["student + conventional KD"]["low"] > 0

@@ -16,13 +16,14 @@ class ReportProgress:
     """One bar per notebook, and the time left for all of them.
 
     ``cells`` lists (notebook, ids of its cells) in the order in which they will run; ``expected``
-    gives the seconds that a cell took on an earlier run. The pace of this machine, as far as it is
+    gives the seconds that "notebook/cell" took on an earlier run. The pace of this machine, as far as it is
     known from the cells that are done, scales what is left. Use as a context manager.
     """
 
     def __init__(self, cells: Sequence[tuple[str, Sequence[str]]], expected: Mapping[str, float]):
-        self.seconds: dict[str, float] = {}  # what each finished cell took
+        self.seconds: dict[str, float] = {}  # what each finished "notebook/cell" took
         self._cells = cells
+        self._order = [f"{notebook}/{cell}" for notebook, ids in cells for cell in ids]
         self._expected = expected
         self._start = self._cell_start = time.monotonic()
         self._bar: tqdm | None = None
@@ -51,7 +52,7 @@ class ReportProgress:
         """A cell has run."""
         with self._lock:
             now = time.monotonic()
-            self.seconds[cell.cell_id] = round(now - self._cell_start, 2)
+            self.seconds[f"{cell.notebook}/{cell.cell_id}"] = round(now - self._cell_start, 2)
             self._cell_start = now
             self._current = f"cell {min(cell.number + 1, cell.total)}/{cell.total}"
             self._bar.update(cell.number - self._bar.n)
@@ -62,10 +63,10 @@ class ReportProgress:
         done = sum(map(self._weight, self.seconds))
         took = sum(self.seconds.values())
         pace = took / done if done else 1.0
-        ids = [i for _, notebook in self._cells for i in notebook if i not in self.seconds]
+        ahead = [name for name in self._order if name not in self.seconds]
         here = time.monotonic() - self._cell_start
-        first = max(pace * self._weight(ids[0]) - here, 0) if ids else 0
-        return first + pace * sum(map(self._weight, ids[1:]))
+        first = max(pace * self._weight(ahead[0]) - here, 0) if ahead else 0
+        return first + pace * sum(map(self._weight, ahead[1:]))
 
     def __enter__(self) -> "ReportProgress":
         self._ticker.start()
@@ -77,8 +78,8 @@ class ReportProgress:
         with self._lock:
             self._close()
 
-    def _weight(self, cell_id: str) -> float:
-        return self._expected.get(cell_id, UNKNOWN_CELL)
+    def _weight(self, name: str) -> float:
+        return self._expected.get(name, UNKNOWN_CELL)
 
     def _tick(self) -> None:
         while not self._stopped.wait(TICK_SECONDS):
