@@ -92,7 +92,7 @@ def _cell_ids(notebook: Path) -> list[str]:
 
 
 def _expected_seconds(output: Path, task_name: str) -> dict[str, float]:
-    """Seconds by "notebook/cell": from the last report made here, else from the one kept in the project."""
+    """From the last report made here, else from the one kept in the project."""
     for path in (output / f"{task_name}.json", REPORTS / "reference" / f"{task_name}.json"):
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))["cell_seconds"]

@@ -16,8 +16,8 @@ class ReportProgress:
     """One bar per notebook, and the time left for all of them.
 
     ``cells`` lists (notebook, ids of its cells) in the order in which they will run; ``expected``
-    gives the seconds that "notebook/cell" took on an earlier run. The pace of this machine, as far as it is
-    known from the cells that are done, scales what is left. Use as a context manager.
+    gives the seconds that "notebook/cell" took on an earlier run. The pace of this machine, as far
+    as it is known from the cells that are done, scales what is left. Use as a context manager.
     """
 
     def __init__(self, cells: Sequence[tuple[str, Sequence[str]]], expected: Mapping[str, float]):
