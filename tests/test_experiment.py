@@ -86,6 +86,9 @@ def test_another_recipe_or_data_is_another_run(lab, tiny_task, store):
     ):
         run = Experiment(changed, store=store, device=CPU).student(ALONE, 0)
         assert not run.loaded
+    # All the images, asked for by number, are the images as they are.
+    everything = replace(tiny_task, student_images=96)
+    assert Experiment(everything, store=store, device=CPU).student(ALONE, 0).loaded
     # The teacher does not depend on what its students see.
     lab.teacher(0)
     assert Experiment(changed, store=store, device=CPU).teacher(0).loaded

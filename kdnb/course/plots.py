@@ -6,7 +6,6 @@ from functools import wraps
 
 import matplotlib
 import numpy as np
-import seaborn as sns
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,7 +15,8 @@ from kdnb.experiment import Comparison
 from kdnb.metrics import Calibration, Interval, entropy_bits
 from kdnb.training import History
 
-PALETTE = sns.color_palette("colorblind").as_hex()
+# seaborn's "colorblind" palette, in an order that also differs in lightness
+PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9"]
 MARKERS = "osD^vPX*"
 GREY = "#6b6b6b"
 DOTS_PER_INCH = 144
@@ -156,6 +156,8 @@ def training_curves(histories: Mapping[str, History], epochs: int, title: str = 
 @styled
 def confusion_matrix(counts: Tensor, class_names: Sequence[str]) -> Picture:
     """(C, C) counts, rows true and columns predicted; the right answers are left pale."""
+    import seaborn as sns  # slow to import, and only this figure needs it
+
     figure = Figure(figsize=(4.6, 3.9), layout="constrained")
     ax = figure.subplots()
     wrong = counts.clone().fill_diagonal_(0)
