@@ -23,6 +23,10 @@ FLAGS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 
+KERNEL_IDLE = (
+    "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+)
+
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
@@ -39,19 +43,24 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def page(made, chromium):
-    """The report opened from its file; every request it makes and every complaint is noted."""
+def browser(chromium):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page()
-        page.asked, page.complaints = [], []
-        page.route(re.compile("^https?:"), lambda route: route.abort())
-        page.on("request", lambda r: page.asked.append(r.url))
-        page.on("console", lambda message: page.complaints.append(message.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.goto((made[0] / "digits.html").as_uri())
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def page(made, browser):
+    """The report opened from its file; every request it makes and every complaint is noted."""
+    page = browser.new_page()
+    page.asked, page.complaints = [], []
+    page.route(re.compile("^https?:"), lambda route: route.abort())
+    page.on("request", lambda r: page.asked.append(r.url))
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.goto((made[0] / "digits.html").as_uri())
+    return page
 
 
 def test_every_cell_ran(made):
@@ -131,7 +140,7 @@ def test_nothing_is_wider_than_the_page(page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_the_slider_is_alive_in_jupyterlab(made, chromium, tmp_path):
+def test_the_slider_is_alive_in_jupyterlab(made, browser, tmp_path):
     """Open notebook 00 in JupyterLab, run it, press an arrow key on T: the picture changes."""
     name = "00_what_is_distillation.ipynb"
     shutil.copy(ROOT / "notebooks" / name, tmp_path)
@@ -148,27 +157,27 @@ def test_the_slider_is_alive_in_jupyterlab(made, chromium, tmp_path):
     lab = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         wait_for(f"http://127.0.0.1:{port}/api/status", lab)
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-            page = browser.new_page(viewport={"width": 1280, "height": 1000})
-            page.goto(f"http://127.0.0.1:{port}/lab/tree/{name}?reset")
-            page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-            page.wait_for_function("window.jupyterapp !== undefined")
-            page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-            picture = page.locator(".jupyter-widgets img[alt*='at T =']")
-            picture.wait_for(timeout=120_000)
-            before = picture.get_attribute("alt")
-            handle = page.locator(".jupyter-widgets:has(img[alt*='at T =']) .noUi-handle").last
-            handle.focus()
-            handle.press("ArrowRight")
-            page.wait_for_function(
-                "before => document.querySelector(\".jupyter-widgets img[alt*='at T =']\").alt"
-                " !== before",
-                arg=before,
-                timeout=20_000,
-            )
-            after = picture.get_attribute("alt")
-            browser.close()
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.goto(f"http://127.0.0.1:{port}/lab/tree/{name}?reset")
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        # Before its kernel is there, JupyterLab answers "run" with a dialog.
+        page.wait_for_function(KERNEL_IDLE, timeout=60_000)
+        # In braces: the promise is fulfilled only when the last cell has run.
+        page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+        picture = page.locator(".jupyter-widgets img[alt*='at T =']")
+        picture.wait_for(timeout=120_000)
+        before = picture.get_attribute("alt")
+        handle = page.locator(".jupyter-widgets:has(img[alt*='at T =']) .noUi-handle").last
+        handle.focus()
+        handle.press("ArrowRight")
+        page.wait_for_function(
+            "before => document.querySelector(\".jupyter-widgets img[alt*='at T =']\").alt"
+            " !== before",
+            arg=before,
+            timeout=20_000,
+        )
+        after = picture.get_attribute("alt")
+        page.close()
         # One step is an eighth of a doubling: from 4 to 4 · 2^(1/8) = 4.362.
         assert "at T = 4 " in before and "at T = 4.36" in after
     finally:

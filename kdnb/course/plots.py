@@ -110,13 +110,13 @@ def softened(
         bits = entropy_bits(probabilities).item()
         rest_mass = 1 - probabilities[top].item()
         ax.set_title(
-            f"T = {temperature:g}: entropy {bits:.2f} bits,"
+            f"T = {temperature:.3g}: entropy {bits:.2f} bits,"
             + ("\n" if panels > 1 else " ")
             + f"{rest_mass:.1%} outside {class_names[top]}"
         )
         second = int(probabilities.topk(2).indices[1])
         alt.append(
-            f"at T = {temperature:g} {class_names[top]} has probability "
+            f"at T = {temperature:.3g} {class_names[top]} has probability "
             f"{probabilities[top].item():.3f}, next is {class_names[second]} with "
             f"{probabilities[second].item():.3f}, entropy {bits:.2f} bits"
         )
