@@ -120,7 +120,7 @@ class Experiment:
     """A task with its dataset, its run store and the device: everything is trained through here.
 
     What the store already holds is loaded; what it lacks is trained and stored. ``watch`` is called
-    with an `Update` after every epoch and for every run that was loaded.
+    with an `Update` after every epoch, for every run that was loaded and for one that was stopped.
     """
 
     def __init__(
@@ -282,7 +282,9 @@ class Experiment:
             device=self.device,
         )
         origin = provenance(self.device)
-        if not history.interrupted:
+        if history.interrupted:
+            tell(history)
+        else:
             record = {
                 "label": label,
                 "task": self.task.name,

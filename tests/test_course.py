@@ -205,6 +205,30 @@ def test_headless_many_runs_print_a_line_a_run(monkeypatch, capsys):
     assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
 
 
+def test_a_stopped_run_says_so(monkeypatch, capsys):
+    monkeypatch.setenv(HEADLESS, "1")
+    for epochs in (0, 2):
+        stopped = history(epochs)
+        stopped.interrupted = True
+        Progress()(Update("teacher", 0, 1, 1, stopped, 5))
+        assert f"teacher, seed 0: stopped after {epochs} epochs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_live_too_it_says_so(monkeypatch, epochs):
+    monkeypatch.delenv(HEADLESS, raising=False)
+    titles = []
+    draw = plots.training_curves
+    monkeypatch.setattr(
+        "kdnb.course.progress.training_curves",
+        lambda histories, n, title: titles.append(title) or draw(histories, n, title),
+    )
+    stopped = history(epochs)
+    stopped.interrupted, stopped.best = True, None
+    Progress()(Update("teacher", 0, 1, 1, stopped, 5))
+    assert titles == [f"teacher, seed 0: stopped after {epochs} epochs, the best weights are kept"]
+
+
 def test_live_it_is_one_display_that_is_redrawn(monkeypatch):
     monkeypatch.delenv(HEADLESS, raising=False)
     monkeypatch.setattr("kdnb.course.progress.REDRAW_SECONDS", 0)

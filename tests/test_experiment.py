@@ -16,6 +16,12 @@ CPU = torch.device("cpu")
 KD = conventional(4.0, 0.9)
 
 
+def interrupt_once(update):
+    """Ctrl-C in the middle of training; the word that it was stopped comes through."""
+    if not update.history.interrupted:
+        raise KeyboardInterrupt
+
+
 @pytest.fixture
 def lab(tiny_task, store):
     return Experiment(tiny_task, store=store, device=CPU)
@@ -157,7 +163,7 @@ def test_choices_look_at_validation_only(lab, monkeypatch):
 def test_ctrl_c_keeps_what_is_finished(lab, store):
     def stop(update):
         if update.label == KD.label and update.seed == 1 and len(update.history.epochs) == 2:
-            raise KeyboardInterrupt
+            interrupt_once(update)
 
     lab.watch = stop
     result = lab.compare([ALONE, KD], [0, 1, 2])
@@ -173,20 +179,14 @@ def test_ctrl_c_keeps_what_is_finished(lab, store):
 
 
 def test_ctrl_c_before_anything_is_finished(lab):
-    def stop(update):
-        raise KeyboardInterrupt
-
-    lab.watch = stop
+    lab.watch = interrupt_once
     result = lab.compare([ALONE], [0])
     assert result.interrupted and result.seeds == () and result.accuracies.shape == (1, 0)
     assert not list(lab.store.root.glob("run-*")), "half a run is not a finished run"
 
 
 def test_an_interrupted_teacher_teaches_nobody(lab):
-    def stop(update):
-        raise KeyboardInterrupt
-
-    lab.watch = stop
+    lab.watch = interrupt_once
     assert lab.teacher(0).history.interrupted
     with pytest.raises(KeyboardInterrupt):
         lab.student(KD, 0)

@@ -38,7 +38,9 @@ class Progress:
             self._draw(update)
 
     def _print(self, update: Update) -> None:
-        if update.total > 1:
+        if update.history.interrupted:
+            print(f"{update.label}, seed {update.seed}: {self._stopped(update)}")
+        elif update.total > 1:
             if update.run_finished:
                 print(f"run {update.number}/{update.total} {self._summary(update)}")
         elif update.loaded:
@@ -63,12 +65,15 @@ class Progress:
     def _draw(self, update: Update) -> None:
         last = update.run_finished and update.number == update.total
         now = time.monotonic()
-        if now - self._drawn < REDRAW_SECONDS and not last:
+        stopped = update.history.interrupted
+        if now - self._drawn < REDRAW_SECONDS and not last and not stopped:
             return
         self._drawn = now
         where = f"run {update.number} of {update.total}, " if update.total > 1 else ""
         title = f"{where}{update.label}, seed {update.seed}: "
-        if last:
+        if stopped:
+            title += self._stopped(update)
+        elif last:
             title += "finished"
             if update.loaded:
                 title += ", from the run store"
@@ -81,6 +86,9 @@ class Progress:
             self._handle.display(picture)
         else:
             self._handle.update(picture)
+
+    def _stopped(self, update: Update) -> str:
+        return f"stopped after {len(update.history.epochs)} epochs, the best weights are kept"
 
     def _time_left(self, update: Update, now: float) -> str:
         """Runs that were loaded took no time, so only the trained ones tell the pace."""
