@@ -9,7 +9,8 @@ import ast
 import hashlib
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -21,35 +22,89 @@ from kdnb.data import Dataset, Split
 from kdnb.data.views import shift_offsets
 from kdnb.environment import best_device, provenance, seeded
 from kdnb.metrics import Interval, accuracy, mean_interval
+from kdnb.objectives import LABELS, Distillation, Imitation, Objective, WithinClasses
 from kdnb.store import Store, StoreError, digest, weights_digest
-from kdnb.tasks import Recipe, Task
-from kdnb.training import Distillation, Epoch, History, fit, predict
+from kdnb.tasks import Division, Recipe, Task
+from kdnb.training import Epoch, History, fit, predict
 
 # The modules whose code decides what a training run gives.
-ENGINE = ("data/views.py", "losses.py", "models.py", "training.py")
+ENGINE = ("data/views.py", "losses.py", "models.py", "objectives.py", "training.py")
+
+
+class Match(StrEnum):
+    """What of a teacher's answer the student shall match."""
+
+    CLASSES = "class probabilities"
+    SUBCLASSES = "subclass probabilities"
+    WITHIN_CLASSES = "relative probabilities within each class"
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a student is trained. Without a ``temperature`` it never meets the teacher."""
+    """How a student is trained. Without a ``temperature`` it never meets the teacher.
+
+    ``division`` says how its teacher came by subclasses (None: it has none), ``match`` what the
+    student learns from that teacher. Only a student that matches subclasses has a head for them.
+    """
 
     label: str
     temperature: float | None = None
     soft_weight: float = 0.0
+    division: Division | None = None
+    match: Match = Match.CLASSES
 
     def __post_init__(self):
         if self.temperature is not None:
             losses.check_temperature(self.temperature)
         losses.check_soft_weight(self.soft_weight)
+        if self.match != Match.CLASSES and self.division is None:
+            raise ValueError(f"a teacher without subclasses has no {self.match.value} to match")
+
+    @property
+    def subclasses(self) -> int:
+        """How many logits the student has for each class."""
+        return 1 if self.match == Match.CLASSES else self.division.objective.subclasses
+
+    def objective(self, teacher_logits: Tensor, num_classes: int) -> Imitation:
+        """What the student minimises, given its teacher's (views, N, outputs) logits."""
+        if self.match == Match.CLASSES:
+            teacher_logits = torch.stack(
+                [losses.class_logits(view, num_classes) for view in teacher_logits]
+            )
+        shared = {
+            "teacher_logits": teacher_logits,
+            "temperature": self.temperature,
+            "subclasses": self.subclasses,
+        }
+        if self.match == Match.WITHIN_CLASSES:
+            return WithinClasses(**shared)
+        return Distillation(**shared, soft_weight=self.soft_weight)
 
 
 ALONE = Method("student without teacher")
 
 
-def conventional(temperature: float, soft_weight: float, label: str = "") -> Method:
-    """Hinton, Vinyals & Dean 2015: soft targets at ``temperature``, mixed with the labels."""
+def conventional(
+    temperature: float, soft_weight: float, label: str = "", division: Division | None = None
+) -> Method:
+    """Hinton, Vinyals & Dean 2015: soft targets at ``temperature``, mixed with the labels.
+
+    With a ``division`` the teacher has subclasses, but only its class probabilities are matched.
+    """
     label = label or "student + conventional KD"
-    return Method(label, temperature=temperature, soft_weight=soft_weight)
+    return Method(label, temperature, soft_weight, division)
+
+
+def subclass(temperature: float, soft_weight: float, division: Division, label: str = "") -> Method:
+    """Müller, Kornblith & Hinton 2020: the soft targets are the teacher's subclasses."""
+    label = label or "student + subclass KD"
+    return Method(label, temperature, soft_weight, division, Match.SUBCLASSES)
+
+
+def within_classes(temperature: float, division: Division, label: str = "") -> Method:
+    """Only the relative probabilities within each class, and no label."""
+    label = label or "student, relative probabilities only"
+    return Method(label, temperature, 1.0, division, Match.WITHIN_CLASSES)
 
 
 @dataclass(frozen=True)
@@ -137,17 +192,32 @@ class Experiment:
         self.store = store or Store()
         self.watch = watch
         self.device = device or best_device()
-        self._teachers: dict[int, Run] = {}
+        self._teachers: dict[tuple[int, Division | None], Run] = {}
 
-    def teacher(self, seed: int, *, retrain: bool = False) -> Run:
-        """The task's teacher for this seed; ``retrain`` trains it again even if it is stored."""
-        if not retrain and seed in self._teachers:
-            return self._teachers[seed]
+    @property
+    def num_classes(self) -> int:
+        """How many classes the task's labels tell apart."""
+        return len(self.dataset.class_names)
+
+    def teacher(self, seed: int, division: Division | None = None, *, retrain: bool = False) -> Run:
+        """The task's teacher for this seed; ``retrain`` trains it again even if it is stored.
+
+        With a ``division`` it has subclasses and is trained as that says.
+        """
+        if not retrain and (seed, division) in self._teachers:
+            return self._teachers[seed, division]
+        objective = division.objective if division else LABELS
         run = self._train(
-            "teacher", seed, self.dataset.train, None, self.task.teacher_recipe, retrain=retrain
+            "teacher",
+            self.task.teacher,
+            seed,
+            self.dataset.train,
+            division.recipe if division else self.task.teacher_recipe,
+            objective,
+            retrain=retrain,
         )
         if not run.history.interrupted:
-            self._teachers[seed] = run
+            self._teachers[seed, division] = run
         return run
 
     def student(self, method: Method, seed: int, *, number: int = 1, total: int = 1) -> Run:
@@ -156,15 +226,21 @@ class Experiment:
         ``number`` and ``total`` only tell the watcher where this run stands among others. A teacher
         that Ctrl-C stopped half-way teaches nobody: KeyboardInterrupt goes on.
         """
-        teacher = None if method.temperature is None else self.teacher(seed)
-        if teacher is not None and teacher.history.interrupted:
-            raise KeyboardInterrupt
+        teacher, objective = None, LABELS
+        if method.temperature is not None:
+            teacher = self.teacher(seed, method.division)
+            if teacher.history.interrupted:
+                raise KeyboardInterrupt
+            soft_targets = self.logits(teacher, self.transfer, self.task.student_recipe.shift)
+            objective = method.objective(soft_targets, self.num_classes)
         return self._train(
             method.label,
+            self.task.student,
             seed,
             self.transfer,
-            (method, teacher) if teacher else None,
             self.task.student_recipe,
+            objective,
+            teacher=teacher,
             number=number,
             total=total,
         )
@@ -177,9 +253,13 @@ class Experiment:
         """
         return torch.stack([self._view_logits(run, split, o) for o in shift_offsets(shift)])
 
+    def class_logits(self, run: Run, split: Split) -> Tensor:
+        """(N, C) class logits on ``split``, whether or not the model has subclasses."""
+        return losses.class_logits(self.logits(run, split)[0], self.num_classes)
+
     def test_logits(self, run: Run) -> Tensor:
-        """(N, C) logits on the test split: for the final comparison, never for a choice."""
-        return self.logits(run, self.dataset.test)[0]
+        """(N, C) class logits on the test split: for the final comparison, never for a choice."""
+        return self.class_logits(run, self.dataset.test)
 
     def compare(
         self, methods: Sequence[Method], seeds: Sequence[int], *, split: str = "test"
@@ -205,7 +285,7 @@ class Experiment:
                     run = self.student(method, seed, number=number, total=total)
                     if run.history.interrupted:
                         raise KeyboardInterrupt
-                    finished.append((run, accuracy(self.logits(run, part)[0], part.labels)))
+                    finished.append((run, accuracy(self.class_logits(run, part), part.labels)))
                 for method, (run, _) in zip(methods, finished, strict=True):
                     runs[method.label].append(run)
                 columns.append([value for _, value in finished])
@@ -224,18 +304,20 @@ class Experiment:
     def _train(
         self,
         label: str,
+        architecture: Callable[..., nn.Module],
         seed: int,
         train: Split,
-        taught: tuple[Method, Run] | None,
         recipe: Recipe,
+        objective: Objective,
         *,
+        teacher: Run | None = None,
         number: int = 1,
         total: int = 1,
         retrain: bool = False,
     ) -> Run:
         """Load the run that these arguments determine, or train and store it."""
         with seeded(seed):
-            model = self.task.teacher() if label == "teacher" else self.task.student()
+            model = architecture(num_classes=self.num_classes, subclasses=objective.subclasses)
         settings = {
             "engine": engine_fingerprint(),
             "architecture": repr(model),
@@ -244,12 +326,7 @@ class Experiment:
             "val": self.dataset.val.fingerprint,
             "recipe": asdict(recipe),
             "seed": seed,
-            "distillation": taught
-            and {
-                "teacher": taught[1].weights,
-                "temperature": float(taught[0].temperature),
-                "soft_weight": float(taught[0].soft_weight),
-            },
+            "objective": _described(objective, teacher),
         }
         key = f"run-{digest(settings)}"
 
@@ -266,18 +343,13 @@ class Experiment:
             return Run(label, seed, model, history, entry.record["provenance"], loaded=True)
 
         self.store.require_writable()
-        distillation = None
-        if taught is not None:
-            method, teacher = taught
-            soft_targets = self.logits(teacher, train, recipe.shift)
-            distillation = Distillation(soft_targets, method.temperature, method.soft_weight)
         history = fit(
             model,
             train,
             self.dataset.val,
             recipe,
             seed,
-            distillation=distillation,
+            objective=objective,
             on_epoch=tell,
             device=self.device,
         )
@@ -321,6 +393,14 @@ def engine_fingerprint() -> str:
         source = (Path(__file__).parent / name).read_text(encoding="utf-8")
         total.update(ast.dump(ast.parse(source)).encode())
     return total.hexdigest()[:12]
+
+
+def _described(objective: Objective, teacher: Run | None) -> dict:
+    """An objective as JSON can hold it; a teacher's weights stand for its answers."""
+    about = {f.name: getattr(objective, f.name) for f in fields(objective)}
+    about.pop("teacher_logits", None)
+    kind = {"kind": type(objective).__name__, "teacher": teacher and teacher.weights}
+    return kind | {name: float(value) for name, value in about.items()}
 
 
 def _history_from(record: dict) -> History:

@@ -60,6 +60,131 @@ def distillation_loss(
     return DistillationLoss(torch.lerp(hard, soft, soft_weight), soft, hard)
 
 
+def class_logits(subclass_logits: Tensor, num_classes: int) -> Tensor:
+    """Class logits (N, C) from subclass logits (N, C·s): the logsumexp over each class's columns.
+
+    Columns c·s … c·s+s-1 belong to class c. The softmax of the result is the sum of each class's
+    subclass probabilities (Müller, Kornblith & Hinton 2020, eq. 1-2).
+
+    Raises ValueError if the width is not a multiple of ``num_classes``.
+    """
+    return _by_class(subclass_logits, num_classes).logsumexp(2)
+
+
+def subclass_auxiliary_loss(
+    subclass_logits: Tensor, num_classes: int, temperature: float = 1.0
+) -> Tensor:
+    """What keeps subclasses alive: the answers to the images of a batch shall differ.
+
+        (1/n) Σ_i log Σ_j exp(v̂_iᵀ v̂_j / T) − 1/T − log n
+
+    v̂_i are the (C·s,) logits of image i with their own mean taken off, scaled to length 1: each
+    image is normalised by itself, never over the batch. 0, the maximum, where all rows point the
+    same way; a scalar in nats (Müller, Kornblith & Hinton 2020, eq. 6-7).
+
+    Raises ValueError for a temperature that is not positive and finite or a width that is not a
+    multiple of ``num_classes``.
+    """
+    check_temperature(temperature)
+    _by_class(subclass_logits, num_classes)
+    variance, mean = torch.var_mean(subclass_logits, dim=1, correction=0, keepdim=True)
+    # The small number is that of the authors' code: a row of equal logits becomes 0 and not NaN.
+    v = (subclass_logits - mean) / (variance + 1e-9).sqrt() / subclass_logits.shape[1] ** 0.5
+    likeness = v @ v.T / temperature
+    return likeness.logsumexp(1).mean() - 1 / temperature - math.log(len(v))
+
+
+def subclass_agreement_loss(
+    subclass_logits: Tensor,
+    other_view_logits: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    evenness: float = 1.0,
+) -> Tensor:
+    """Two views of an image shall get one subclass, and all subclasses shall be used.
+
+    Minus the mutual information of the subclass k of one view and the subclass k' of the other,
+    inside the class that the label names; the classes weigh as many images as they have.
+
+        Σ_kk' P_kk' (λ log P_k + λ log P_k' − log P_kk'),   P_kk' = mean of p_k p'_k'
+
+    p and p' (N, s) are the softmax over the subclasses of the image's class, λ is ``evenness``:
+    above 1, leaving a subclass unused costs more than the information that it could carry. The
+    smallest value, (1 − 2λ) log s, means: all subclasses equally often, and always the same for
+    both views. A scalar in nats (Ji, Henriques & Vedaldi 2019, arXiv 1807.06653, here once per
+    class).
+
+    Raises ValueError if the shapes differ or do not fit labels and ``num_classes``.
+    """
+    _check_logits(subclass_logits, other_view_logits, "both views'")
+    check_labels(labels, class_logits(subclass_logits, num_classes))
+    rows = torch.arange(len(labels), device=labels.device)
+    p, q = (
+        F.softmax(_by_class(view, num_classes)[rows, labels], dim=1)
+        for view in (subclass_logits, other_view_logits)
+    )
+    member = F.one_hot(labels, num_classes).to(p.dtype)
+    joint = torch.einsum("nc,nk,nj->ckj", member, p, q)
+    # Which view is called the first is chance, so both orders count. A class without an image in
+    # this batch has no joint distribution and weighs nothing.
+    joint = (joint + joint.mT) / 2 / member.sum(0).clamp(min=1)[:, None, None]
+    tiny = torch.finfo(joint.dtype).tiny
+    log_joint, log_share = joint.clamp(min=tiny).log(), joint.sum(2).clamp(min=tiny).log()
+    independent = log_share[:, :, None] + log_share[:, None, :]
+    per_class = (joint * (evenness * independent - log_joint)).sum((1, 2))
+    return (member.mean(0) * per_class).sum()
+
+
+def subclass_distillation_loss(
+    student_subclass_logits: Tensor,
+    labels: Tensor,
+    teacher_subclass_logits: Tensor,
+    num_classes: int,
+    temperature: float,
+    soft_weight: float,
+) -> DistillationLoss:
+    """`distillation_loss` with the teacher's subclasses as soft targets.
+
+    Both logits are (N, C·s), labels (N,) int64 in [0, C). The soft part compares all subclass
+    probabilities, the hard part only the classes'. With one subclass per class this is
+    `distillation_loss` (Müller, Kornblith & Hinton 2020, eq. 3-4; they write the soft part as a
+    cross-entropy, which differs by the teacher's entropy and has the same gradient).
+
+    Raises ValueError for a temperature or weight out of range, labels out of range, a width that
+    is not a multiple of ``num_classes``, or a student and a teacher of different widths.
+    """
+    check_soft_weight(soft_weight)
+    _check_subclasses(student_subclass_logits, teacher_subclass_logits, num_classes)
+    classes = class_logits(student_subclass_logits, num_classes)
+    check_labels(labels, classes)
+    soft = soft_target_loss(student_subclass_logits, teacher_subclass_logits, temperature)
+    hard = F.cross_entropy(classes, labels)
+    return DistillationLoss(torch.lerp(hard, soft, soft_weight), soft, hard)
+
+
+def within_class_loss(
+    student_subclass_logits: Tensor,
+    teacher_subclass_logits: Tensor,
+    num_classes: int,
+    temperature: float,
+) -> Tensor:
+    """Only the relative probabilities of the subclasses inside each class, never the classes'.
+
+    `soft_target_loss` between the softmaxes over the s columns of each class, summed over the C
+    classes: adding a constant to all logits of one class changes nothing. Logits are (N, C·s), the
+    result is a scalar (after an experiment of Müller, Kornblith & Hinton 2020).
+
+    Raises ValueError for a temperature out of range, a width that is not a multiple of
+    ``num_classes``, or a student and a teacher of different widths.
+    """
+    _check_subclasses(student_subclass_logits, teacher_subclass_logits, num_classes)
+    student, teacher = (
+        _by_class(logits, num_classes).flatten(0, 1)
+        for logits in (student_subclass_logits, teacher_subclass_logits)
+    )
+    return num_classes * soft_target_loss(student, teacher, temperature)
+
+
 def check_temperature(temperature: float) -> None:
     """Raise ValueError unless the temperature is a positive, finite number."""
     if not _is_number(temperature) or not 0 < temperature < math.inf:
@@ -90,11 +215,33 @@ def check_labels(labels: Tensor, logits: Tensor) -> None:
         )
 
 
-def _check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
-    if student_logits.ndim != 2 or student_logits.shape != teacher_logits.shape:
+def _by_class(subclass_logits: Tensor, num_classes: int) -> Tensor:
+    """A view (N, C, s) of subclass logits (N, C·s)."""
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    width = subclass_logits.shape[-1]
+    if subclass_logits.ndim != 2 or width == 0 or width % num_classes:
         raise ValueError(
-            f"student and teacher logits must share one shape (N, C), got "
-            f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
+            f"subclass logits must be (N, classes·subclasses) with a width that is a multiple of "
+            f"{num_classes} classes, got {tuple(subclass_logits.shape)}"
+        )
+    return subclass_logits.unflatten(1, (num_classes, -1))
+
+
+def _check_subclasses(student: Tensor, teacher: Tensor, num_classes: int) -> None:
+    have, need = (_by_class(logits, num_classes).shape[2] for logits in (student, teacher))
+    if have != need:
+        raise ValueError(
+            f"student and teacher must have the same number of subclasses in each of the "
+            f"{num_classes} classes, got {have} and {need}"
+        )
+
+
+def _check_logits(first: Tensor, second: Tensor, whose: str = "student and teacher") -> None:
+    if first.ndim != 2 or first.shape != second.shape:
+        raise ValueError(
+            f"{whose} logits must share one shape (N, outputs), got "
+            f"{tuple(first.shape)} and {tuple(second.shape)}"
         )
 
 

@@ -56,6 +56,44 @@ def confusion(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Matching:
+    """Invented subclasses beside true ones.
+
+    ``counts``: (invented, true) int64 numbers of images. ``partner``: (invented,) the true subclass
+    matched to each invented one. ``recovered``: share of images whose invented subclass is the
+    partner of their true one, in [0, 1].
+    """
+
+    counts: Tensor
+    partner: Tensor
+    recovered: float
+
+
+def match_subclasses(subclass_logits: Tensor, true_subclasses: Tensor) -> Matching:
+    """Pair invented with true subclasses one to one, so that as many images as possible agree.
+
+    ``subclass_logits`` (N, K), of which the largest counts; ``true_subclasses`` (N,) int64 in
+    [0, K). The best pairing is found by the Hungarian method (Kuhn 1955).
+    """
+    from scipy.optimize import linear_sum_assignment  # heavy: only those who match wait for it
+
+    size = subclass_logits.shape[1]
+    pairs = subclass_logits.argmax(1) * size + true_subclasses
+    counts = torch.bincount(pairs, minlength=size**2).view(size, size)
+    _, partner = linear_sum_assignment(counts.numpy(), maximize=True)
+    partner = torch.from_numpy(partner)
+    recovered = counts[torch.arange(size), partner].sum().item() / len(true_subclasses)
+    return Matching(counts, partner, recovered)
+
+
+def live_subclasses(subclass_logits: Tensor, share: float = 0.01) -> int:
+    """How many of the K columns of (N, K) logits are the largest for at least ``share`` of rows."""
+    size = subclass_logits.shape[1]
+    used = torch.bincount(subclass_logits.argmax(1), minlength=size)
+    return int((used >= share * len(subclass_logits)).sum())
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Predictions grouped by confidence: per group mean confidence, accuracy and share of all.
 

@@ -1,4 +1,7 @@
-"""The course's networks. Each maps (B, 1, 28, 28) floats in [0, 1] to (B, classes·subclasses)."""
+"""The course's networks. Each maps (B, 1, 28, 28) floats in [0, 1] to (B, classes·subclasses).
+
+Subclass logits are laid out class by class: columns c·s … c·s+s-1 belong to class c.
+"""
 
 from itertools import pairwise
 
@@ -10,8 +13,7 @@ class TeacherCNN(nn.Module):
     """The convolutional teacher for 28×28 digits; 1,011,466 parameters for ten outputs.
 
     3×3 convolution to 32 channels, 2×2 max-pooling with stride 1, 3×3 convolution to 64 channels,
-    2×2 max-pooling with stride 2, dropout, 128 units, dropout, output. Subclass logits are laid
-    out class by class: columns c·s … c·s+s-1 belong to class c.
+    2×2 max-pooling with stride 2, dropout, 128 units, dropout, output.
     """
 
     def __init__(self, num_classes: int = 10, subclasses: int = 1):
@@ -20,7 +22,7 @@ class TeacherCNN(nn.Module):
         self.conv2 = nn.Conv2d(32, 64, kernel_size=3)
         self.dense = nn.Linear(11 * 11 * 64, 128)
         self.dropout = nn.Dropout(0.5)
-        self.output = nn.Linear(128, num_classes * subclasses)
+        self.output = _head(128, num_classes, subclasses)
 
     def forward(self, images: Tensor) -> Tensor:
         # The largest of some ReLUs is the ReLU of the largest: pooling first saves work.
@@ -45,10 +47,17 @@ class StudentMLP(nn.Module):
         super().__init__()
         widths = (28 * 28, *hidden)
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
-        self.output = nn.Linear(widths[-1], num_classes * subclasses)
+        self.output = _head(widths[-1], num_classes, subclasses)
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.flatten(1)
         for layer in self.layers:
             x = F.relu(layer(x))
         return self.output(x)
+
+
+def _head(width: int, num_classes: int, subclasses: int) -> nn.Linear:
+    for name, count in (("num_classes", num_classes), ("subclasses", subclasses)):
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+    return nn.Linear(width, num_classes * subclasses)

@@ -1,4 +1,4 @@
-"""The one training loop, and the teacher's answers that it looks up."""
+"""The one training loop, and what a trained model answers."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,42 +10,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdnb import losses
 from kdnb.data import Split
-from kdnb.data.views import ShiftedImages
+from kdnb.data.views import ShiftedImages, warped
 from kdnb.environment import best_device, seeded
+from kdnb.objectives import LABELS, Imitation, Objective, Rows
 from kdnb.tasks import Recipe
 
 PREDICT_BATCH = 128
 
 
-@dataclass(frozen=True)
-class Distillation:
-    """A teacher's logits for every view of every training image, and how they are weighed.
-
-    ``teacher_logits``: (views, images, classes) float32, views in the order of
-    `kdnb.data.views.shift_offsets`, images in the order of the training split.
-    """
-
-    teacher_logits: Tensor
-    temperature: float
-    soft_weight: float
-
-    def __post_init__(self):
-        losses.check_temperature(self.temperature)
-        losses.check_soft_weight(self.soft_weight)
-
-
 @dataclass
 class Epoch:
-    """What one epoch gave: mean training losses (nats), validation loss and accuracy, seconds."""
+    """What one epoch gave: mean training losses (nats), validation loss and accuracy, seconds.
+
+    The parts of the training loss are None where the objective has no such part.
+    """
 
     train_loss: float
     soft_loss: float | None
-    hard_loss: float
+    hard_loss: float | None
     val_loss: float
     val_accuracy: float
     seconds: float
+    auxiliary_loss: float | None = None
 
 
 @dataclass
@@ -77,25 +64,24 @@ def fit(
     recipe: Recipe,
     seed: int,
     *,
-    distillation: Distillation | None = None,
-    random_transform: Callable[[Tensor], Tensor] | None = None,
+    objective: Objective = LABELS,
     on_epoch: Callable[[History], None] | None = None,
     device: torch.device | None = None,
 ) -> History:
     """Train ``model`` in place and leave it, in eval mode, with the weights of its best epoch.
 
-    Best is the highest validation accuracy, and among equals the lowest validation loss. With
-    ``distillation`` the loss is `kdnb.losses.distillation_loss`, without it the cross-entropy with
-    the labels; everything else is the same. The seed alone decides the batch order, the views and
-    the dropout, so two methods with one seed see the same batches. On the CPU a run repeats bit
-    for bit with the same number of threads.
+    Best is the highest validation accuracy, and among equals the lowest validation loss; for an
+    objective that may not know labels, the last epoch. Whatever the ``objective``, everything else
+    is the same: the seed alone decides the batch order, the views and the dropout, so two methods
+    with one seed see the same batches. On the CPU a run repeats bit for bit with the same number of
+    threads.
 
-    ``random_transform`` maps a batch of images (B, C, H, W) to another; it cannot be combined with
-    ``distillation``, whose logits belong to known views. ``on_epoch`` is called after each epoch.
+    ``on_epoch`` is called after each epoch.
 
     Ctrl-C stops training and returns the history so far, marked as interrupted.
 
-    Raises ValueError if the soft targets do not fit the images and views, and
+    Raises ValueError if the soft targets do not fit the images and views or the recipe warps the
+    images that they belong to, and
     `TrainingDivergedError` if the loss stops being a number: the model then holds the weights of
     the last epoch before that.
     """
@@ -103,9 +89,12 @@ def fit(
     model.to(device, memory_format=torch.channels_last)
     images = ShiftedImages(train.images.to(device), recipe.shift)
     labels = train.labels.to(device)
-    if distillation is not None:
-        _check_fit(distillation, images, random_transform)
-        teacher_logits = distillation.teacher_logits.to(device)
+    objective = objective.prepared(images.views, len(images), device)
+    if recipe.warp and isinstance(objective, Imitation):
+        raise ValueError(
+            "a recipe with warp cannot be used with soft targets that were computed beforehand: "
+            "use its shift, whose views the teacher has answered for"
+        )
 
     optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate, fused=True)
     steps = -(-len(train) // recipe.batch_size)
@@ -121,46 +110,39 @@ def fit(
             for epoch in range(recipe.epochs):
                 start = time.perf_counter()
                 model.train()
-                record = torch.empty(steps, 3, device=device)  # total, soft, hard of each step
-                batches = epoch_batches(len(train), images.views, recipe.batch_size, order)
-                for step, (index, view) in enumerate(batches):
+                record = []  # the loss and its parts after each step
+                batches = epoch_batches(
+                    len(train), images.views, recipe.batch_size, order, objective.views_per_image
+                )
+                for index, view in batches:
                     index, view = index.to(device), view.to(device)
                     batch = images.batch(index, view)
-                    if random_transform is not None:
-                        batch = random_transform(batch)
-                    logits = model(batch)
-                    if distillation is None:
-                        losses.check_labels(labels[index], logits)
-                        hard = F.cross_entropy(logits, labels[index])
-                        loss = losses.DistillationLoss(hard, torch.zeros_like(hard), hard)
-                    else:
-                        loss = losses.distillation_loss(
-                            logits,
-                            labels[index],
-                            teacher_logits[view, index],
-                            distillation.temperature,
-                            distillation.soft_weight,
-                        )
+                    if recipe.warp:
+                        batch = warped(batch, recipe.warp)
+                    loss = objective.loss(model(batch), Rows(labels[index], index, view))
                     optimizer.zero_grad()
                     loss.total.backward()
                     optimizer.step()
                     schedule.step()
-                    record[step] = torch.stack(loss).detach()
-                val_loss, val_accuracy = _validate(model, val, device)
-                _check_finite(record, val_loss, model, last_good, history, recipe)
-                total, soft, hard = record.mean(0).tolist()
+                    parts = {n: part for n, part in loss._asdict().items() if part is not None}
+                    record.append(torch.stack(list(parts.values())).detach())
+                val_loss, val_accuracy = _validate(model, val, objective, device)
+                losses = torch.stack(record)
+                _check_finite(losses, val_loss, model, last_good, history, recipe)
+                means = dict(zip(parts, losses.mean(0).tolist(), strict=True))
                 history.epochs.append(
                     Epoch(
-                        train_loss=total,
-                        soft_loss=None if distillation is None else soft,
-                        hard_loss=hard,
+                        train_loss=means["total"],
+                        soft_loss=means.get("soft"),
+                        hard_loss=means.get("hard"),
+                        auxiliary_loss=means.get("auxiliary"),
                         val_loss=val_loss,
                         val_accuracy=val_accuracy,
                         seconds=time.perf_counter() - start,
                     )
                 )
                 last_good = _weights(model)
-                if (val_accuracy, -val_loss) > best:
+                if (val_accuracy, -val_loss) > best or not objective.chooses_by_labels:
                     best, history.best, best_weights = (val_accuracy, -val_loss), epoch, last_good
                 if on_epoch is not None:
                     on_epoch(history)
@@ -172,12 +154,21 @@ def fit(
 
 
 def epoch_batches(
-    images: int, views: int, batch_size: int, generator: torch.Generator
+    images: int,
+    views: int,
+    batch_size: int,
+    generator: torch.Generator,
+    views_per_image: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch in random order: (B,) indices of images and (B,) numbers of their views."""
+    """One epoch in random order: (B,) indices of images and (B,) numbers of their views.
+
+    With several views per image a batch of B rows holds ``batch_size`` images: all of them in one
+    view, then all of them in another, and so on.
+    """
     index = torch.randperm(images, generator=generator)
-    view = torch.randint(views, (images,), generator=generator)
-    return zip(index.split(batch_size), view.split(batch_size), strict=True)
+    view = torch.randint(views, (views_per_image, images), generator=generator)
+    for rows, seen in zip(index.split(batch_size), view.split(batch_size, dim=1), strict=True):
+        yield rows.repeat(views_per_image), seen.flatten()
 
 
 def predict(
@@ -217,8 +208,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _validate(model: nn.Module, val: Split, device: torch.device) -> tuple[float, float]:
-    logits = predict(model, val.images, device=device)
+def _validate(
+    model: nn.Module, val: Split, objective: Objective, device: torch.device
+) -> tuple[float, float]:
+    logits = objective.class_logits(predict(model, val.images, device=device))
     loss = F.cross_entropy(logits, val.labels).item()
     return loss, (logits.argmax(1) == val.labels).double().mean().item()
 
@@ -227,24 +220,8 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     return deepcopy(model.state_dict())
 
 
-def _check_fit(
-    distillation: Distillation, images: ShiftedImages, random_transform: Callable | None
-) -> None:
-    if random_transform is not None:
-        raise ValueError(
-            "a random transform cannot be used with soft targets that were computed beforehand: "
-            "use the recipe's shift, whose views the teacher has answered for"
-        )
-    have, need = tuple(distillation.teacher_logits.shape[:2]), (images.views, len(images))
-    if have != need:
-        raise ValueError(
-            f"teacher_logits must cover {need[0]} views of {need[1]} images, "
-            f"got {have[0]} views of {have[1]}"
-        )
-
-
 def _check_finite(
-    record: Tensor,
+    losses: Tensor,
     val_loss: float,
     model: nn.Module,
     last_good: dict[str, Tensor],
@@ -252,10 +229,10 @@ def _check_finite(
     recipe: Recipe,
 ) -> None:
     """Looked at once an epoch: asking after every step would make a GPU wait each time."""
-    bad = ~record.isfinite().all(1)
+    bad = ~losses.isfinite().all(1)
     if not bad.any() and torch.tensor(val_loss).isfinite():
         return
-    step = int(bad.int().argmax()) + 1 if bad.any() else len(record)
+    step = int(bad.int().argmax()) + 1 if bad.any() else len(losses)
     model.load_state_dict(last_good)
     model.eval()
     raise TrainingDivergedError(

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from kdnb.data import Dataset, Split
+from kdnb.objectives import Agreement
 from kdnb.store import Store
-from kdnb.tasks import Recipe, Task
+from kdnb.tasks import Division, Recipe, Task
 
 
 def pytest_collection_modifyitems(items):
@@ -55,7 +56,7 @@ def tiny() -> Dataset:
 class TinyTeacher(nn.Module):
     """All that a teacher's state may hang on: convolution, batch norm (buffers) and dropout."""
 
-    def __init__(self):
+    def __init__(self, num_classes=4, subclasses=1):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(1, 4, 5, stride=4),
@@ -63,15 +64,16 @@ class TinyTeacher(nn.Module):
             nn.ReLU(),
             nn.Dropout(0.5),
             nn.Flatten(),
-            nn.Linear(4 * 6 * 6, 4),
+            nn.Linear(4 * 6 * 6, num_classes * subclasses),
         )
 
     def forward(self, images):
         return self.layers(images)
 
 
-def tiny_student() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 8), nn.ReLU(), nn.Linear(8, 4))
+def tiny_student(num_classes: int = 4, subclasses: int = 1) -> nn.Module:
+    outputs = num_classes * subclasses
+    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 8), nn.ReLU(), nn.Linear(8, outputs))
 
 
 class TinyTask(Task):
@@ -92,6 +94,9 @@ def tiny_task() -> Task:
         student=tiny_student,
         teacher_recipe=Recipe(epochs=2, batch_size=16, learning_rate=1e-2),
         student_recipe=Recipe(epochs=3, batch_size=16, learning_rate=1e-2, shift=1),
+        division=Division(
+            Agreement(subclasses=2), Recipe(epochs=2, batch_size=16, learning_rate=1e-2, warp=0.1)
+        ),
         temperature=4.0,
         soft_weight=0.9,
     )

@@ -17,7 +17,10 @@ def run(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--task", "cifar"], "unknown task 'cifar': choose one of digits, mnist"),
+        (
+            ["--task", "cifar"],
+            "unknown task 'cifar': choose one of digits, digits-2x5, mnist, mnist-2x5",
+        ),
         (["--set", "temprature=4"], "unknown parameter 'temprature': the notebooks have"),
         (["--set", "temperature"], "--set takes name=value, got 'temperature'"),
         (["--set", "temperature=hot"], "temperature must be like 4.0, got 'hot'"),

@@ -16,7 +16,7 @@ from kdnb import data
 from kdnb.data import DataError, Dataset, Split, mnist
 from kdnb.data.dataset import stratified_indices
 from kdnb.data.digits import mnist_framing
-from kdnb.data.views import ShiftedImages, shift_offsets
+from kdnb.data.views import ShiftedImages, shift_offsets, warped
 
 REAL = Path(os.environ.get("KDNB_DATA", "data"))
 
@@ -30,6 +30,27 @@ def test_digits_are_scikit_learns():
     counts = torch.bincount(labels)
     assert counts.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert data.load("digits").fingerprint == digits.fingerprint
+
+
+def test_two_classes_of_five_hidden_digits():
+    digits, halves = data.load("digits"), data.load("digits-2x5")
+    assert halves.class_names == ("0-4", "5-9") and halves.subclass_names == digits.class_names
+    for part in ("train", "val", "test"):
+        ten, two = getattr(digits, part), getattr(halves, part)
+        assert torch.equal(ten.images, two.images) and torch.equal(ten.labels, two.subclasses)
+        assert torch.equal(two.labels, (ten.labels > 4).long())
+        assert two.take(torch.tensor([4, 2])).subclasses.tolist() == ten.labels[[4, 2]].tolist()
+    assert halves.fingerprint != digits.fingerprint
+    assert digits.train.subclasses is None
+
+
+def test_hidden_subclasses_are_no_part_of_what_a_model_learns_from():
+    """The fingerprint is of images and labels: with other subclasses a run is the same run."""
+    split = data.load("digits-2x5").test
+    other = Split(split.images, split.labels, subclasses=split.subclasses.flip(0))
+    assert other.fingerprint == split.fingerprint
+    with pytest.raises(DataError, match="600 labels but 599 subclasses"):
+        Split(split.images, split.labels, subclasses=split.subclasses[1:])
 
 
 def test_digits_are_framed_like_mnist():
@@ -267,3 +288,27 @@ def test_real_mnist():
     pixels = torch.cat([loaded.train.images, loaded.val.images]).double() / 255
     assert pixels.mean().item() == pytest.approx(0.1307, abs=5e-5)
     assert pixels.std().item() == pytest.approx(0.3081, abs=5e-5)
+
+
+def test_warping_by_nothing_changes_nothing():
+    images = torch.rand(5, 1, 28, 28)
+    torch.testing.assert_close(warped(images, 0.0), images, atol=1e-5, rtol=0)
+
+
+def test_warped_images_differ_and_keep_their_middle():
+    """A disc about the centre stays there: no translation. A bar turns by up to about 10°."""
+    y, x = torch.meshgrid(torch.arange(28.0) - 13.5, torch.arange(28.0) - 13.5, indexing="ij")
+    disc = ((x**2 + y**2) < 36).float().expand(200, 1, 28, 28)
+    torch.manual_seed(0)
+    seen = warped(disc, 0.2)[:, 0]
+    mass = seen.sum((1, 2))
+    assert ((seen * x).sum((1, 2)) / mass).abs().max() < 0.05
+    assert ((seen * y).sum((1, 2)) / mass).abs().max() < 0.05
+    # Determinants from 0.8² − 0.2² to 1.2² + 0.2²: areas between 1/1.48 and 1/0.6 of the disc's.
+    ratio = mass / disc[0].sum()
+    assert ratio.min() > 1 / 1.48 - 0.05 and ratio.max() < 1 / 0.6 + 0.05
+    assert ratio.std() > 0.1
+    bar = ((x.abs() < 1.5) & (y.abs() < 10)).float().expand(200, 1, 28, 28)
+    upper = warped(bar, 0.2)[:, 0, :10]
+    lean = ((upper * x[:10]).sum((1, 2)) / upper.sum((1, 2))).abs() / 7  # about tan of the angle
+    assert 0.15 < lean.max() < 0.35

@@ -7,10 +7,21 @@ import pytest
 import torch
 
 from kdnb import experiment as experiment_module
-from kdnb.experiment import ALONE, Comparison, Experiment, Method, conventional, engine_fingerprint
+from kdnb.experiment import (
+    ALONE,
+    Comparison,
+    Experiment,
+    Match,
+    Method,
+    conventional,
+    engine_fingerprint,
+    subclass,
+    within_classes,
+)
 from kdnb.metrics import accuracy
+from kdnb.objectives import Agreement, Imitation, Objective, Spread, WithinClasses
 from kdnb.store import weights_digest
-from kdnb.tasks import Recipe
+from kdnb.tasks import Division, Recipe
 
 CPU = torch.device("cpu")
 KD = conventional(4.0, 0.9)
@@ -56,7 +67,7 @@ def test_methods_of_one_seed_start_alike(lab, monkeypatch):
     original = experiment_module.fit
 
     def spy(model, *args, **kwargs):
-        starts.append((kwargs["distillation"] is not None, args[3], weights_digest(model)))
+        starts.append((isinstance(kwargs["objective"], Imitation), args[3], weights_digest(model)))
         return original(model, *args, **kwargs)
 
     lab.teacher(0), lab.teacher(1)
@@ -236,6 +247,81 @@ def test_bad_requests(lab):
         Experiment(replace(lab.task, student_images=97), store=lab.store)
     with pytest.raises(ValueError, match="learning_rate must be positive, got 0"):
         Recipe(1, 1, 0)
+
+
+DIVIDED = Division(Spread(subclasses=2), Recipe(epochs=2, batch_size=16, learning_rate=1e-2))
+SUBCLASS_KD = subclass(4.0, 0.9, DIVIDED)
+
+
+def test_heads_fit_what_is_matched(lab):
+    teacher = lab.teacher(0, DIVIDED)
+    assert lab.logits(teacher, lab.dataset.val).shape == (1, 40, 8)
+    outputs = {
+        method.label: lab.logits(lab.student(method, 0), lab.dataset.val).shape[2]
+        for method in (
+            ALONE,
+            conventional(4.0, 0.9, "same teacher, classes only", DIVIDED),
+            SUBCLASS_KD,
+            within_classes(4.0, DIVIDED),
+        )
+    }
+    assert list(outputs.values()) == [4, 4, 8, 8]
+    assert lab.test_logits(lab.student(SUBCLASS_KD, 0)).shape == (40, 4)
+
+
+def test_each_division_has_a_teacher_of_its_own(lab):
+    plain, divided = lab.teacher(0), lab.teacher(0, DIVIDED)
+    assert lab.teacher(0) is plain and lab.teacher(0, DIVIDED) is divided
+    for other in (
+        Division(Objective(subclasses=2), DIVIDED.recipe),
+        Division(Spread(subclasses=2, weight=0.5), DIVIDED.recipe),
+        Division(Spread(subclasses=2, temperature=0.5), DIVIDED.recipe),
+        Division(Spread(subclasses=3), DIVIDED.recipe),
+        Division(Agreement(subclasses=2), DIVIDED.recipe),
+        Division(Spread(subclasses=2), replace(DIVIDED.recipe, warp=0.1)),
+    ):
+        assert not lab.teacher(0, other).loaded, other
+    assert len({run.weights for run in lab._teachers.values()}) == 8
+
+
+def test_students_learn_from_the_teacher_of_their_method(lab, monkeypatch):
+    """Its subclass logits, their class logits, or nothing but the division within classes."""
+    teacher = lab.logits(lab.teacher(0, DIVIDED), lab.transfer, shift=1)
+    given = []
+    original = experiment_module.fit
+
+    def spy(*args, **kwargs):
+        given.append(kwargs["objective"])
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(experiment_module, "fit", spy)
+    for method in (SUBCLASS_KD, conventional(4.0, 0.9, "", DIVIDED), within_classes(4.0, DIVIDED)):
+        lab.student(method, 0)
+    by_subclass, by_class, within = given
+    assert torch.equal(by_subclass.teacher_logits, teacher) and by_subclass.subclasses == 2
+    summed = torch.logsumexp(teacher.unflatten(2, (4, 2)), 3)
+    torch.testing.assert_close(by_class.teacher_logits, summed)
+    assert by_class.subclasses == 1 and by_class.soft_weight == 0.9
+    assert torch.equal(within.teacher_logits, teacher) and isinstance(within, WithinClasses)
+
+
+def test_subclass_runs_are_stored_and_compared(lab, tiny_task, store):
+    methods = [ALONE, KD, SUBCLASS_KD]
+    first = lab.compare(methods, [0, 1])
+    again = Experiment(tiny_task, store=store, device=CPU).compare(methods, [0, 1])
+    assert torch.equal(first.accuracies, again.accuracies)
+    assert all(run.loaded for runs in again.runs.values() for run in runs)
+    test = lab.dataset.test
+    expected = [
+        accuracy(lab.logits(run, test)[0].unflatten(1, (4, 2)).logsumexp(2), test.labels)
+        for run in first.runs[SUBCLASS_KD.label]
+    ]
+    assert first.accuracy(SUBCLASS_KD.label).tolist() == expected
+
+
+def test_a_teacher_without_subclasses_has_none_to_match():
+    with pytest.raises(ValueError, match="without subclasses has no subclass probabilities"):
+        Method("x", 4.0, 0.5, match=Match.SUBCLASSES)
 
 
 def test_the_engines_fingerprint_follows_code_and_not_comments(tmp_path, monkeypatch):

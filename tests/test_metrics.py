@@ -12,6 +12,8 @@ from kdnb.metrics import (
     calibration,
     confusion,
     entropy_bits,
+    live_subclasses,
+    match_subclasses,
     mean_interval,
 )
 
@@ -83,3 +85,44 @@ def test_agreement():
     student = torch.tensor([[1.0, 0], [0, 1], [1, 0], [1, 0]])
     teacher = torch.tensor([[2.0, 0], [3, 0], [9, 1], [0, 1]])
     assert agreement(student, teacher) == 0.5
+
+
+def test_matching_by_hand():
+    """Invented 0 holds true 2, 2, 1; invented 1 true 0, 0; invented 2 true 1, 2.
+
+    Best pairs: 0 with 2 (2 images), 1 with 0 (2), 2 with 1 (1): 5 of 7.
+    """
+    invented = torch.tensor([0, 0, 0, 1, 1, 2, 2])
+    true = torch.tensor([2, 2, 1, 0, 0, 1, 2])
+    logits = torch.nn.functional.one_hot(invented, 3).double()
+    matching = match_subclasses(logits, true)
+    assert matching.counts.tolist() == [[0, 1, 2], [2, 0, 0], [0, 1, 1]]
+    assert matching.partner.tolist() == [2, 0, 1]
+    assert matching.recovered == pytest.approx(5 / 7)
+
+
+def test_matching_does_not_depend_on_names():
+    true = torch.randint(6, (500,), generator=torch.Generator().manual_seed(0))
+    names = torch.tensor([3, 5, 0, 1, 4, 2])
+    logits = torch.nn.functional.one_hot(names[true], 6).double()
+    matching = match_subclasses(logits, true)
+    assert matching.recovered == 1.0
+    assert torch.equal(matching.partner[names], torch.arange(6))
+
+
+def test_a_collapsed_class_recovers_its_largest_subclass_only():
+    """One invented subclass per class: of ten equal true ones, two are found."""
+    true = torch.arange(10).repeat(20)
+    logits = torch.zeros(200, 10)
+    logits[torch.arange(200), 5 * (true // 5)] = 1
+    assert match_subclasses(logits, true).recovered == pytest.approx(0.2)
+    assert live_subclasses(logits) == 2
+
+
+def test_a_subclass_lives_from_one_percent_on():
+    logits = torch.zeros(1000, 4)
+    logits[:, 0] = 1
+    logits[:10, 1] = 2  # ten of a thousand
+    logits[10:19, 2] = 2  # nine
+    assert live_subclasses(logits) == 2
+    assert live_subclasses(logits, share=0.009) == 3

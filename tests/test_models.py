@@ -52,3 +52,23 @@ def test_memory_format_changes_nothing():
     model.to(memory_format=torch.channels_last)
     fast = model(images.to(memory_format=torch.channels_last))
     torch.testing.assert_close(plain, fast, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("model", [TeacherCNN, StudentMLP])
+def test_heads_too_small(model):
+    with pytest.raises(ValueError, match="subclasses must be at least 1, got 0"):
+        model(num_classes=2, subclasses=0)
+    with pytest.raises(ValueError, match="num_classes must be at least 1, got -2"):
+        model(num_classes=-2)
+
+
+@pytest.mark.parametrize("model", [TeacherCNN, StudentMLP])
+def test_another_head_starts_from_the_same_body(model):
+    """Methods whose students differ in the head are paired by everything before it."""
+    bodies = []
+    for subclasses in (1, 5):
+        torch.manual_seed(3)
+        weights = model(num_classes=2, subclasses=subclasses).state_dict()
+        bodies.append({n: w for n, w in weights.items() if not n.startswith("output")})
+    assert len(bodies[0]) >= 4
+    assert all(torch.equal(w, bodies[1][name]) for name, w in bodies[0].items())

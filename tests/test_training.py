@@ -1,6 +1,7 @@
 """The training loop and the teacher's cached answers."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from kdnb import losses, training
 from kdnb.data.views import shift_offsets
 from kdnb.environment import seeded
 from kdnb.models import StudentMLP, TeacherCNN
+from kdnb.objectives import Agreement, Distillation, Objective, WithinClasses
 from kdnb.store import weights_digest
 from kdnb.tasks import Recipe
-from kdnb.training import Distillation, TrainingDivergedError, fit, predict
+from kdnb.training import TrainingDivergedError, fit, predict
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=1e-2, shift=1)
@@ -22,6 +24,10 @@ RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=1e-2, shift=1)
 def soft_targets(teacher, images, shift):
     views = [predict(teacher, images, offset=o, device=CPU) for o in shift_offsets(shift)]
     return torch.stack(views)
+
+
+def distil(targets, temperature=4.0, soft_weight=0.9):
+    return Distillation(teacher_logits=targets, temperature=temperature, soft_weight=soft_weight)
 
 
 def train(tiny, model_type=tiny_student, recipe=RECIPE, seed=0, **options):
@@ -51,17 +57,17 @@ class Recorder(nn.Module):
         return self.inner(images)
 
 
-def recorded_batches(tiny, distillation, monkeypatch):
+def recorded_batches(tiny, objective, monkeypatch):
     """Distil a recorder; returns its batches of images and the teacher logits it was given."""
     given = []
-    original = losses.distillation_loss
+    original = losses.subclass_distillation_loss
 
     def spy(student_logits, labels, teacher_logits, *rest):
         given.append(teacher_logits.clone())
         return original(student_logits, labels, teacher_logits, *rest)
 
-    monkeypatch.setattr(losses, "distillation_loss", spy)
-    model, _ = train(tiny, Recorder, distillation=distillation)
+    monkeypatch.setattr(losses, "subclass_distillation_loss", spy)
+    model, _ = train(tiny, Recorder, objective=objective)
     return model.seen, given
 
 
@@ -77,7 +83,7 @@ def largest_misfit(teacher, images, given):
 def test_cached_logits_are_those_of_the_images_in_the_batch(tiny, teacher, monkeypatch):
     targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
     assert targets.shape == (9, 96, 4)
-    images, given = recorded_batches(tiny, Distillation(targets, 4.0, 0.9), monkeypatch)
+    images, given = recorded_batches(tiny, distil(targets), monkeypatch)
     assert len(images) == 3 * 6
     assert largest_misfit(teacher, images, given) < 1e-5
 
@@ -85,14 +91,14 @@ def test_cached_logits_are_those_of_the_images_in_the_batch(tiny, teacher, monke
 def test_one_misplaced_row_would_be_noticed(tiny, teacher, monkeypatch):
     targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
     targets[:, [10, 11]] = targets[:, [11, 10]]  # two neighbours in every view
-    images, given = recorded_batches(tiny, Distillation(targets, 4.0, 0.9), monkeypatch)
+    images, given = recorded_batches(tiny, distil(targets), monkeypatch)
     assert largest_misfit(teacher, images, given) > 1e-2
 
 
 def test_one_misplaced_view_would_be_noticed(tiny, teacher, monkeypatch):
     targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
     targets[[1, 2]] = targets[[2, 1]]
-    images, given = recorded_batches(tiny, Distillation(targets, 4.0, 0.9), monkeypatch)
+    images, given = recorded_batches(tiny, distil(targets), monkeypatch)
     assert largest_misfit(teacher, images, given) > 1e-2
 
 
@@ -110,7 +116,7 @@ def test_the_real_teachers_logits_agree_with_live_ones(tiny):
 def test_the_teacher_is_left_bit_for_bit(tiny, teacher):
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
     targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
-    train(tiny, distillation=Distillation(targets, 4.0, 0.9))
+    train(tiny, objective=distil(targets))
     after = teacher.state_dict()
     assert before.keys() == after.keys() and any("running_mean" in name for name in before)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -145,7 +151,7 @@ def test_training_leaves_the_readers_random_numbers_alone(tiny):
 
 def test_both_methods_see_the_same_batches(tiny, teacher, monkeypatch):
     targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
-    distilled, _ = recorded_batches(tiny, Distillation(targets, 4.0, 0.9), monkeypatch)
+    distilled, _ = recorded_batches(tiny, distil(targets), monkeypatch)
     alone, _ = train(tiny, Recorder)
     assert all(torch.equal(a, b) for a, b in zip(alone.seen, distilled, strict=True))
     assert not torch.equal(alone.seen[0], alone.seen[6]), "each epoch has an order of its own"
@@ -161,7 +167,7 @@ def test_each_seed_has_an_order_of_its_own(tiny):
 
 def test_weight_zero_trains_exactly_like_no_teacher(tiny, teacher):
     targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
-    with_teacher, _ = train(tiny, distillation=Distillation(targets, 4.0, 0.0))
+    with_teacher, _ = train(tiny, objective=distil(targets, 4.0, 0.0))
     alone, _ = train(tiny)
     for a, b in zip(with_teacher.parameters(), alone.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
@@ -173,6 +179,76 @@ def test_every_image_once_an_epoch():
     assert [len(index) for index, _ in batches] == [4, 4, 2]
     assert sorted(torch.cat([index for index, _ in batches]).tolist()) == list(range(10))
     assert all(0 <= v < 9 for _, view in batches for v in view.tolist())
+
+
+def test_two_views_of_each_image_in_two_blocks():
+    generator = torch.Generator().manual_seed(0)
+    batches = list(training.epoch_batches(10, 9, 4, generator, views_per_image=2))
+    assert [len(index) for index, _ in batches] == [8, 8, 4]
+    for index, view in batches:
+        first, second = index.chunk(2)
+        assert torch.equal(first, second) and len(view) == len(index)
+    assert sorted(torch.cat([i[: len(i) // 2] for i, _ in batches]).tolist()) == list(range(10))
+    one, other = zip(*(view.chunk(2) for _, view in batches), strict=True)
+    assert not torch.equal(torch.cat(one), torch.cat(other))
+
+
+def test_the_agreement_loss_gets_two_views_of_the_same_images(tiny, monkeypatch):
+    """The first half of a batch's rows shows the images that its second half shows."""
+    given = []
+
+    class Watcher(Recorder):
+        def __init__(self):
+            super().__init__()
+            self.inner = tiny_student(subclasses=2)
+
+    original = losses.subclass_agreement_loss
+
+    def spy(one, other, labels, *rest):
+        given.append((len(one), labels.clone()))
+        return original(one, other, labels, *rest)
+
+    monkeypatch.setattr(losses, "subclass_agreement_loss", spy)
+    model, history = train(tiny, Watcher, objective=Agreement(subclasses=2))
+    images, (count, labels) = model.seen[0], given[0]
+    assert len(images) == 2 * count == 32
+    middles = tiny.train.images[:, :, 1:-1, 1:-1].float() / 255
+    for one, other, label in zip(*images.chunk(2), labels, strict=True):
+        # Moved by at most one pixel each: some window of either is the middle of one image.
+        shown = [
+            i
+            for i, middle in enumerate(middles)
+            if all(any(torch.allclose(w, middle) for w in windows(v)) for v in (one, other))
+        ]
+        assert len(shown) == 1 and tiny.train.labels[shown[0]] == label
+    assert all(e.auxiliary_loss is not None and e.soft_loss is None for e in history.epochs)
+
+
+def windows(image):
+    """All 26×26 windows of a 28×28 image."""
+    return image.unfold(1, 26, 1).unfold(2, 26, 1).flatten(1, 2).transpose(0, 1)
+
+
+def test_without_labels_the_last_epoch_is_kept(tiny, monkeypatch):
+    """If the first epoch looks best by the labels, only an objective that knows them keeps it."""
+    answers = torch.randn(9, 96, 8, generator=torch.Generator().manual_seed(0))
+    blind = WithinClasses(subclasses=2, teacher_logits=answers, temperature=4.0)
+    for objective, kept in ((blind, 2), (Objective(subclasses=2), 0)):
+        falling = iter([0.9, 0.8, 0.7])
+        monkeypatch.setattr(training, "_validate", lambda *rest, f=falling: (1.0, next(f)))
+        _, history = train(tiny, lambda: tiny_student(subclasses=2), objective=objective)
+        assert history.best == kept
+        assert (history.epochs[0].hard_loss is None) == (objective is blind)
+
+
+def test_validation_reads_classes_and_not_subclasses(tiny):
+    model, history = train(
+        tiny, lambda: tiny_student(subclasses=2), objective=Objective(subclasses=2)
+    )
+    logits = losses.class_logits(predict(model, tiny.val.images, device=CPU), 4)
+    assert history.epochs[history.best].val_accuracy == pytest.approx(
+        (logits.argmax(1) == tiny.val.labels).double().mean().item()
+    )
 
 
 def test_learning_happens_and_the_best_epoch_is_kept(tiny):
@@ -214,34 +290,28 @@ def test_an_epoch_before_the_last_can_be_the_best(tiny):
 
 
 def test_soft_targets_of_other_images_or_views_are_refused(tiny):
-    wrong = Distillation(torch.zeros(1, 96, 4), 4.0, 0.9)
+    wrong = distil(torch.zeros(1, 96, 4))
     with pytest.raises(ValueError, match="cover 9 views of 96 images, got 1 views of 96"):
-        train(tiny, distillation=wrong)
-    wrong = Distillation(torch.zeros(9, 95, 4), 4.0, 0.9)
+        train(tiny, objective=wrong)
+    wrong = distil(torch.zeros(9, 95, 4))
     with pytest.raises(ValueError, match="cover 9 views of 96 images, got 9 views of 95"):
-        train(tiny, distillation=wrong)
+        train(tiny, objective=wrong)
 
 
-def test_random_transforms_and_cached_targets_exclude_each_other(tiny):
-    def noise(images):
-        return images + torch.randn_like(images)
-
-    with pytest.raises(ValueError, match="random transform cannot be used with soft targets"):
-        train(
-            tiny,
-            distillation=Distillation(torch.zeros(9, 96, 4), 4.0, 0.9),
-            random_transform=noise,
-        )
-    noisy, _ = train(tiny, random_transform=noise)
+def test_warped_images_and_cached_targets_exclude_each_other(tiny):
+    recipe = replace(RECIPE, warp=0.2)
+    with pytest.raises(ValueError, match="a recipe with warp cannot be used with soft targets"):
+        train(tiny, recipe=recipe, objective=distil(torch.zeros(9, 96, 4)))
+    changed, _ = train(tiny, recipe=recipe)
     plain, _ = train(tiny)
-    assert weights_digest(noisy) != weights_digest(plain)
+    assert weights_digest(changed) != weights_digest(plain)
 
 
 def test_bad_distillation_is_refused_at_once():
     with pytest.raises(ValueError, match="temperature must be positive"):
-        Distillation(torch.zeros(1, 1, 2), math.nan, 0.5)
+        distil(torch.zeros(1, 1, 2), math.nan, 0.5)
     with pytest.raises(ValueError, match="soft_weight must lie between"):
-        Distillation(torch.zeros(1, 1, 2), 4.0, 2)
+        distil(torch.zeros(1, 1, 2), 4.0, 2)
 
 
 def test_labels_beyond_the_outputs_are_refused(tiny):
@@ -313,7 +383,7 @@ def test_ctrl_c_before_the_first_epoch_ends(tiny):
 def test_on_a_gpu(tiny):
     with seeded(0):
         model = StudentMLP(num_classes=4)
-    targets = Distillation(torch.randn(9, 96, 4), 4.0, 0.9)
-    history = fit(model, tiny.train, tiny.val, RECIPE, 0, distillation=targets)
+    targets = distil(torch.randn(9, 96, 4))
+    history = fit(model, tiny.train, tiny.val, RECIPE, 0, objective=targets)
     assert len(history.epochs) == 3
     assert next(model.parameters()).is_cuda

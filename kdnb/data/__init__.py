@@ -7,12 +7,17 @@
 
 from pathlib import Path
 
-from kdnb.data import digits, mnist
+from kdnb.data import digits, mnist, two_by_five
 from kdnb.data.dataset import DataError, Dataset, Split
 
 __all__ = ["LOADERS", "DataError", "Dataset", "Split", "load"]
 
-LOADERS = {"digits": digits.load, "mnist": mnist.load}
+LOADERS = {
+    "digits": digits.load,
+    "digits-2x5": two_by_five.of(digits.load),
+    "mnist": mnist.load,
+    "mnist-2x5": two_by_five.of(mnist.load),
+}
 
 
 def load(name: str, root: str | Path | None = None) -> Dataset:

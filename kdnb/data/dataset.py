@@ -25,11 +25,14 @@ def data_root(root: str | Path | None = None) -> Path:
 class Split:
     """Images and their labels, in a fixed order.
 
-    ``images``: (N, C, H, W) uint8. ``labels``: (N,) int64 in [0, classes).
+    ``images``: (N, C, H, W) uint8. ``labels``: (N,) int64 in [0, classes). ``subclasses``: (N,)
+    int64, the true subclass of each image where one is known. No model is shown it: it only serves
+    to judge the subclasses that a teacher invents.
     """
 
     images: Tensor
     labels: Tensor
+    subclasses: Tensor | None = None
 
     def __post_init__(self):
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -39,6 +42,8 @@ class Split:
             )
         if len(self.images) != len(self.labels):
             raise DataError(f"{len(self.images)} images but {len(self.labels)} labels")
+        if self.subclasses is not None and self.subclasses.shape != self.labels.shape:
+            raise DataError(f"{len(self.labels)} labels but {len(self.subclasses)} subclasses")
         if len(self.images) == 0:
             raise DataError("an empty split: give at least one image")
 
@@ -47,7 +52,7 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of shape, pixels and labels, in hexadecimal."""
+        """SHA-256 of shape, pixels and labels, in hexadecimal: of what a model can learn from."""
         digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
         digest.update(self.images.contiguous().numpy())
         digest.update(self.labels.contiguous().numpy())
@@ -55,12 +60,18 @@ class Split:
 
     def take(self, index: Tensor) -> "Split":
         """The images at ``index`` (M,) int64, in that order."""
-        return Split(self.images[index], self.labels[index])
+        known = self.subclasses is not None
+        return Split(
+            self.images[index], self.labels[index], self.subclasses[index] if known else None
+        )
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named dataset; ``about`` says in one sentence what it is and where it comes from."""
+    """A named dataset; ``about`` says in one sentence what it is and where it comes from.
+
+    ``subclass_names`` names the true subclasses where the splits know them.
+    """
 
     name: str
     about: str
@@ -68,6 +79,7 @@ class Dataset:
     train: Split
     val: Split
     test: Split
+    subclass_names: tuple[str, ...] = ()
 
     def __post_init__(self):
         for part in ("train", "val", "test"):

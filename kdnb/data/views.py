@@ -50,3 +50,18 @@ class ShiftedImages:
         """Image ``index[b]`` in view ``view[b]`` for each b: (B, C, H, W) float32 in [0, 1]."""
         pixels = self._windows[index, :, self._rows[view], self._columns[view]]
         return pixels.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def warped(images: Tensor, strength: float) -> Tensor:
+    """Each of the (B, C, H, W) float images turned, sheared and stretched by chance.
+
+    The linear map about an image's centre is the identity plus four numbers from the uniform
+    distribution on ±``strength``: 0.2 turns by about 10° and stretches by 20 %. These views are not
+    a finite set, so no teacher can answer for them beforehand.
+    """
+    chance = torch.rand(len(images), 2, 2, device=images.device) * 2 - 1
+    linear = torch.eye(2, device=images.device) + strength * chance
+    maps = F.pad(linear, (0, 1))  # no translation
+    grid = F.affine_grid(maps, images.shape, align_corners=False)
+    seen = F.grid_sample(images.contiguous(), grid, align_corners=False)
+    return seen.contiguous(memory_format=torch.channels_last)

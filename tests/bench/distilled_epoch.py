@@ -12,8 +12,9 @@ import torch
 from kdnb.data import Split
 from kdnb.environment import seeded
 from kdnb.models import StudentMLP, TeacherCNN
+from kdnb.objectives import LABELS, Distillation, Objective
 from kdnb.tasks import Recipe
-from kdnb.training import Distillation, fit, predict
+from kdnb.training import fit, predict
 
 IMAGES, VAL, ROUNDS = 20_000, 500, 7
 
@@ -27,14 +28,14 @@ def main() -> None:
     start = time.perf_counter()
     logits = predict(teacher, train.images)
     once = time.perf_counter() - start
-    distillation = Distillation(logits[None], temperature=4.0, soft_weight=0.9)
+    distillation = Distillation(teacher_logits=logits[None], temperature=4.0, soft_weight=0.9)
     recipe = Recipe(epochs=1, batch_size=256, learning_rate=1e-3)
 
-    def seconds(distillation: Distillation | None) -> float:
-        return fit(student, train, val, recipe, seed=0, distillation=distillation).seconds
+    def seconds(objective: Objective) -> float:
+        return fit(student, train, val, recipe, seed=0, objective=objective).seconds
 
-    seconds(None), seconds(distillation)  # warm up
-    pairs = [(seconds(distillation), seconds(None)) for _ in range(ROUNDS)]
+    seconds(LABELS), seconds(distillation)  # warm up
+    pairs = [(seconds(distillation), seconds(LABELS)) for _ in range(ROUNDS)]
     ratios = sorted(distilled / plain for distilled, plain in pairs)
     plain = statistics.median(p for _, p in pairs)
     print(f"threads {torch.get_num_threads()}, plain epoch {IMAGES / plain:,.0f} images/s")

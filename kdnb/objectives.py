@@ -1,0 +1,169 @@
+"""What a training run minimises: labels, labels and invented subclasses, or a teacher's answers."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdnb import losses
+
+
+class Loss(NamedTuple):
+    """The loss to minimise and those of its parts that it has, each a scalar tensor (nats)."""
+
+    total: Tensor
+    hard: Tensor | None = None
+    soft: Tensor | None = None
+    auxiliary: Tensor | None = None
+
+
+class Rows(NamedTuple):
+    """What the rows of a batch show: (B,) labels, indices of images and numbers of their views."""
+
+    labels: Tensor
+    index: Tensor
+    view: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """The labels, and whatever a subclass of this adds; each class has ``subclasses`` logits."""
+
+    subclasses: int = 1
+
+    # How many views of each image a batch shows: first one of all images, then another.
+    views_per_image: ClassVar[int] = 1
+    # Whether the labels of the validation split choose the epoch that is kept.
+    chooses_by_labels: ClassVar[bool] = True
+
+    def __post_init__(self):
+        if self.subclasses < 1:
+            raise ValueError(f"subclasses must be at least 1, got {self.subclasses}")
+
+    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+        """The loss of (B, C·s) logits for what ``rows`` show."""
+        hard = self._hard(logits, rows)
+        return Loss(hard, hard)
+
+    def class_logits(self, logits: Tensor) -> Tensor:
+        """(B, C) class logits from the (B, C·s) logits of a model."""
+        return losses.class_logits(logits, self.num_classes(logits))
+
+    def num_classes(self, logits: Tensor) -> int:
+        """C of (B, C·s) logits; raises ValueError if the width is not a multiple of s."""
+        if logits.shape[1] % self.subclasses:
+            raise ValueError(
+                f"{logits.shape[1]} logits cannot be classes of {self.subclasses} subclasses each"
+            )
+        return logits.shape[1] // self.subclasses
+
+    def prepared(self, views: int, images: int, device: torch.device) -> "Objective":
+        """Itself on ``device``; raises ValueError if it is not made for these views and images."""
+        return self
+
+    def _hard(self, logits: Tensor, rows: Rows) -> Tensor:
+        classes = self.class_logits(logits)
+        losses.check_labels(rows.labels, classes)
+        return F.cross_entropy(classes, rows.labels)
+
+
+LABELS = Objective()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread(Objective):
+    """The labels, and ``weight`` (β) times Müller's auxiliary loss at ``temperature`` (eq. 8)."""
+
+    weight: float = 1.0
+    temperature: float = 1.0
+
+    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+        hard = self._hard(logits, rows)
+        spread = losses.subclass_auxiliary_loss(logits, self.num_classes(logits), self.temperature)
+        return Loss(hard + self.weight * spread, hard, auxiliary=spread)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement(Objective):
+    """The labels, and ``weight`` times the loss by which two views agree on one subclass."""
+
+    weight: float = 1.0
+    evenness: float = 1.0
+    views_per_image: ClassVar[int] = 2
+
+    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+        hard = self._hard(logits, rows)
+        one, other = logits.chunk(2)
+        labels = rows.labels[: len(one)]
+        disagreement = losses.subclass_agreement_loss(
+            one, other, labels, self.num_classes(logits), self.evenness
+        )
+        return Loss(hard + self.weight * disagreement, hard, auxiliary=disagreement)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imitation(Objective):
+    """A teacher's answers, looked up and never computed again.
+
+    ``teacher_logits``: (views, images, C·s) float32, views in the order of
+    `kdnb.data.views.shift_offsets`, images in the order of the training split.
+    """
+
+    teacher_logits: Tensor
+    temperature: float
+
+    def __post_init__(self):
+        super().__post_init__()
+        losses.check_temperature(self.temperature)
+
+    def prepared(self, views: int, images: int, device: torch.device) -> Objective:
+        have, need = tuple(self.teacher_logits.shape[:2]), (views, images)
+        if have != need:
+            raise ValueError(
+                f"teacher_logits must cover {need[0]} views of {need[1]} images, "
+                f"got {have[0]} views of {have[1]}"
+            )
+        return replace(self, teacher_logits=self.teacher_logits.to(device))
+
+    def _soft_targets(self, rows: Rows) -> Tensor:
+        return self.teacher_logits[rows.view, rows.index]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation(Imitation):
+    """The teacher's softened answers, mixed with the labels by ``soft_weight``.
+
+    With one subclass per class this is conventional distillation.
+    """
+
+    soft_weight: float
+
+    def __post_init__(self):
+        super().__post_init__()
+        losses.check_soft_weight(self.soft_weight)
+
+    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+        total, soft, hard = losses.subclass_distillation_loss(
+            logits,
+            rows.labels,
+            self._soft_targets(rows),
+            self.num_classes(logits),
+            self.temperature,
+            self.soft_weight,
+        )
+        return Loss(total, hard, soft)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithinClasses(Imitation):
+    """Only how the teacher divides each class; no label, and nothing that tells classes apart."""
+
+    chooses_by_labels: ClassVar[bool] = False
+
+    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+        soft = losses.within_class_loss(
+            logits, self._soft_targets(rows), self.num_classes(logits), self.temperature
+        )
+        return Loss(soft, soft=soft)

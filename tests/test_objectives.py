@@ -1,0 +1,92 @@
+"""Objectives put the right losses together, and say what they need."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kdnb import losses
+from kdnb.objectives import (
+    LABELS,
+    Agreement,
+    Distillation,
+    Objective,
+    Rows,
+    Spread,
+    WithinClasses,
+)
+
+CPU = torch.device("cpu")
+
+
+def draw(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return 3 * torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def rows(count=6, views=1):
+    labels = torch.arange(count) % 2
+    return Rows(labels, torch.arange(count), torch.arange(count) % views)
+
+
+def test_labels_are_the_cross_entropy_of_the_classes():
+    z = draw(6, 4)
+    expected = F.cross_entropy(losses.class_logits(z, 2), rows().labels)
+    loss = Objective(subclasses=2).loss(z, rows())
+    assert loss.total == loss.hard == expected
+    assert loss.soft is None and loss.auxiliary is None
+    assert LABELS.loss(z, rows()).total == F.cross_entropy(z, rows().labels)
+
+
+def test_spread_adds_muellers_loss():
+    z = draw(6, 4)
+    loss = Spread(subclasses=2, weight=0.3, temperature=0.5).loss(z, rows())
+    assert loss.auxiliary == losses.subclass_auxiliary_loss(z, 2, 0.5)
+    torch.testing.assert_close(loss.total, loss.hard + 0.3 * loss.auxiliary)
+
+
+def test_agreement_compares_the_first_block_of_rows_with_the_second():
+    z = draw(6, 4)
+    labels = torch.tensor([0, 1, 0]).repeat(2)
+    both = Rows(labels, torch.arange(3).repeat(2), torch.zeros(6))
+    objective = Agreement(subclasses=2, weight=0.3, evenness=1.5)
+    assert objective.views_per_image == 2
+    loss = objective.loss(z, both)
+    assert loss.auxiliary == losses.subclass_agreement_loss(z[:3], z[3:], labels[:3], 2, 1.5)
+    assert loss.hard == F.cross_entropy(losses.class_logits(z, 2), labels), "both views count"
+    torch.testing.assert_close(loss.total, loss.hard + 0.3 * loss.auxiliary)
+
+
+def test_distillation_looks_up_image_and_view():
+    answers = draw(3, 6, 4)  # 3 views of 6 images
+    shown = Rows(torch.tensor([1, 0]), torch.tensor([5, 2]), torch.tensor([2, 0]))
+    z = draw(2, 4, seed=1)
+    objective = Distillation(
+        subclasses=2, teacher_logits=answers, temperature=4.0, soft_weight=0.7
+    ).prepared(3, 6, CPU)
+    loss = objective.loss(z, shown)
+    teacher = torch.stack([answers[2, 5], answers[0, 2]])
+    expected = losses.subclass_distillation_loss(z, shown.labels, teacher, 2, 4.0, 0.7)
+    assert (loss.total, loss.soft, loss.hard) == expected
+
+
+def test_within_classes_never_hears_a_label():
+    answers, z = draw(1, 6, 4), draw(6, 4, seed=1)
+    objective = WithinClasses(subclasses=2, teacher_logits=answers, temperature=4.0)
+    assert not objective.chooses_by_labels and LABELS.chooses_by_labels
+    loss = objective.loss(z, rows())
+    swapped = rows()._replace(labels=1 - rows().labels)
+    assert loss.total == objective.loss(z, swapped).total == loss.soft
+    assert loss.hard is None
+    assert loss.total == losses.within_class_loss(z, answers[0], 2, 4.0)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_fewer_than_one_subclass(count):
+    for objective in (Objective, Spread, Agreement):
+        with pytest.raises(ValueError, match=f"subclasses must be at least 1, got {count}"):
+            objective(subclasses=count)
+
+
+def test_a_width_that_is_no_multiple_of_the_subclasses():
+    with pytest.raises(ValueError, match="7 logits cannot be classes of 2 subclasses each"):
+        Spread(subclasses=2).loss(draw(6, 7), rows())
