@@ -24,7 +24,7 @@ doctor: .venv/installed
 
 # Everything that was made here; data that was downloaded stays.
 clean:
-	rm -rf .venv data/runs report/*.html report/*.json report/digits report/mnist
+	rm -rf .venv data/runs report/*.html report/*.json report/digits*/ report/mnist*/
 	rm -rf kdnb.egg-info build .pytest_cache .ruff_cache
 
 .venv/installed: pyproject.toml

@@ -147,7 +147,7 @@ class Comparison:
     """Accuracies of several methods over the same seeds on one split.
 
     ``accuracies``: (methods, seeds) float64 in [0, 1]. ``interrupted`` says that seeds are missing
-    because training was stopped.
+    because training was stopped. ``dataset`` is its name.
     """
 
     labels: tuple[str, ...]
@@ -157,6 +157,7 @@ class Comparison:
     accuracies: Tensor
     runs: dict[str, list[Run]]
     interrupted: bool = False
+    dataset: str = ""
 
     def accuracy(self, label: str) -> Tensor:
         """(seeds,) accuracies of one method."""
@@ -299,6 +300,7 @@ class Experiment:
             accuracies=torch.tensor(columns, dtype=torch.float64).reshape(-1, len(methods)).T,
             runs=runs,
             interrupted=interrupted,
+            dataset=self.dataset.name,
         )
 
     def _train(

@@ -60,8 +60,8 @@ class Matching:
     """Invented subclasses beside true ones.
 
     ``counts``: (invented, true) int64 numbers of images. ``partner``: (invented,) the true subclass
-    matched to each invented one. ``recovered``: share of images whose invented subclass is the
-    partner of their true one, in [0, 1].
+    matched to each invented one, -1 for none. ``recovered``: share of images whose invented
+    subclass is the partner of their true one, in [0, 1].
     """
 
     counts: Tensor
@@ -69,20 +69,21 @@ class Matching:
     recovered: float
 
 
-def match_subclasses(subclass_logits: Tensor, true_subclasses: Tensor) -> Matching:
+def match_subclasses(subclass_logits: Tensor, true_subclasses: Tensor, true: int) -> Matching:
     """Pair invented with true subclasses one to one, so that as many images as possible agree.
 
     ``subclass_logits`` (N, K), of which the largest counts; ``true_subclasses`` (N,) int64 in
-    [0, K). The best pairing is found by the Hungarian method (Kuhn 1955).
+    [0, true). The best pairing is found by the Hungarian method (Kuhn 1955).
     """
     from scipy.optimize import linear_sum_assignment  # heavy: only those who match wait for it
 
-    size = subclass_logits.shape[1]
-    pairs = subclass_logits.argmax(1) * size + true_subclasses
-    counts = torch.bincount(pairs, minlength=size**2).view(size, size)
-    _, partner = linear_sum_assignment(counts.numpy(), maximize=True)
-    partner = torch.from_numpy(partner)
-    recovered = counts[torch.arange(size), partner].sum().item() / len(true_subclasses)
+    invented = subclass_logits.shape[1]
+    pairs = subclass_logits.argmax(1) * true + true_subclasses
+    counts = torch.bincount(pairs, minlength=invented * true).view(invented, true)
+    rows, columns = map(torch.from_numpy, linear_sum_assignment(counts.numpy(), maximize=True))
+    partner = torch.full((invented,), -1)
+    partner[rows] = columns
+    recovered = counts[rows, columns].sum().item() / len(true_subclasses)
     return Matching(counts, partner, recovered)
 
 

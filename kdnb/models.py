@@ -13,14 +13,17 @@ class TeacherCNN(nn.Module):
     """The convolutional teacher for 28×28 digits; 1,011,466 parameters for ten outputs.
 
     3×3 convolution to 32 channels, 2×2 max-pooling with stride 1, 3×3 convolution to 64 channels,
-    2×2 max-pooling with stride 2, dropout, 128 units, dropout, output.
+    2×2 max-pooling with stride 2, dropout, 128 units, dropout, output. ``channels`` gives the width
+    of the two convolutions.
     """
 
-    def __init__(self, num_classes: int = 10, subclasses: int = 1):
+    def __init__(
+        self, num_classes: int = 10, subclasses: int = 1, channels: tuple[int, int] = (32, 64)
+    ):
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 32, kernel_size=3)
-        self.conv2 = nn.Conv2d(32, 64, kernel_size=3)
-        self.dense = nn.Linear(11 * 11 * 64, 128)
+        self.conv1 = nn.Conv2d(1, channels[0], kernel_size=3)
+        self.conv2 = nn.Conv2d(*channels, kernel_size=3)
+        self.dense = nn.Linear(11 * 11 * channels[1], 128)
         self.dropout = nn.Dropout(0.5)
         self.output = _head(128, num_classes, subclasses)
 

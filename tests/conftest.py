@@ -95,7 +95,9 @@ def tiny_task() -> Task:
         teacher_recipe=Recipe(epochs=2, batch_size=16, learning_rate=1e-2),
         student_recipe=Recipe(epochs=3, batch_size=16, learning_rate=1e-2, shift=1),
         division=Division(
-            Agreement(subclasses=2), Recipe(epochs=2, batch_size=16, learning_rate=1e-2, warp=0.1)
+            "agree",
+            Agreement(subclasses=2),
+            Recipe(epochs=2, batch_size=16, learning_rate=1e-2, warp=0.1),
         ),
         temperature=4.0,
         soft_weight=0.9,

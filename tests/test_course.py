@@ -1,5 +1,6 @@
 """What the reader sees: figures with text, sentences from numbers, widgets that answer."""
 
+import json
 import re
 
 import pytest
@@ -9,7 +10,7 @@ from kdnb.course import plots, widgets, words
 from kdnb.course.progress import Progress
 from kdnb.course.protocol import HEADLESS, RESULTS
 from kdnb.experiment import ALONE, Comparison, Experiment, Update, conventional
-from kdnb.metrics import calibration, confusion, mean_interval
+from kdnb.metrics import Matching, calibration, confusion, mean_interval
 from kdnb.training import Epoch, History
 
 KD = "student + conventional KD"
@@ -66,7 +67,36 @@ def test_the_table_carries_its_numbers():
     assert numbers["gain"][KD]["mean"] == pytest.approx(0.1)
 
 
+def test_divisions_side_by_side():
+    """Recovered 0.5, 0.6, 0.7: mean 60 %, 60 ± 4.30265·10/√3 = 35.2 to 84.8 (t with 2 d.f.)."""
+    teachers = [words.Divided(s, 8 + s, 0.5 + s / 10, 0.99) for s in range(3)]
+    bundle = words.DivisionTable({"by chance": teachers}, 10, "toy")._repr_mimebundle_()
+    row = bundle["text/markdown"].splitlines()[-1]
+    assert (
+        row == "| by chance | 8, 9, 10 of 10 | 60.0 % | 35.2 % to 84.8 % | 50, 60, 70 | 99.00 % |"
+    )
+    data = bundle[RESULTS]
+    assert data["dataset"] == "toy" and data["subclass_outputs"] == 10
+    assert [d["live"] for d in data["divisions"]["by chance"]] == [8, 9, 10]
+
+
+def test_a_kept_result_says_where_it_comes_from(tmp_path, monkeypatch):
+    numbers = words.ResultTable(CLEAR, ALONE.label, [0.99, 0.98, 1.0])._repr_mimebundle_()[RESULTS]
+    origin = {"date": "2026-01-02T03:04", "device": "a toaster", "torch": "9.9"}
+    record = {"results": [{"dataset": "other"}, numbers], "provenance": origin}
+    (tmp_path / "kept.json").write_text(json.dumps(record))
+    monkeypatch.setattr(words, "REFERENCE", tmp_path)
+    text = words.reference_table("kept", "").data
+    assert f"| {KD} | 90.00 % | +10.00 points" in text and "| teacher | 99.00 % | – |" in text
+    assert "Not computed here" in text and "a toaster" in text and "2026-01-02" in text
+
+
 # Figures
+
+
+MATCHING = Matching(
+    torch.tensor([[0, 7], [3, 1], [0, 0], [2, 2]]), torch.tensor([1, 0, -1, -1]), 0.6
+)
 
 
 def pictures():
@@ -80,6 +110,10 @@ def pictures():
         "confusion": plots.confusion_matrix(confusion(logits, labels), NAMES),
         "reliability": plots.reliability({"T = 1": calibration(logits, labels)}),
         "comparison": plots.comparison(CLEAR, ALONE.label, guess=3.0),
+        "subclass_tables": plots.subclass_tables({"so": MATCHING}, ["A", "B"], ["x", "y"]),
+        "subclass_bars": plots.subclass_bars(images[0], logits[0, :2], ["A", "B"], 1, 4.0),
+        "gallery": plots.gallery({"A no. 1": images, "B no. 1": images[:1]}),
+        "logit_map": plots.logit_map({"both": torch.randn(30, 2)}, labels, labels, NAMES),
         "sweep": plots.sweep(
             [1, 2], {"KD": [interval, interval]}, xlabel="T", ylabel="accuracy (%)",
             log=True, baseline=interval, baseline_label="alone",
@@ -107,6 +141,23 @@ def test_the_words_say_what_the_figure_shows():
     counts = torch.tensor([[8, 2, 0], [0, 9, 1], [0, 0, 10]])
     alt = plots.confusion_matrix(counts, NAMES).alt
     assert "27 of 30 images right" in alt and "a taken for b 2 times" in alt
+
+
+def test_tables_of_subclasses_name_partners_and_the_dead():
+    """Rows in order of their partners: 2 (partner x), 1 (y); class B has one without images."""
+    alt = plots.subclass_tables({"so": MATCHING}, ["A", "B"], ["x", "y"]).alt
+    assert "A no. 2 holds 4 images, most often x; A no. 1 holds 7 images, most often y" in alt
+    assert "B no. 2 holds 4 images" in alt and alt.endswith("1 hold none.")
+
+
+def test_bars_of_subclasses_add_up_to_their_class():
+    """Logits ln 3, 0 | 0, 0 at T = 1: classes 4/6 and 2/6, largest subclass 3/6."""
+    logits = torch.tensor([3.0, 1.0, 1.0, 1.0]).log()
+    image = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    alt = plots.subclass_bars(image, logits, ["A", "B"], 0, 1.0).alt
+    assert "A 0.667, B 0.333, 0.92 bits" in alt
+    # −½ log2 ½ − 3 · 1/6 log2 1/6 = 1.79
+    assert "no. 1 of A has most with 0.500, in all 1.79 bits" in alt
 
 
 def test_drawing_changes_nobodys_settings():
@@ -147,6 +198,35 @@ def test_the_loss_explorer_follows_both_sliders():
     temperature.value, weight.value = 1.0, 1.0
     # Teacher only at T = 1: push p_t − p_s = 0.787 − 0.333.
     assert "logit c is pushed up by 0.454" in alt_of(live)
+
+
+def test_the_subclass_explorer_follows_its_controls():
+    images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    logits = torch.tensor([[3.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 3.0]]).log()
+    live = widgets.subclass_explorer(
+        images, torch.tensor([0, 1]), logits, ["A", "B"], ["an a", "a b"], 1.0
+    )
+    choice, slider = live.box.children[0].children
+    assert "A 0.667, B 0.333" in alt_of(live)
+    choice.value = 1
+    assert "A 0.333, B 0.667" in alt_of(live) and "no. 2 of B has most" in alt_of(live)
+    slider.value = 64.0
+    assert "A 0.4" in alt_of(live) or "A 0.5" in alt_of(live)
+
+
+def test_the_sweep_explorer_shows_every_cell_that_was_kept():
+    live = widgets.sweep_explorer(words.REFERENCE / "subclass_sweep.json")
+    controls = live.box.children[0].children
+    record = json.loads((words.REFERENCE / "subclass_sweep.json").read_text())
+    seen = set()
+    for cell in record["cells"]:
+        for control, name in zip(controls, ("loss", "subclasses", "weight"), strict=True):
+            control.value = cell[name]
+        seen.add(alt_of(live))
+    assert len(seen) == len(record["cells"]) >= 18
+    assert [len(control.options) for control in controls] == [2, 3, 4]
+    alive = ", ".join(str(t["live"]) for t in cell["teachers"])
+    assert f"alive per seed: {alive} of {len(cell['teachers'][0]['counts'])}" in alt_of(live)
 
 
 def test_the_calibration_slider_moves_the_picture():

@@ -249,7 +249,7 @@ def test_bad_requests(lab):
         Recipe(1, 1, 0)
 
 
-DIVIDED = Division(Spread(subclasses=2), Recipe(epochs=2, batch_size=16, learning_rate=1e-2))
+DIVIDED = Division("x", Spread(subclasses=2), Recipe(epochs=2, batch_size=16, learning_rate=1e-2))
 SUBCLASS_KD = subclass(4.0, 0.9, DIVIDED)
 
 
@@ -273,12 +273,12 @@ def test_each_division_has_a_teacher_of_its_own(lab):
     plain, divided = lab.teacher(0), lab.teacher(0, DIVIDED)
     assert lab.teacher(0) is plain and lab.teacher(0, DIVIDED) is divided
     for other in (
-        Division(Objective(subclasses=2), DIVIDED.recipe),
-        Division(Spread(subclasses=2, weight=0.5), DIVIDED.recipe),
-        Division(Spread(subclasses=2, temperature=0.5), DIVIDED.recipe),
-        Division(Spread(subclasses=3), DIVIDED.recipe),
-        Division(Agreement(subclasses=2), DIVIDED.recipe),
-        Division(Spread(subclasses=2), replace(DIVIDED.recipe, warp=0.1)),
+        Division("x", Objective(subclasses=2), DIVIDED.recipe),
+        Division("x", Spread(subclasses=2, weight=0.5), DIVIDED.recipe),
+        Division("x", Spread(subclasses=2, temperature=0.5), DIVIDED.recipe),
+        Division("x", Spread(subclasses=3), DIVIDED.recipe),
+        Division("x", Agreement(subclasses=2), DIVIDED.recipe),
+        Division("x", Spread(subclasses=2), replace(DIVIDED.recipe, warp=0.1)),
     ):
         assert not lab.teacher(0, other).loaded, other
     assert len({run.weights for run in lab._teachers.values()}) == 8

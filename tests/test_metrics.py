@@ -95,7 +95,7 @@ def test_matching_by_hand():
     invented = torch.tensor([0, 0, 0, 1, 1, 2, 2])
     true = torch.tensor([2, 2, 1, 0, 0, 1, 2])
     logits = torch.nn.functional.one_hot(invented, 3).double()
-    matching = match_subclasses(logits, true)
+    matching = match_subclasses(logits, true, 3)
     assert matching.counts.tolist() == [[0, 1, 2], [2, 0, 0], [0, 1, 1]]
     assert matching.partner.tolist() == [2, 0, 1]
     assert matching.recovered == pytest.approx(5 / 7)
@@ -105,9 +105,19 @@ def test_matching_does_not_depend_on_names():
     true = torch.randint(6, (500,), generator=torch.Generator().manual_seed(0))
     names = torch.tensor([3, 5, 0, 1, 4, 2])
     logits = torch.nn.functional.one_hot(names[true], 6).double()
-    matching = match_subclasses(logits, true)
+    matching = match_subclasses(logits, true, 6)
     assert matching.recovered == 1.0
     assert torch.equal(matching.partner[names], torch.arange(6))
+
+
+def test_more_invented_than_true_subclasses():
+    """Four invented for two true ones: two of them find a partner."""
+    true = torch.tensor([0, 0, 0, 1, 1])
+    logits = torch.nn.functional.one_hot(torch.tensor([3, 3, 1, 0, 0]), 4).double()
+    matching = match_subclasses(logits, true, 2)
+    assert matching.counts.tolist() == [[0, 2], [1, 0], [0, 0], [2, 0]]
+    assert matching.partner.tolist() == [1, -1, -1, 0]
+    assert matching.recovered == pytest.approx(4 / 5)
 
 
 def test_a_collapsed_class_recovers_its_largest_subclass_only():
@@ -115,7 +125,7 @@ def test_a_collapsed_class_recovers_its_largest_subclass_only():
     true = torch.arange(10).repeat(20)
     logits = torch.zeros(200, 10)
     logits[torch.arange(200), 5 * (true // 5)] = 1
-    assert match_subclasses(logits, true).recovered == pytest.approx(0.2)
+    assert match_subclasses(logits, true, 10).recovered == pytest.approx(0.2)
     assert live_subclasses(logits) == 2
 
 

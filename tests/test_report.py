@@ -1,4 +1,4 @@
-"""The whole way: one command, three notebooks, one HTML file, looked at in a real browser."""
+"""The whole way: one command, all notebooks, one HTML file, looked at in a real browser."""
 
 import json
 import os
@@ -75,10 +75,14 @@ def test_every_cell_ran(made):
                 assert "Warning" not in text, (path.name, cell.id, text)
 
 
+def results(made, dataset):
+    record = json.loads((made[0] / "digits.json").read_text())
+    return [result for result in record["results"] if result["dataset"] == dataset]
+
+
 def test_the_effect_is_real_and_visible(made):
     """What the embedded task promises: the gain's interval lies above zero."""
-    record = json.loads((made[0] / "digits.json").read_text())
-    (result,) = record["results"]
+    (result,) = results(made, "digits")
     assert result["split"] == "test" and result["images"] == 600 and len(result["seeds"]) == 3
     gain = result["gain"]["student + conventional KD"]
     assert gain["low"] > 0
@@ -88,10 +92,20 @@ def test_the_effect_is_real_and_visible(made):
 
 
 def test_the_sentence_is_the_one_the_numbers_ask_for(made):
-    (result,) = json.loads((made[0] / "digits.json").read_text())["results"]
+    (result,) = results(made, "digits")
     mean = 100 * result["gain"]["student + conventional KD"]["mean"]
     assert "<strong>A gain</strong>: student + conventional KD" in (html := html_of(made))
     assert f"{mean:+.2f} points" in html
+
+
+def test_without_an_auxiliary_loss_subclasses_die(made):
+    """And with two views that agree all live, on every seed."""
+    divided, _ = results(made, "digits-2x5")
+    assert divided["subclass_outputs"] == 10
+    ways = {label: [t["live"] for t in ts] for label, ts in divided["divisions"].items()}
+    none, mueller, views = ways.values()
+    assert len(none) == len(mueller) == len(views) == 3
+    assert max(none) < min(views) and sum(none) < sum(mueller) <= sum(views)
 
 
 def html_of(made):

@@ -6,13 +6,14 @@ from functools import wraps
 
 import matplotlib
 import numpy as np
+import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from kdnb.experiment import Comparison
-from kdnb.metrics import Calibration, Interval, entropy_bits
+from kdnb.metrics import Calibration, Interval, Matching, entropy_bits
 from kdnb.training import History
 
 # seaborn's "colorblind" palette, in an order that also differs in lightness
@@ -187,6 +188,138 @@ def confusion_matrix(counts: Tensor, class_names: Sequence[str]) -> Picture:
         figure,
         f"Confusion matrix: {right} of {counts.sum().item()} images right. "
         f"Most frequent errors: {'; '.join(pairs) or 'none'}.",
+    )
+
+
+@styled
+def subclass_tables(
+    matchings: Mapping[str, Matching], class_names: Sequence[str], true_names: Sequence[str]
+) -> Picture:
+    """Per entry a table of images: rows invented subclasses, columns true ones.
+
+    Rows are named by class and number and, within their class, ordered by their partner; an empty
+    row is a dead subclass.
+    """
+    import seaborn as sns  # slow to import, and only figures like this one need it
+
+    rows = max(len(m.counts) for m in matchings.values())
+    figure = Figure(figsize=(0.7 + 3.4 * len(matchings), 0.9 + 0.25 * rows), layout="constrained")
+    axes = figure.subplots(1, len(matchings), squeeze=False)[0]
+    alt = []
+    for ax, (label, matching) in zip(axes, matchings.items(), strict=True):
+        size = len(matching.counts) // len(class_names)
+        order = torch.arange(len(matching.counts)).view(-1, size)
+        partner = matching.partner.where(matching.partner >= 0, len(true_names)).view(-1, size)
+        order = order.gather(1, partner.argsort(1)).flatten().tolist()
+        counts = matching.counts[order]
+        sns.heatmap(
+            (counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy(),
+            annot=counts.numpy(),
+            fmt="d",
+            cmap="Blues",
+            vmin=0,
+            vmax=1,
+            cbar=False,
+            linewidths=0.5,
+            annot_kws={"fontsize": 7},
+            xticklabels=true_names,
+            yticklabels=[f"{class_names[i // size]} no. {i % size + 1}" for i in order],
+            ax=ax,
+        )
+        for boundary in range(size, len(counts), size):
+            ax.axhline(boundary, color="black", lw=1.2)
+        ax.tick_params(axis="y", rotation=0)
+        ax.set_title(label, fontsize=9)
+        ax.set_xlabel("true subclass")
+        used = [
+            f"{class_names[i // size]} no. {i % size + 1} holds "
+            f"{counts[row].sum().item()} images, most often {true_names[counts[row].argmax()]}"
+            for row, i in enumerate(order)
+            if counts[row].any()
+        ]
+        alt.append(f"{label}: {'; '.join(used)}; {len(counts) - len(used)} hold none")
+    axes[0].set_ylabel("invented subclass")
+    return Picture(figure, f"Invented against true subclasses. {'. '.join(alt)}.")
+
+
+@styled
+def subclass_bars(
+    image: Tensor,
+    subclass_logits: Tensor,
+    class_names: Sequence[str],
+    label: int,
+    temperature: float,
+) -> Picture:
+    """One image (1, H, W) uint8, its class probabilities and those of the subclasses at T.
+
+    ``subclass_logits`` is (C·s,). A class's probability is the sum of its subclasses'.
+    """
+    size = len(subclass_logits) // len(class_names)
+    p = F.softmax(subclass_logits.double() / temperature, 0)
+    by_class = p.view(-1, size).sum(1)
+    colours = [PALETTE[c % len(PALETTE)] for c in range(len(class_names))]
+    figure = Figure(figsize=(7.6, 2.6), layout="constrained")
+    left, middle, right = figure.subplots(1, 3, width_ratios=[1, 0.3 * len(class_names), 2.6])
+    _image(left, image)
+    left.set_title(f"class {class_names[label]}", fontsize=9)
+    middle.bar(range(len(by_class)), by_class.numpy(), color=colours)
+    middle.set_xticks(range(len(by_class)), class_names)
+    middle.set(ylim=(0, 1.05), ylabel=f"probability at T = {temperature:.3g}", xlabel="class")
+    middle.set_title(f"{entropy_bits(by_class).item():.2f} bits", fontsize=9)
+    right.bar(range(len(p)), p.numpy(), color=np.repeat(colours, size))
+    right.set_xticks(range(len(p)), [i % size + 1 for i in range(len(p))])
+    right.set(ylim=(0, 1.05), xlabel="invented subclass, class by class")
+    right.set_title(f"{entropy_bits(p).item():.2f} bits", fontsize=9)
+    top = int(p.argmax())
+    return Picture(
+        figure,
+        f"An image of class {class_names[label]} at T = {temperature:.3g}: "
+        + ", ".join(f"{n} {q:.3f}" for n, q in zip(class_names, by_class.tolist(), strict=True))
+        + f", {entropy_bits(by_class).item():.2f} bits; of the subclasses no. {top % size + 1} of "
+        f"{class_names[top // size]} has most with {p[top].item():.3f}, in all "
+        f"{entropy_bits(p).item():.2f} bits.",
+    )
+
+
+@styled
+def gallery(columns: Mapping[str, Tensor]) -> Picture:
+    """(N, 1, H, W) uint8 images in columns, each under its caption."""
+    rows = max(map(len, columns.values()))
+    figure = Figure(figsize=(0.8 * len(columns), 0.45 + 0.72 * rows), layout="constrained")
+    axes = figure.subplots(rows, len(columns), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for column, (caption, pictures) in enumerate(columns.items()):
+        axes[0, column].set_title(caption, fontsize=8)
+        for ax, picture in zip(axes[:, column], pictures, strict=False):
+            _image(ax, picture)
+    alt = "; ".join(f"{len(p)} of {caption}" for caption, p in columns.items())
+    return Picture(figure, f"Images by subclass: {alt}.")
+
+
+@styled
+def logit_map(
+    panels: Mapping[str, Tensor], labels: Tensor, subclasses: Tensor, true_names: Sequence[str]
+) -> Picture:
+    """Per panel (N, 2) points, each drawn as the name of its true subclass, coloured by class.
+
+    ``labels`` (N,) and ``subclasses`` (N,) int64.
+    """
+    figure = Figure(figsize=(3.7 * len(panels), 3.5), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (label, points) in zip(axes, panels.items(), strict=True):
+        for name in subclasses.unique().tolist():
+            for c in labels.unique().tolist():
+                chosen = points[(subclasses == name) & (labels == c)].numpy()
+                marker = f"${true_names[name]}$"
+                ax.scatter(*chosen.T, marker=marker, s=24, lw=0.2, color=PALETTE[c])
+        ax.set_title(label, fontsize=9)
+        ax.set(xticks=[], yticks=[])
+    classes = len(labels.unique())
+    return Picture(
+        figure,
+        f"{len(labels)} images as points in two dimensions, drawn as their true subclass in the "
+        f"colour of one of {classes} classes; panels: {', '.join(panels)}.",
     )
 
 

@@ -2,7 +2,9 @@
 
 import base64
 import html
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import ipywidgets
 import torch
@@ -10,9 +12,18 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from kdnb.course.plots import GREY, PALETTE, Picture, reliability, softened, styled
+from kdnb.course.plots import (
+    GREY,
+    PALETTE,
+    Picture,
+    reliability,
+    softened,
+    styled,
+    subclass_bars,
+    subclass_tables,
+)
 from kdnb.losses import distillation_loss
-from kdnb.metrics import calibration
+from kdnb.metrics import Matching, calibration, mean_interval
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -103,6 +114,82 @@ def temperature_explorer(
         )
 
     rest = softened(images[0], logits[0], class_names, [1, temperature, 16], labels[0].item())
+    return explorer(controls, draw, rest)
+
+
+def subclass_explorer(
+    images: Tensor,
+    labels: Tensor,
+    subclass_logits: Tensor,
+    class_names: Sequence[str],
+    captions: Sequence[str],
+    temperature: float,
+) -> Live:
+    """Class and subclass probabilities of a teacher for some images, under a temperature slider.
+
+    ``images`` (N, 1, H, W) uint8, ``labels`` (N,), ``subclass_logits`` (N, C·s); ``captions`` name
+    the images.
+    """
+    controls = {
+        "image": ipywidgets.Dropdown(
+            options=[(f"image {i + 1}: {caption}", i) for i, caption in enumerate(captions)],
+            description="image",
+            tooltip="which image",
+        ),
+        "temperature": temperature_slider(temperature),
+    }
+
+    def draw(image: int, temperature: float) -> Picture:
+        return subclass_bars(
+            images[image], subclass_logits[image], class_names, labels[image].item(), temperature
+        )
+
+    return explorer(controls, draw, draw(0, temperature))
+
+
+def sweep_explorer(path: Path) -> Live:
+    """What ``report/reference/subclass_sweep.py`` found, by loss, number of subclasses and weight.
+
+    The picture is the first seed's table of invented against true subclasses, the numbers above it
+    are those of all seeds.
+    """
+    record = json.loads(path.read_text(encoding="utf-8"))
+    cells = {(c["loss"], c["subclasses"], c["weight"]): c for c in record["cells"]}
+    losses, sizes, weights = (list(dict.fromkeys(values)) for values in zip(*cells, strict=True))
+
+    def slider(name: str, options: list, value: object, tooltip: str) -> ipywidgets.Widget:
+        return ipywidgets.SelectionSlider(
+            options=options, value=value, description=name, tooltip=tooltip
+        )
+
+    controls = {
+        "loss": ipywidgets.Dropdown(
+            options=losses, value=losses[-1], description="loss", tooltip="which loss divides"
+        ),
+        "subclasses": slider("subclasses", sizes, sizes[1], "invented subclasses per class"),
+        "weight": slider("weight", weights, weights[2], "weight of that loss"),
+    }
+
+    def draw(loss: str, subclasses: int, weight: float) -> Picture:
+        cell = cells[loss, subclasses, weight]
+        first = cell["teachers"][0]
+        live = ", ".join(str(t["live"]) for t in cell["teachers"])
+        recovered = mean_interval([t["recovered"] for t in cell["teachers"]])
+        student = mean_interval(cell["students"])
+        title = (
+            f"{loss}, weight {weight:g}\n"
+            f"alive per seed: {live} of {len(first['counts'])}\n"
+            f"recovered: {100 * recovered.mean:.0f} % "
+            f"({100 * recovered.low:.0f} to {100 * recovered.high:.0f})\n"
+            f"subclass student: {100 * student.mean:.1f} % "
+            f"({100 * student.low:.1f} to {100 * student.high:.1f})"
+        )
+        matching = Matching(
+            torch.tensor(first["counts"]), torch.tensor(first["partner"]), first["recovered"]
+        )
+        return subclass_tables({title: matching}, record["class_names"], record["subclass_names"])
+
+    rest = draw(losses[-1], sizes[1], weights[2])
     return explorer(controls, draw, rest)
 
 

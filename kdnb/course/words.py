@@ -1,15 +1,18 @@
 """Sentences made from numbers, so that no text in a notebook can contradict its own run."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 from IPython.display import Markdown
 
 from kdnb.course.protocol import RESULTS
 from kdnb.data import Dataset
+from kdnb.data.dataset import PROJECT
 from kdnb.experiment import Comparison, Experiment, Run
 from kdnb.metrics import Interval, mean_interval
 
+REFERENCE = PROJECT / "report" / "reference"
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -78,6 +81,7 @@ class ResultTable:
         accuracies = {label: c.accuracy(label).tolist() for label in c.labels}
         others = [label for label in c.labels if label != self.baseline]
         return {
+            "dataset": c.dataset,
             "split": c.split,
             "images": c.images,
             "seeds": list(c.seeds),
@@ -85,6 +89,73 @@ class ResultTable:
             "gain_over": self.baseline,
             "gain": {label: asdict(c.gain(label, self.baseline)) for label in others},
         }
+
+
+@dataclass(frozen=True)
+class Divided:
+    """One teacher's subclasses on one split: how many are used, and what they recover."""
+
+    seed: int
+    live: int
+    recovered: float
+    accuracy: float
+
+
+class DivisionTable:
+    """Ways for a teacher to divide its classes, side by side over seeds."""
+
+    def __init__(self, divided: Mapping[str, Sequence[Divided]], outputs: int, dataset: str):
+        self.divided, self.outputs, self.dataset = divided, outputs, dataset
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
+        table = self._markdown()
+        data = {
+            "dataset": self.dataset,
+            "subclass_outputs": self.outputs,
+            "divisions": {k: [asdict(d) for d in v] for k, v in self.divided.items()},
+        }
+        return {"text/markdown": table, "text/plain": table, RESULTS: data}
+
+    def _markdown(self) -> str:
+        rows = [
+            "| the teacher is trained with | live subclasses per seed "
+            "| true subclasses recovered | 95 % interval | per seed | class accuracy |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
+        for label, teachers in self.divided.items():
+            recovered = mean_interval([d.recovered for d in teachers])
+            live = ", ".join(str(d.live) for d in teachers)
+            each = ", ".join(f"{100 * d.recovered:.0f}" for d in teachers)
+            accuracies = mean_interval([d.accuracy for d in teachers])
+            rows.append(
+                f"| {label} | {live} of {self.outputs} | {percent(recovered.mean, 1)} "
+                f"| {percent(recovered.low, 1)} to {percent(recovered.high, 1)} | {each} "
+                f"| {percent(accuracies.mean)} |"
+            )
+        return "\n".join(rows)
+
+
+def reference_table(name: str, dataset: str) -> Markdown:
+    """A comparison kept under ``report/reference`` as a table that says where it comes from."""
+    record = json.loads((REFERENCE / f"{name}.json").read_text(encoding="utf-8"))
+    (result,) = (r for r in record["results"] if r["dataset"] == dataset and "accuracy" in r)
+    origin = record["provenance"]
+    rows = [
+        f"| {dataset}, {SPLITS[result['split']]} split, {result['images']:,} images, "
+        f"{len(result['seeds'])} seeds | accuracy | gain over {result['gain_over']} |",
+        "| --- | --- | --- |",
+    ]
+    for label, values in result["accuracy"].items():
+        gain = result["gain"].get(label)
+        rows.append(
+            f"| {label} | {percent(sum(values) / len(values))} "
+            f"| {points(Interval(**gain)) if gain else '–'} |"
+        )
+    rows.append(
+        f"\nNot computed here: kept from a run on {origin['date'][:10]}, {origin['device']}, "
+        f"torch {origin['torch']} (`report/reference/{name}.json`)."
+    )
+    return Markdown("\n".join(rows))
 
 
 def sweep_sentence(comparison: Comparison, labels: Sequence[str]) -> Markdown:
