@@ -152,6 +152,7 @@ DIGITS_2X5 = replace(
     name="digits-2x5",
     title="handwritten digits (embedded) as two classes",
     dataset="digits-2x5",
+    temperature=8.0,
     teacher=partial(TeacherCNN, channels=(8, 16)),
     teacher_recipe=Recipe(epochs=16, batch_size=32, learning_rate=3e-3, shift=1, warp=0.2),
     division=Division(
@@ -182,12 +183,13 @@ MNIST_2X5 = replace(
     name="mnist-2x5",
     title="MNIST as two classes",
     dataset="mnist-2x5",
+    temperature=8.0,
     teacher_recipe=Recipe(epochs=8, batch_size=128, learning_rate=1.5e-3, shift=1, warp=0.2),
     other_divisions=(
         Division(
             "no auxiliary loss",
             Objective(subclasses=5),
-            Recipe(epochs=8, batch_size=128, learning_rate=1.5e-3, shift=1, warp=0.2),
+            Recipe(epochs=4, batch_size=128, learning_rate=1.5e-3, shift=1, warp=0.2),
         ),
         Division(
             "Müller's auxiliary loss, as published",

@@ -9,7 +9,8 @@ import torch
 from kdnb.course import plots, widgets, words
 from kdnb.course.progress import Progress
 from kdnb.course.protocol import HEADLESS, RESULTS
-from kdnb.experiment import ALONE, Comparison, Experiment, Update, conventional
+from kdnb.experiment import Comparison, Experiment, Update
+from kdnb.methods import ALONE, conventional
 from kdnb.metrics import Matching, calibration, confusion, mean_interval
 from kdnb.training import Epoch, History
 

@@ -7,17 +7,8 @@ import pytest
 import torch
 
 from kdnb import experiment as experiment_module
-from kdnb.experiment import (
-    ALONE,
-    Comparison,
-    Experiment,
-    Match,
-    Method,
-    conventional,
-    engine_fingerprint,
-    subclass,
-    within_classes,
-)
+from kdnb.experiment import Comparison, Experiment, engine_fingerprint
+from kdnb.methods import ALONE, Match, Method, conventional, subclass, within_classes
 from kdnb.metrics import accuracy
 from kdnb.objectives import Agreement, Imitation, Objective, Spread, WithinClasses
 from kdnb.store import weights_digest

@@ -10,7 +10,8 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from kdnb.experiment import Experiment, subclass
+from kdnb.experiment import Experiment
+from kdnb.methods import subclass
 from kdnb.metrics import accuracy, live_subclasses, match_subclasses
 from kdnb.tasks import Division, task
 

@@ -1,0 +1,87 @@
+"""The methods that are compared: what each student hears, and from which teacher."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from kdnb import losses
+from kdnb.objectives import Distillation, Imitation, WithinClasses
+from kdnb.tasks import Division
+
+
+class Match(StrEnum):
+    """What of a teacher's answer the student shall match."""
+
+    CLASSES = "class probabilities"
+    SUBCLASSES = "subclass probabilities"
+    WITHIN_CLASSES = "relative probabilities within each class"
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a student is trained. Without a ``temperature`` it never meets the teacher.
+
+    ``division`` says how its teacher came by subclasses (None: it has none), ``match`` what the
+    student learns from that teacher. Only a student that matches subclasses has a head for them.
+    """
+
+    label: str
+    temperature: float | None = None
+    soft_weight: float = 0.0
+    division: Division | None = None
+    match: Match = Match.CLASSES
+
+    def __post_init__(self):
+        if self.temperature is not None:
+            losses.check_temperature(self.temperature)
+        losses.check_soft_weight(self.soft_weight)
+        if self.match != Match.CLASSES and self.division is None:
+            raise ValueError(f"a teacher without subclasses has no {self.match.value} to match")
+
+    @property
+    def subclasses(self) -> int:
+        """How many logits the student has for each class."""
+        return 1 if self.match == Match.CLASSES else self.division.objective.subclasses
+
+    def objective(self, teacher_logits: Tensor, num_classes: int) -> Imitation:
+        """What the student minimises, given its teacher's (views, N, outputs) logits."""
+        if self.match == Match.CLASSES:
+            teacher_logits = torch.stack(
+                [losses.class_logits(view, num_classes) for view in teacher_logits]
+            )
+        shared = {
+            "teacher_logits": teacher_logits,
+            "temperature": self.temperature,
+            "subclasses": self.subclasses,
+        }
+        if self.match == Match.WITHIN_CLASSES:
+            return WithinClasses(**shared)
+        return Distillation(**shared, soft_weight=self.soft_weight)
+
+
+ALONE = Method("student without teacher")
+
+
+def conventional(
+    temperature: float, soft_weight: float, label: str = "", division: Division | None = None
+) -> Method:
+    """Hinton, Vinyals & Dean 2015: soft targets at ``temperature``, mixed with the labels.
+
+    With a ``division`` the teacher has subclasses, but only its class probabilities are matched.
+    """
+    label = label or "student + conventional KD"
+    return Method(label, temperature, soft_weight, division)
+
+
+def subclass(temperature: float, soft_weight: float, division: Division, label: str = "") -> Method:
+    """Müller, Kornblith & Hinton 2020: the soft targets are the teacher's subclasses."""
+    label = label or "student + subclass KD"
+    return Method(label, temperature, soft_weight, division, Match.SUBCLASSES)
+
+
+def within_classes(temperature: float, division: Division, label: str = "") -> Method:
+    """Only the relative probabilities within each class, and no label."""
+    label = label or "student, relative probabilities only"
+    return Method(label, temperature, 1.0, division, Match.WITHIN_CLASSES)
