@@ -90,6 +90,7 @@ def test_a_kept_result_says_where_it_comes_from(tmp_path, monkeypatch):
     text = words.reference_table("kept", "").data
     assert f"| {KD} | 90.00 % | +10.00 points" in text and "| teacher | 99.00 % | – |" in text
     assert "Not computed here" in text and "a toaster" in text and "2026-01-02" in text
+    assert "No run on mnist is kept" in words.reference_table("lost", "mnist").data
 
 
 # Figures

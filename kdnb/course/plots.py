@@ -1,6 +1,7 @@
 """Figures, each with a text alternative made from the same data."""
 
 import io
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 
@@ -373,7 +374,7 @@ def comparison(result: Comparison, baseline: str, guess: float | None = None) ->
     left.set_ylim(len(result.labels) - 0.5, -0.5)
     left.set(xlabel="accuracy (%)")
     right.axvline(0, color=GREY, lw=1)
-    right.set(xlabel=f"points over {baseline}")
+    right.set(xlabel=textwrap.fill(f"points over {baseline}", 36))
     figure.suptitle("each seed, the mean over seeds and its 95 % interval", fontsize=9)
     if guess is not None:
         right.axvline(guess, color=PALETTE[4], ls="--", lw=1.5, label=f"your guess: {guess:+.1f}")

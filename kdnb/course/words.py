@@ -136,8 +136,17 @@ class DivisionTable:
 
 
 def reference_table(name: str, dataset: str) -> Markdown:
-    """A comparison kept under ``report/reference`` as a table that says where it comes from."""
-    record = json.loads((REFERENCE / f"{name}.json").read_text(encoding="utf-8"))
+    """A comparison kept under ``report/reference`` as a table that says where it comes from.
+
+    Where that run is not kept, a sentence says so.
+    """
+    path = REFERENCE / f"{name}.json"
+    if not path.is_file():
+        return Markdown(
+            f"No run on {dataset} is kept in `report/reference/{name}.json`; `report/README.md` "
+            "says how to make it."
+        )
+    record = json.loads(path.read_text(encoding="utf-8"))
     (result,) = (r for r in record["results"] if r["dataset"] == dataset and "accuracy" in r)
     origin = record["provenance"]
     rows = [
