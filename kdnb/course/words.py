@@ -127,9 +127,10 @@ class DivisionTable:
             live = ", ".join(str(d.live) for d in teachers)
             each = ", ".join(f"{100 * d.recovered:.0f}" for d in teachers)
             accuracies = mean_interval([d.accuracy for d in teachers])
+            highest = min(recovered.high, 1.0)  # Student's t knows no upper end
             rows.append(
                 f"| {label} | {live} of {self.outputs} | {percent(recovered.mean, 1)} "
-                f"| {percent(recovered.low, 1)} to {percent(recovered.high, 1)} | {each} "
+                f"| {percent(recovered.low, 1)} to {percent(highest, 1)} | {each} "
                 f"| {percent(accuracies.mean)} |"
             )
         return "\n".join(rows)
