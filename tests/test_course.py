@@ -85,10 +85,11 @@ def test_a_kept_result_says_where_it_comes_from(tmp_path, monkeypatch):
     numbers = words.ResultTable(CLEAR, ALONE.label, [0.99, 0.98, 1.0])._repr_mimebundle_()[RESULTS]
     origin = {"date": "2026-01-02T03:04", "device": "a toaster", "torch": "9.9"}
     record = {"results": [{"dataset": "other"}, numbers], "provenance": origin}
-    (tmp_path / "kept.json").write_text(json.dumps(record))
+    (tmp_path / "kept.json").write_text(json.dumps(record, sort_keys=True))
     monkeypatch.setattr(words, "REFERENCE", tmp_path)
     text = words.reference_table("kept", "").data
     assert f"| {KD} | 90.00 % | +10.00 points" in text and "| teacher | 99.00 % | – |" in text
+    assert text.index("| teacher |") < text.index(f"| {KD} |")
     assert "Not computed here" in text and "a toaster" in text and "2026-01-02" in text
     assert "No run on mnist is kept" in words.reference_table("lost", "mnist").data
 

@@ -155,8 +155,10 @@ def reference_table(name: str, dataset: str) -> Markdown:
         f"{len(result['seeds'])} seeds | accuracy | gain over {result['gain_over']} |",
         "| --- | --- | --- |",
     ]
-    for label, values in result["accuracy"].items():
-        gain = result["gain"].get(label)
+    # A notebook's outputs are stored with sorted names; the teacher and the baseline go first.
+    first = [name for name in ("teacher", result["gain_over"]) if name in result["accuracy"]]
+    for label in [*first, *sorted(set(result["accuracy"]) - set(first))]:
+        values, gain = result["accuracy"][label], result["gain"].get(label)
         rows.append(
             f"| {label} | {percent(sum(values) / len(values))} "
             f"| {points(Interval(**gain)) if gain else '–'} |"
