@@ -6,7 +6,6 @@ written beside its place and renamed into it, so a reader never sees half an ent
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import warnings
@@ -19,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from kdnb.data.dataset import PROJECT
+from kdnb.data.dataset import store_root
 
 KEY_LENGTH = 20  # hexadecimal digits: 80 bits
 
@@ -34,11 +33,6 @@ class Entry:
 
     tensors: dict[str, Tensor]
     record: dict
-
-
-def store_root(root: str | Path | None = None) -> Path:
-    """Where finished runs are: ``root``, else ``$KDNB_RUNS``, else the project's ``data/runs``."""
-    return Path(root or os.environ.get("KDNB_RUNS") or PROJECT / "data" / "runs").resolve()
 
 
 def digest(value: object) -> str:
@@ -99,6 +93,13 @@ class Store:
             raise self._unwritable(error) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+    def keep(self, key: str, tensors: Mapping[str, Tensor], record: dict) -> None:
+        """`put`, but where that fails it only warns: the work in memory still counts."""
+        try:
+            self.put(key, {name: t.detach().cpu() for name, t in tensors.items()}, record)
+        except StoreError as error:
+            warnings.warn(f"finished, but not kept: {error}", stacklevel=2)
 
     def require_writable(self) -> None:
         """Raise `StoreError` if nothing can be written here, before work is done for nothing."""

@@ -5,9 +5,10 @@
 (torch.Size([897, 1, 28, 28]), torch.uint8)
 """
 
+from functools import partial
 from pathlib import Path
 
-from kdnb.data import digits, mnist, two_by_five
+from kdnb.data import digits, mhist, mnist, polyps, two_by_five
 from kdnb.data.dataset import DataError, Dataset, Split
 
 __all__ = ["LOADERS", "DataError", "Dataset", "Split", "load"]
@@ -17,6 +18,10 @@ LOADERS = {
     "digits-2x5": two_by_five.of(digits.load),
     "mnist": mnist.load,
     "mnist-2x5": two_by_five.of(mnist.load),
+    "mhist": mhist.load,
+    "polyps": polyps.load,
+    # As many images as MHIST has, of the same size.
+    "polyps-224": partial(polyps.load, train=2_175, test=977, size=mhist.SIZE),
 }
 
 

@@ -1,8 +1,12 @@
-"""What a dataset is: three splits of uint8 images with labels, and where files are looked for."""
+"""What a dataset is: three splits of uint8 images with labels, and where files are kept."""
 
 import hashlib
 import os
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import InitVar, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -21,20 +25,59 @@ def data_root(root: str | Path | None = None) -> Path:
     return Path(root or os.environ.get("KDNB_DATA") or PROJECT / "data").resolve()
 
 
+def store_root(root: str | Path | None = None) -> Path:
+    """Where what the program makes is kept: ``root``, else ``$KDNB_RUNS``, else ``data/runs``."""
+    return Path(root or os.environ.get("KDNB_RUNS") or PROJECT / "data" / "runs").resolve()
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill, which becomes ``folder`` at the end of the block, or not at all.
+
+    What stands at ``folder`` is replaced. Raises `DataError` if the block or the renaming raises
+    `OSError`.
+    """
+    part = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        new, old = part / "new", part / "old"
+        new.mkdir()
+        yield new
+        # A folder with content is never overwritten by a rename: set the old one aside first.
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {folder.name} to {folder.parent} ({error}): "
+            f"set KDNB_RUNS to a folder that you can write"
+        ) from error
+    finally:
+        if part:
+            shutil.rmtree(part, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class Split:
     """Images and their labels, in a fixed order.
 
     ``images``: (N, C, H, W) uint8. ``labels``: (N,) int64 in [0, classes). ``subclasses``: (N,)
-    int64, the true subclass of each image where one is known. No model is shown it: it only serves
-    to judge the subclasses that a teacher invents.
+    int64, the true subclass of each image where one is known. It serves to judge the subclasses
+    that a teacher invents, and is shown only to a teacher whose objective says so.
+
+    ``known_fingerprint`` is what these images and labels hashed to when they were written to disk:
+    it spares hashing them at every start. `take` and `dataclasses.replace` do not carry it on.
     """
 
     images: Tensor
     labels: Tensor
     subclasses: Tensor | None = None
+    known_fingerprint: InitVar[str] = ""
 
-    def __post_init__(self):
+    def __post_init__(self, known_fingerprint: str):
+        if known_fingerprint:
+            self.__dict__["fingerprint"] = known_fingerprint  # where cached_property looks first
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise DataError(
                 f"images must be uint8 of shape (N, C, H, W), got {self.images.dtype} "
@@ -70,7 +113,8 @@ class Split:
 class Dataset:
     """A named dataset; ``about`` says in one sentence what it is and where it comes from.
 
-    ``subclass_names`` names the true subclasses where the splits know them.
+    ``subclass_names`` names the true subclasses where the splits know them. ``stamp`` goes under
+    every figure and table of a report: for data that must not be taken for something else.
     """
 
     name: str
@@ -80,6 +124,7 @@ class Dataset:
     val: Split
     test: Split
     subclass_names: tuple[str, ...] = ()
+    stamp: str = ""
 
     def __post_init__(self):
         for part in ("train", "val", "test"):
