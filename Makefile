@@ -7,6 +7,7 @@ export KDNB_DATA := $(abspath $(or $(KDNB_DATA),data))
 
 report: .venv/installed
 	$(BIN)/python -m kdnb report --task digits
+	$(BIN)/python -m kdnb report --task polyps
 
 test: .venv/installed
 	$(BIN)/ruff check .
@@ -18,13 +19,15 @@ lab: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python tests/bench/distilled_epoch.py
+	$(BIN)/python tests/bench/transfer.py
 
 doctor: .venv/installed
 	$(BIN)/python -m kdnb doctor
 
 # Everything that was made here; data that was downloaded stays.
 clean:
-	rm -rf .venv data/runs report/*.html report/*.json report/digits*/ report/mnist*/
+	rm -rf .venv data/runs report/*.html report/*.json
+	rm -rf report/digits*/ report/mnist*/ report/polyps*/ report/mhist*/
 	rm -rf kdnb.egg-info build .pytest_cache .ruff_cache
 
 .venv/installed: pyproject.toml

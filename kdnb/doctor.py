@@ -11,7 +11,11 @@ from packaging.requirements import Requirement
 from kdnb.data import LOADERS, DataError
 from kdnb.data.dataset import data_root
 from kdnb.environment import best_device, device_name
+from kdnb.pretrained import NETWORKS, VARIABLE, WeightsError, local_file
 from kdnb.store import Store, StoreError
+
+# What need not be there: each is for one task, and the others run without it.
+OPTIONAL = ("mnist", "mhist", "ImageNet weights")
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at Python, packages, device, data and run store; nothing is downloaded or changed."""
-    return [_python(), *_packages(), _torchvision(), _device(), _digits(), _mnist(), _store()]
+    data = [_digits(), _mnist(), _mhist(), _weights()]
+    return [_python(), *_packages(), _torchvision(), _device(), *data, _store()]
 
 
 def report(findings: list[Finding]) -> str:
@@ -97,6 +102,40 @@ def _mnist() -> Finding:
             "IDX files there or set KDNB_DATA (the digits task needs none of this)",
         )
     return _loads("mnist", "")
+
+
+def _mhist() -> Finding:
+    """Only whether its files are there: decoding and checking them takes seconds."""
+    folder = data_root() / "mhist"
+    missing = [] if (folder / "annotations.csv").is_file() else ["annotations.csv"]
+    if not (folder / "images").is_dir() and not (folder / "images.zip").is_file():
+        missing.append("images.zip")
+    if not missing:
+        return Finding("mhist", True, f"its files are in {folder}; they are checked when used")
+    return Finding(
+        "mhist",
+        False,
+        f"{' and '.join(missing)} missing in {folder}",
+        "data/README.md says how its authors give it and where it goes (the polyps task runs the "
+        "same code on generated pictures and needs none of this)",
+    )
+
+
+def _weights() -> Finding:
+    name = "ImageNet weights"
+    try:
+        missing = [network for network in NETWORKS if local_file(network) is None]
+    except WeightsError as error:
+        return Finding(name, False, str(error), f"correct {VARIABLE}")
+    if not missing:
+        return Finding(name, True, f"for {', '.join(NETWORKS)}")
+    return Finding(
+        name,
+        False,
+        f"not on this machine for {', '.join(missing)}",
+        f"the polyps task downloads them; without a network put torchvision's files into a folder "
+        f"and set {VARIABLE} to it (until then these networks start from random weights)",
+    )
 
 
 def _loads(name: str, remedy: str) -> Finding:

@@ -5,95 +5,45 @@ other. The same seed gives every method the same initial student, the same batch
 order and the same teacher, so differences between methods are paired by seed.
 """
 
-import ast
-import hashlib
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
-from functools import cache, cached_property
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
 
 from kdnb import losses
+from kdnb.answers import Answers, code_fingerprint
 from kdnb.data import Dataset, Split
-from kdnb.data.views import shift_offsets
+from kdnb.data.views import ShiftedImages
 from kdnb.environment import best_device, provenance, seeded
-from kdnb.methods import Method
-from kdnb.metrics import Interval, accuracy, mean_interval
-from kdnb.objectives import LABELS, Objective
-from kdnb.store import Store, StoreError, digest, weights_digest
+from kdnb.methods import ALONE, Method
+from kdnb.metrics import accuracy
+from kdnb.models import StagedNetwork
+from kdnb.objectives import LABELS, Imitation, Objective
+from kdnb.runs import Comparison, Run, Update
+from kdnb.store import Store, digest, weights_digest
 from kdnb.tasks import Division, Recipe, Task
-from kdnb.training import Epoch, History, fit, predict
+from kdnb.training import Epoch, History, fit, views_of
 
 # The modules whose code decides what a training run gives.
 ENGINE = ("data/views.py", "losses.py", "models.py", "objectives.py", "training.py")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One trained model: ``loaded`` from the store or trained just now, as ``provenance`` says."""
+class _Job:
+    """One model to be trained, and where it stands among others."""
 
     label: str
+    architecture: Callable[..., nn.Module]
     seed: int
-    model: nn.Module
-    history: History
-    provenance: dict[str, str]
-    loaded: bool
-
-    @cached_property
-    def weights(self) -> str:
-        """Digest of the trained weights."""
-        return weights_digest(self.model)
-
-
-@dataclass(frozen=True)
-class Update:
-    """What a watcher is told: run ``number`` of ``total`` now stands as in ``history``."""
-
-    label: str
-    seed: int
-    number: int
-    total: int
-    history: History
-    epochs: int
-    loaded: bool = False
-
-    @property
-    def run_finished(self) -> bool:
-        """Whether this run needs no more epochs."""
-        return self.loaded or len(self.history.epochs) == self.epochs
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Accuracies of several methods over the same seeds on one split.
-
-    ``accuracies``: (methods, seeds) float64 in [0, 1]. ``interrupted`` says that seeds are missing
-    because training was stopped. ``dataset`` is its name.
-    """
-
-    labels: tuple[str, ...]
-    seeds: tuple[int, ...]
-    split: str
-    images: int
-    accuracies: Tensor
-    runs: dict[str, list[Run]]
-    interrupted: bool = False
-    dataset: str = ""
-
-    def accuracy(self, label: str) -> Tensor:
-        """(seeds,) accuracies of one method."""
-        return self.accuracies[self.labels.index(label)]
-
-    def mean(self, label: str) -> Interval:
-        """Mean accuracy of one method over the seeds."""
-        return mean_interval(self.accuracy(label).tolist())
-
-    def gain(self, label: str, over: str) -> Interval:
-        """Paired difference of two methods' accuracies, seed by seed."""
-        return mean_interval((self.accuracy(label) - self.accuracy(over)).tolist())
+    train: Split
+    recipe: Recipe
+    objective: Objective
+    method: Method = ALONE
+    teacher: Run | None = None
+    number: int = 1
+    total: int = 1
+    retrain: bool = False
 
 
 class Experiment:
@@ -117,12 +67,20 @@ class Experiment:
         self.store = store or Store()
         self.watch = watch
         self.device = device or best_device()
+        self.answers = Answers(self.store, self.device)
         self._teachers: dict[tuple[int, Division | None], Run] = {}
 
     @property
     def num_classes(self) -> int:
         """How many classes the task's labels tell apart."""
         return len(self.dataset.class_names)
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Where the weights come from of those networks that are not trained from the start."""
+        networks = {"teacher": self.task.teacher, "student": self.task.student}
+        models = {role: make(num_classes=self.num_classes) for role, make in networks.items()}
+        return {role: m.origin for role, m in models.items() if isinstance(m, StagedNetwork)}
 
     def teacher(self, seed: int, division: Division | None = None, *, retrain: bool = False) -> Run:
         """The task's teacher for this seed; ``retrain`` trains it again even if it is stored.
@@ -131,15 +89,16 @@ class Experiment:
         """
         if not retrain and (seed, division) in self._teachers:
             return self._teachers[seed, division]
-        objective = division.objective if division else LABELS
         run = self._train(
-            "teacher",
-            self.task.teacher,
-            seed,
-            self.dataset.train,
-            division.recipe if division else self.task.teacher_recipe,
-            objective,
-            retrain=retrain,
+            _Job(
+                "teacher",
+                self.task.teacher,
+                seed,
+                self.dataset.train,
+                division.recipe if division else self.task.teacher_recipe,
+                division.objective if division else LABELS,
+                retrain=retrain,
+            )
         )
         if not run.history.interrupted:
             self._teachers[seed, division] = run
@@ -151,32 +110,32 @@ class Experiment:
         ``number`` and ``total`` only tell the watcher where this run stands among others. A teacher
         that Ctrl-C stopped half-way teaches nobody: KeyboardInterrupt goes on.
         """
-        teacher, objective = None, LABELS
+        teacher = None
         if method.temperature is not None:
             teacher = self.teacher(seed, method.division)
             if teacher.history.interrupted:
                 raise KeyboardInterrupt
-            soft_targets = self.logits(teacher, self.transfer, self.task.student_recipe.shift)
-            objective = method.objective(soft_targets, self.num_classes)
         return self._train(
-            method.label,
-            self.task.student,
-            seed,
-            self.transfer,
-            self.task.student_recipe,
-            objective,
-            teacher=teacher,
-            number=number,
-            total=total,
+            _Job(
+                method.label,
+                self.task.student,
+                seed,
+                self.transfer,
+                self.task.student_recipe,
+                method.objective(),
+                method,
+                teacher,
+                number,
+                total,
+            )
         )
 
-    def logits(self, run: Run, split: Split, shift: int = 0) -> Tensor:
-        """A model's logits (views, N, C) for every view of ``split``; computed once, then stored.
+    def logits(self, run: Run, split: Split, recipe: Recipe | None = None) -> Tensor:
+        """A model's logits (views, N, outputs) for every view in which ``recipe`` shows ``split``.
 
-        The key is made from the model's weights, the split's fingerprint and the view, so other
-        weights or other images never get these answers.
+        Without a recipe, one view: the images as they are. Computed once, then stored.
         """
-        return torch.stack([self._view_logits(run, split, o) for o in shift_offsets(shift)])
+        return self.answers.logits(run, split, recipe)
 
     def class_logits(self, run: Run, split: Split) -> Tensor:
         """(N, C) class logits on ``split``, whether or not the model has subclasses."""
@@ -227,106 +186,116 @@ class Experiment:
             dataset=self.dataset.name,
         )
 
-    def _train(
-        self,
-        label: str,
-        architecture: Callable[..., nn.Module],
-        seed: int,
-        train: Split,
-        recipe: Recipe,
-        objective: Objective,
-        *,
-        teacher: Run | None = None,
-        number: int = 1,
-        total: int = 1,
-        retrain: bool = False,
-    ) -> Run:
-        """Load the run that these arguments determine, or train and store it."""
-        with seeded(seed):
-            model = architecture(num_classes=self.num_classes, subclasses=objective.subclasses)
-        settings = {
-            "engine": engine_fingerprint(),
-            "architecture": repr(model),
-            "initial_weights": weights_digest(model),
-            "train": train.fingerprint,
-            "val": self.dataset.val.fingerprint,
-            "recipe": asdict(recipe),
-            "seed": seed,
-            "objective": _described(objective, teacher),
-        }
-        key = f"run-{digest(settings)}"
+    def _train(self, job: _Job) -> Run:
+        """Load the run that the job determines, or train and store it, recipe after recipe."""
+        objective = job.objective
+        if self.task.balanced:
+            weights = _balancing(job.train, self.num_classes)
+            objective = replace(objective, class_weights=weights)
+        with seeded(job.seed):
+            model = job.architecture(num_classes=self.num_classes, subclasses=objective.subclasses)
+        history, loaded, recipe = History(), True, job.recipe
+        while recipe and not history.interrupted:
+            part = model.split(recipe.trains)[1] if recipe.trains else model
+            key, settings = self._address(job, model, recipe, objective)
+            entry = None if job.retrain else self.store.get(key)
+            if entry is not None:
+                part.load_state_dict(entry.tensors)
+                model.eval()
+                history = history.followed_by(_history_from(entry.record["history"]))
+                origin = entry.record["provenance"]
+            else:
+                loaded = False
+                self.store.require_writable()
+                new = self._fit(job, model, recipe, objective, history)
+                origin = provenance(self.device)
+                if not new.interrupted:
+                    record = {
+                        "label": job.label,
+                        "task": self.task.name,
+                        "settings": settings,
+                        "history": asdict(new),
+                        "provenance": origin,
+                    }
+                    self.store.keep(key, part.state_dict(), record)
+                history = history.followed_by(new)
+            trained_from, recipe = recipe.trains, recipe.then
+        if loaded or history.interrupted:
+            self._tell(job, history, loaded)
+        return Run(job.label, job.seed, model, history, origin, loaded, trained_from)
 
-        def tell(history: History, loaded: bool = False) -> None:
-            if self.watch is not None:
-                self.watch(Update(label, seed, number, total, history, recipe.epochs, loaded))
-
-        entry = None if retrain else self.store.get(key)
-        if entry is not None:
-            model.load_state_dict(entry.tensors)
-            model.eval()
-            history = _history_from(entry.record["history"])
-            tell(history, loaded=True)
-            return Run(label, seed, model, history, entry.record["provenance"], loaded=True)
-
-        self.store.require_writable()
-        history = fit(
+    def _fit(
+        self, job: _Job, model: nn.Module, recipe: Recipe, objective: Objective, before: History
+    ) -> History:
+        """Gather what training needs, the teacher's answers and frozen features, and train."""
+        val = self.dataset.val
+        if isinstance(objective, Imitation):
+            answers = self.logits(job.teacher, job.train, recipe)
+            answers = job.method.matched(answers, self.num_classes)
+            objective = replace(objective, teacher_logits=answers)
+        features = None
+        if recipe.trains:
+            frozen, _ = model.split(recipe.trains)
+            first = min(len(model.split(stage)[0]) for stage in job.recipe.trained_stages if stage)
+            features = tuple(
+                self.answers.features(frozen, split, images, first)
+                for split, images in (
+                    (job.train, views_of(job.train, recipe)),
+                    (val, ShiftedImages(val.images)),
+                )
+            )
+        return fit(
             model,
-            train,
-            self.dataset.val,
+            job.train,
+            val,
             recipe,
-            seed,
+            job.seed,
             objective=objective,
-            on_epoch=tell,
+            features=features,
+            on_epoch=lambda history: self._tell(job, before.followed_by(history)),
             device=self.device,
         )
-        origin = provenance(self.device)
-        if history.interrupted:
-            tell(history)
-        else:
-            record = {
-                "label": label,
-                "task": self.task.name,
-                "settings": settings,
-                "history": asdict(history),
-                "provenance": origin,
-            }
-            self._keep(key, model.state_dict(), record)
-        return Run(label, seed, model, history, origin, loaded=False)
 
-    def _view_logits(self, run: Run, split: Split, offset: tuple[int, int]) -> Tensor:
-        address = {"weights": run.weights, "images": split.fingerprint, "offset": list(offset)}
-        key = f"logits-{digest({'engine': engine_fingerprint(), **address})}"
-        entry = self.store.get(key)
-        if entry is not None:
-            return entry.tensors["logits"]
-        logits = predict(run.model, split.images, offset=offset, device=self.device)
-        self._keep(key, {"logits": logits}, address)
-        return logits
+    def _tell(self, job: _Job, history: History, loaded: bool = False) -> None:
+        if self.watch is not None:
+            epochs = job.recipe.total_epochs
+            self.watch(Update(job.label, job.seed, job.number, job.total, history, epochs, loaded))
 
-    def _keep(self, key: str, tensors: dict[str, Tensor], record: dict) -> None:
-        """Store finished work; if that fails now, the work in memory still counts."""
-        try:
-            self.store.put(key, {n: t.detach().cpu() for n, t in tensors.items()}, record)
-        except StoreError as error:
-            warnings.warn(f"finished, but not kept: {error}", stacklevel=3)
+    def _address(
+        self, job: _Job, model: nn.Module, recipe: Recipe, objective: Objective
+    ) -> tuple[str, dict]:
+        """The key of a run, and the settings that it is made from."""
+        settings = {
+            "engine": code_fingerprint(ENGINE),
+            "architecture": repr(model),
+            "initial_weights": weights_digest(model),
+            "train": job.train.fingerprint,
+            "val": self.dataset.val.fingerprint,
+            "recipe": asdict(replace(recipe, then=None)),
+            "seed": job.seed,
+            "objective": _described(objective, job.teacher, job.train),
+        }
+        return f"run-{digest(settings)}", settings
 
 
-@cache
-def engine_fingerprint() -> str:
-    """Digest of the code that decides what a run gives; comments and layout do not count."""
-    total = hashlib.sha256()
-    for name in ENGINE:
-        source = (Path(__file__).parent / name).read_text(encoding="utf-8")
-        total.update(ast.dump(ast.parse(source)).encode())
-    return total.hexdigest()[:12]
+def _balancing(split: Split, num_classes: int) -> tuple[float, ...]:
+    """Weights by which every class counts the same: N / (classes · images of the class)."""
+    counts = torch.bincount(split.labels, minlength=num_classes)
+    return tuple((len(split) / (num_classes * counts)).tolist())
 
 
-def _described(objective: Objective, teacher: Run | None) -> dict:
+def _described(objective: Objective, teacher: Run | None, train: Split) -> dict:
     """An objective as JSON can hold it; a teacher's weights stand for its answers."""
-    about = {f.name: getattr(objective, f.name) for f in fields(objective)}
-    about.pop("teacher_logits", None)
-    kind = {"kind": type(objective).__name__, "teacher": teacher and teacher.weights}
-    return kind | {name: float(value) for name, value in about.items()}
+    numbers = {f.name for f in fields(objective)} - {"teacher_logits", "class_weights"}
+    about = {
+        "kind": type(objective).__name__,
+        "teacher": teacher and teacher.weights,
+        "class_weights": list(objective.class_weights),
+        **{name: float(getattr(objective, name)) for name in numbers},
+    }
+    if objective.hears_subclasses and train.subclasses is not None:
+        about["known_subclasses"] = digest(train.subclasses.tolist())
+    return about
 
 
 def _history_from(record: dict) -> History:

@@ -43,11 +43,14 @@ def distillation_loss(
     teacher_logits: Tensor,
     temperature: float,
     soft_weight: float,
+    class_weights: Tensor | None = None,
 ) -> DistillationLoss:
     """soft_weight · soft_target_loss + (1 − soft_weight) · cross-entropy with the labels.
 
     Logits are (N, C), labels (N,) int64 in [0, C). ``soft_weight`` 0 is labels only, 1 is teacher
-    only. The cross-entropy is taken at T = 1 (Hinton, Vinyals & Dean 2015, §2).
+    only. The cross-entropy is taken at T = 1 (Hinton, Vinyals & Dean 2015, §2). ``class_weights``
+    (C,) weigh the images in it by their label and are divided by their sum; the soft part needs
+    none where the teacher was trained with them.
 
     Raises ValueError for a temperature that is not positive and finite, a weight outside [0, 1],
     shapes that differ or labels out of range.
@@ -55,7 +58,7 @@ def distillation_loss(
     check_soft_weight(soft_weight)
     check_labels(labels, student_logits)
     soft = soft_target_loss(student_logits, teacher_logits, temperature)
-    hard = F.cross_entropy(student_logits, labels)
+    hard = F.cross_entropy(student_logits, labels, class_weights)
     # lerp returns exactly `hard` at 0 and exactly `soft` at 1.
     return DistillationLoss(torch.lerp(hard, soft, soft_weight), soft, hard)
 
@@ -142,6 +145,7 @@ def subclass_distillation_loss(
     num_classes: int,
     temperature: float,
     soft_weight: float,
+    class_weights: Tensor | None = None,
 ) -> DistillationLoss:
     """`distillation_loss` with the teacher's subclasses as soft targets.
 
@@ -158,7 +162,7 @@ def subclass_distillation_loss(
     classes = class_logits(student_subclass_logits, num_classes)
     check_labels(labels, classes)
     soft = soft_target_loss(student_subclass_logits, teacher_subclass_logits, temperature)
-    hard = F.cross_entropy(classes, labels)
+    hard = F.cross_entropy(classes, labels, class_weights)
     return DistillationLoss(torch.lerp(hard, soft, soft_weight), soft, hard)
 
 

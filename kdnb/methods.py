@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kdnb import losses
-from kdnb.objectives import Distillation, Imitation, WithinClasses
+from kdnb.objectives import LABELS, Distillation, Objective, WithinClasses
 from kdnb.tasks import Division
 
 
@@ -45,20 +45,20 @@ class Method:
         """How many logits the student has for each class."""
         return 1 if self.match == Match.CLASSES else self.division.objective.subclasses
 
-    def objective(self, teacher_logits: Tensor, num_classes: int) -> Imitation:
-        """What the student minimises, given its teacher's (views, N, outputs) logits."""
-        if self.match == Match.CLASSES:
-            teacher_logits = torch.stack(
-                [losses.class_logits(view, num_classes) for view in teacher_logits]
-            )
-        shared = {
-            "teacher_logits": teacher_logits,
-            "temperature": self.temperature,
-            "subclasses": self.subclasses,
-        }
+    def objective(self) -> Objective:
+        """What the student minimises; its teacher's answers are still to be put in."""
+        if self.temperature is None:
+            return LABELS
+        shared = {"temperature": self.temperature, "subclasses": self.subclasses}
         if self.match == Match.WITHIN_CLASSES:
             return WithinClasses(**shared)
         return Distillation(**shared, soft_weight=self.soft_weight)
+
+    def matched(self, teacher_logits: Tensor, num_classes: int) -> Tensor:
+        """What of its teacher's (views, N, outputs) logits this student shall match."""
+        if self.match != Match.CLASSES:
+            return teacher_logits
+        return torch.stack([losses.class_logits(view, num_classes) for view in teacher_logits])
 
 
 ALONE = Method("student without teacher")

@@ -13,7 +13,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Interval:
-    """The mean of ``n`` values and its confidence interval by Student's t."""
+    """A mean and its confidence interval.
+
+    It comes from ``n`` seeds by Student's t (`mean_interval`) or from ``n`` images by drawing them
+    again (`Bootstrap`).
+    """
 
     mean: float
     low: float

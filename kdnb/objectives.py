@@ -1,6 +1,6 @@
 """What a training run minimises: labels, labels and invented subclasses, or a teacher's answers."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -20,23 +20,34 @@ class Loss(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What the rows of a batch show: (B,) labels, indices of images and numbers of their views."""
+    """What the rows of a batch show: (B,) labels, indices of images and numbers of their views.
+
+    ``subclasses`` (B,) are the true ones where they are known.
+    """
 
     labels: Tensor
     index: Tensor
     view: Tensor
+    subclasses: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """The labels, and whatever a subclass of this adds; each class has ``subclasses`` logits."""
+    """The labels, and whatever a subclass of this adds; each class has ``subclasses`` logits.
+
+    ``class_weights`` say how much an image of each class counts in the part that hears labels; none
+    means all alike. The weights of a batch are divided by their sum.
+    """
 
     subclasses: int = 1
+    class_weights: tuple[float, ...] = ()
 
     # How many views of each image a batch shows: first one of all images, then another.
     views_per_image: ClassVar[int] = 1
     # Whether the labels of the validation split choose the epoch that is kept.
     chooses_by_labels: ClassVar[bool] = True
+    # Whether the true subclasses of the training images are shown.
+    hears_subclasses: ClassVar[bool] = False
 
     def __post_init__(self):
         if self.subclasses < 1:
@@ -66,7 +77,18 @@ class Objective:
     def _hard(self, logits: Tensor, rows: Rows) -> Tensor:
         classes = self.class_logits(logits)
         losses.check_labels(rows.labels, classes)
-        return F.cross_entropy(classes, rows.labels)
+        return F.cross_entropy(classes, rows.labels, self._weights(classes, classes.shape[1]))
+
+    def _weights(self, logits: Tensor, num_classes: int) -> Tensor | None:
+        """``class_weights`` (C,) in the type and on the device of ``logits``."""
+        if not self.class_weights:
+            return None
+        if len(self.class_weights) != num_classes:
+            raise ValueError(
+                f"class_weights must have one entry for each of {num_classes} classes, "
+                f"got {len(self.class_weights)}"
+            )
+        return logits.new_tensor(self.class_weights)
 
 
 LABELS = Objective()
@@ -104,15 +126,40 @@ class Agreement(Objective):
 
 
 @dataclass(frozen=True, kw_only=True)
+class KnownSubclasses(Objective):
+    """The true subclasses are shown: one cross-entropy over all of them.
+
+    True subclass k must be column k, so that it belongs to class k // subclasses.
+    """
+
+    hears_subclasses: ClassVar[bool] = True
+
+    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+        if rows.subclasses is None:
+            raise ValueError("these images have no known subclasses: choose another objective")
+        losses.check_labels(rows.subclasses, logits)
+        if not torch.equal(rows.subclasses // self.subclasses, rows.labels):
+            raise ValueError(
+                f"a true subclass lies outside the class of its label: class c must have the "
+                f"subclasses {self.subclasses}·c to {self.subclasses}·c + {self.subclasses - 1}"
+            )
+        weights = self._weights(logits, self.num_classes(logits))
+        if weights is not None:
+            weights = weights.repeat_interleave(self.subclasses)
+        hard = F.cross_entropy(logits, rows.subclasses, weights)
+        return Loss(hard, hard)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Imitation(Objective):
     """A teacher's answers, looked up and never computed again.
 
-    ``teacher_logits``: (views, images, C·s) float32, views in the order of
-    `kdnb.data.views.shift_offsets`, images in the order of the training split.
+    ``teacher_logits``: (views, images, C·s) float32, views as the recipe numbers them, images in
+    the order of the training split; empty until they are needed.
     """
 
-    teacher_logits: Tensor
     temperature: float
+    teacher_logits: Tensor = field(default_factory=lambda: torch.empty(0, 0, 0))
 
     def __post_init__(self):
         super().__post_init__()
@@ -152,6 +199,7 @@ class Distillation(Imitation):
             self.num_classes(logits),
             self.temperature,
             self.soft_weight,
+            self._weights(logits, self.num_classes(logits)),
         )
         return Loss(total, hard, soft)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdnb.data import Split
-from kdnb.data.views import ShiftedImages, warped
+from kdnb.data.views import ShiftedImages, TurnedImages, Views, warped
 from kdnb.environment import best_device, seeded
 from kdnb.objectives import LABELS, Imitation, Objective, Rows
 from kdnb.tasks import Recipe
@@ -48,6 +48,11 @@ class History:
         """Wall time of training and validation together."""
         return sum(epoch.seconds for epoch in self.epochs)
 
+    def followed_by(self, later: "History") -> "History":
+        """The two trainings as one, of which the later one's best epoch counts."""
+        best = None if later.best is None else len(self.epochs) + later.best
+        return History(self.epochs + later.epochs, best, later.interrupted)
+
 
 class TrainingDivergedError(ArithmeticError):
     """The loss was no longer a number. ``history`` holds the epochs before that."""
@@ -55,6 +60,11 @@ class TrainingDivergedError(ArithmeticError):
     def __init__(self, message: str, history: History):
         super().__init__(message)
         self.history = history
+
+
+def views_of(split: Split, recipe: Recipe) -> Views:
+    """The views in which a recipe shows the images of ``split``."""
+    return TurnedImages(split.images) if recipe.turns else ShiftedImages(split.images, recipe.shift)
 
 
 def fit(
@@ -65,6 +75,7 @@ def fit(
     seed: int,
     *,
     objective: Objective = LABELS,
+    features: tuple[Views, Views] | None = None,
     on_epoch: Callable[[History], None] | None = None,
     device: torch.device | None = None,
 ) -> History:
@@ -76,24 +87,39 @@ def fit(
     with one seed see the same batches. On the CPU a run repeats bit for bit with the same number of
     threads.
 
+    A recipe that trains the last stages only needs ``features``: what the stages before them make
+    of the training views and of the validation images. Those stages are never run here, so neither
+    their weights nor their batch-norm statistics can move; the trained stages keep their statistics
+    too, since few images make poor ones.
+
     ``on_epoch`` is called after each epoch.
 
     Ctrl-C stops training and returns the history so far, marked as interrupted.
 
-    Raises ValueError if the soft targets do not fit the images and views or the recipe warps the
-    images that they belong to, and
-    `TrainingDivergedError` if the loss stops being a number: the model then holds the weights of
-    the last epoch before that.
+    Raises ValueError if the soft targets do not fit the images and views, the recipe warps images
+    that were answered for beforehand, or features are missing. Raises `TrainingDivergedError` if
+    the loss stops being a number: the model then holds the weights of the last epoch before that.
     """
     device = device or best_device()
+    if bool(recipe.trains) != (features is not None):
+        raise ValueError("features go with a recipe that trains the last stages only, and only so")
+    model.eval()  # and only what is trained will leave this mode
+    if recipe.trains:
+        _, model = model.split(recipe.trains)
+        inputs, val_inputs = (views.to(device) for views in features)
+    else:
+        inputs = views_of(train, recipe).to(device)
+        val_inputs = ShiftedImages(val.images).to(device)
     model.to(device, memory_format=torch.channels_last)
-    images = ShiftedImages(train.images.to(device), recipe.shift)
     labels = train.labels.to(device)
-    objective = objective.prepared(images.views, len(images), device)
-    if recipe.warp and isinstance(objective, Imitation):
+    subclasses = None
+    if objective.hears_subclasses and train.subclasses is not None:
+        subclasses = train.subclasses.to(device)
+    objective = objective.prepared(len(inputs.names), len(inputs), device)
+    if recipe.warp and (features or isinstance(objective, Imitation)):
         raise ValueError(
-            "a recipe with warp cannot be used with soft targets that were computed beforehand: "
-            "use its shift, whose views the teacher has answered for"
+            "a recipe with warp cannot be used with features or soft targets that were computed "
+            "beforehand: use a finite set of views, for which there are answers"
         )
 
     optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate, fused=True)
@@ -109,24 +135,32 @@ def fit(
         with seeded(seed):
             for epoch in range(recipe.epochs):
                 start = time.perf_counter()
-                model.train()
+                _train_mode(model, keep_statistics=bool(recipe.trains))
                 record = []  # the loss and its parts after each step
                 batches = epoch_batches(
-                    len(train), images.views, recipe.batch_size, order, objective.views_per_image
+                    len(train),
+                    len(inputs.names),
+                    recipe.batch_size,
+                    order,
+                    objective.views_per_image,
                 )
                 for index, view in batches:
                     index, view = index.to(device), view.to(device)
-                    batch = images.batch(index, view)
+                    batch = inputs.batch(index, view)
                     if recipe.warp:
                         batch = warped(batch, recipe.warp)
-                    loss = objective.loss(model(batch), Rows(labels[index], index, view))
+                    with mixed_precision(device, recipe):
+                        logits = model(batch)
+                    known = None if subclasses is None else subclasses[index]
+                    rows = Rows(labels[index], index, view, known)
+                    loss = objective.loss(logits.float(), rows)
                     optimizer.zero_grad()
                     loss.total.backward()
                     optimizer.step()
                     schedule.step()
                     parts = {n: part for n, part in loss._asdict().items() if part is not None}
                     record.append(torch.stack(list(parts.values())).detach())
-                val_loss, val_accuracy = _validate(model, val, objective, device)
+                val_loss, val_accuracy = _validate(model, val_inputs, val, objective, device)
                 losses = torch.stack(record)
                 _check_finite(losses, val_loss, model, last_good, history, recipe)
                 means = dict(zip(parts, losses.mean(0).tolist(), strict=True))
@@ -172,27 +206,26 @@ def epoch_batches(
 
 
 def predict(
-    model: nn.Module,
-    images: Tensor,
-    *,
-    offset: tuple[int, int] = (0, 0),
-    device: torch.device | None = None,
+    model: nn.Module, inputs: Views, *, view: int = 0, device: torch.device | None = None
 ) -> Tensor:
-    """Logits (N, outputs) float32 on the CPU for ``images`` (N, C, H, W) uint8.
+    """What ``model`` makes of all ``inputs`` in one view: (N, outputs) float32 on the CPU.
 
     The model runs in eval mode without gradients and is left as it was, buffers and mode included.
-    ``offset`` moves the images, in pixels (down, right).
     """
     device = device or best_device()
     model.to(device, memory_format=torch.channels_last)
-    shifted = ShiftedImages(images.to(device), max(map(abs, offset)))
-    view = shifted.offsets.index(offset)
     with evaluating(model):
-        chunks = [
-            model(shifted.batch(index, torch.full_like(index, view))).float().cpu()
-            for index in torch.arange(len(images), device=device).split(PREDICT_BATCH)
-        ]
+        chunks = []
+        for index in torch.arange(len(inputs)).split(PREDICT_BATCH):
+            batch = inputs.batch(index, torch.full_like(index, view))
+            chunks.append(model(batch.to(device)).float().cpu())
     return torch.cat(chunks)
+
+
+def mixed_precision(device: torch.device, recipe: Recipe) -> AbstractContextManager:
+    """On CUDA a recipe that asks for it computes in bfloat16 where that is safe; else nothing."""
+    wanted = recipe.mixed_precision and device.type == "cuda"
+    return torch.autocast("cuda", torch.bfloat16) if wanted else nullcontext()
 
 
 @contextmanager
@@ -208,10 +241,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def _train_mode(model: nn.Module, *, keep_statistics: bool) -> None:
+    model.train()
+    if keep_statistics:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
 def _validate(
-    model: nn.Module, val: Split, objective: Objective, device: torch.device
+    model: nn.Module, inputs: Views, val: Split, objective: Objective, device: torch.device
 ) -> tuple[float, float]:
-    logits = objective.class_logits(predict(model, val.images, device=device))
+    logits = objective.class_logits(predict(model, inputs, device=device))
     loss = F.cross_entropy(logits, val.labels).item()
     return loss, (logits.argmax(1) == val.labels).double().mean().item()
 

@@ -19,8 +19,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def own_runs(tmp_path, monkeypatch):
-    """Every test has a run store of its own."""
+    """Every test has a run store of its own, and none downloads weights."""
     monkeypatch.setenv("KDNB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("KDNB_WEIGHTS", "random")
 
 
 @pytest.fixture(scope="session")

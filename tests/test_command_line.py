@@ -25,6 +25,10 @@ def run(*arguments):
         (["--set", "temperature"], "--set takes name=value, got 'temperature'"),
         (["--set", "temperature=hot"], "temperature must be like 4.0, got 'hot'"),
         (["--set", "seeds=3"], "seeds must be like [0, 1, 2], got '3'"),
+        (
+            ["--task", "polyps", "--only", "00"],
+            "notebook 00 does not fit the task polyps: choose from 01, 02, 03",
+        ),
         (["--only", "77"], "no notebook '77': there are 00, 01, 02"),
     ],
 )
@@ -43,6 +47,12 @@ def test_missing_mnist_is_said_before_any_notebook_runs(tmp_path, monkeypatch, c
     monkeypatch.setenv("KDNB_DATA", str(tmp_path / "none"))
     assert run("report", "--task", "mnist", "--output", str(tmp_path)) == 1
     assert "could not be downloaded" in capsys.readouterr().err
+
+
+def test_missing_mhist_is_said_before_any_notebook_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KDNB_DATA", str(tmp_path / "none"))
+    assert run("report", "--task", "mhist", "--output", str(tmp_path)) == 1
+    assert "its authors give it to whoever signs their agreement" in capsys.readouterr().err
 
 
 def test_unwritable_store_is_said_before_any_notebook_runs(tmp_path, monkeypatch, capsys):
@@ -81,7 +91,7 @@ def test_the_doctor_knows_what_is_missing(monkeypatch, tmp_path, capsys):
     found = {finding.name: finding for finding in doctor.examine()}
     assert found["torch"].ok and found["digits"].ok and found["run store"].ok
     assert not found["mnist"].ok and "set KDNB_DATA" in found["mnist"].remedy
-    assert all(finding.ok for finding in found.values() if finding.name != "mnist")
+    assert all(finding.ok for finding in found.values() if finding.name not in doctor.OPTIONAL)
     assert run("doctor") == 0
     assert "MISSING mnist" in capsys.readouterr().out
 

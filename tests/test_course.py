@@ -6,12 +6,13 @@ import re
 import pytest
 import torch
 
-from kdnb.course import plots, widgets, words
+from kdnb.course import plots, tables, widgets, words
 from kdnb.course.progress import Progress
 from kdnb.course.protocol import HEADLESS, RESULTS
-from kdnb.experiment import Comparison, Experiment, Update
+from kdnb.experiment import Experiment
 from kdnb.methods import ALONE, conventional
 from kdnb.metrics import Matching, calibration, confusion, mean_interval
+from kdnb.runs import Comparison, Update
 from kdnb.training import Epoch, History
 
 KD = "student + conventional KD"
@@ -60,7 +61,7 @@ def test_a_sweep_names_what_cannot_be_told_from_the_best():
 
 
 def test_the_table_carries_its_numbers():
-    data = words.ResultTable(CLEAR, ALONE.label, [0.99, 0.98, 1.0])._repr_mimebundle_()
+    data = tables.ResultTable(CLEAR, ALONE.label, [0.99, 0.98, 1.0])._repr_mimebundle_()
     table = data["text/markdown"]
     assert "| teacher | 99.00 % |" in table and "| 20, 18, 22 | +10.00 points" in table
     numbers = data[RESULTS]
@@ -70,8 +71,8 @@ def test_the_table_carries_its_numbers():
 
 def test_divisions_side_by_side():
     """Recovered 0.5, 0.6, 0.7: mean 60 %, 60 ± 4.30265·10/√3 = 35.2 to 84.8 (t with 2 d.f.)."""
-    teachers = [words.Divided(s, 8 + s, 0.5 + s / 10, 0.99) for s in range(3)]
-    bundle = words.DivisionTable({"by chance": teachers}, 10, "toy")._repr_mimebundle_()
+    teachers = [tables.Divided(s, 8 + s, 0.5 + s / 10, 0.99) for s in range(3)]
+    bundle = tables.DivisionTable({"by chance": teachers}, 10, "toy")._repr_mimebundle_()
     row = bundle["text/markdown"].splitlines()[-1]
     assert (
         row == "| by chance | 8, 9, 10 of 10 | 60.0 % | 35.2 % to 84.8 % | 50, 60, 70 | 99.00 % |"
@@ -82,16 +83,16 @@ def test_divisions_side_by_side():
 
 
 def test_a_kept_result_says_where_it_comes_from(tmp_path, monkeypatch):
-    numbers = words.ResultTable(CLEAR, ALONE.label, [0.99, 0.98, 1.0])._repr_mimebundle_()[RESULTS]
+    numbers = tables.ResultTable(CLEAR, ALONE.label, [0.99, 0.98, 1.0])._repr_mimebundle_()[RESULTS]
     origin = {"date": "2026-01-02T03:04", "device": "a toaster", "torch": "9.9"}
     record = {"results": [{"dataset": "other"}, numbers], "provenance": origin}
     (tmp_path / "kept.json").write_text(json.dumps(record, sort_keys=True))
-    monkeypatch.setattr(words, "REFERENCE", tmp_path)
-    text = words.reference_table("kept", "").data
+    monkeypatch.setattr(tables, "REFERENCE", tmp_path)
+    text = tables.reference_table("kept", "").data
     assert f"| {KD} | 90.00 % | +10.00 points" in text and "| teacher | 99.00 % | – |" in text
     assert text.index("| teacher |") < text.index(f"| {KD} |")
     assert "Not computed here" in text and "a toaster" in text and "2026-01-02" in text
-    assert "No run on mnist is kept" in words.reference_table("lost", "mnist").data
+    assert "No run on mnist is kept" in tables.reference_table("lost", "mnist").data
 
 
 # Figures
@@ -218,9 +219,9 @@ def test_the_subclass_explorer_follows_its_controls():
 
 
 def test_the_sweep_explorer_shows_every_cell_that_was_kept():
-    live = widgets.sweep_explorer(words.REFERENCE / "subclass_sweep.json")
+    live = widgets.sweep_explorer(tables.REFERENCE / "subclass_sweep.json")
     controls = live.box.children[0].children
-    record = json.loads((words.REFERENCE / "subclass_sweep.json").read_text())
+    record = json.loads((tables.REFERENCE / "subclass_sweep.json").read_text())
     seen = set()
     for cell in record["cells"]:
         for control, name in zip(controls, ("loss", "subclasses", "weight"), strict=True):

@@ -124,7 +124,7 @@ def test_bad_splits_are_refused(tiny):
 
 def test_the_first_view_is_the_image_itself(tiny):
     shifted = ShiftedImages(tiny.train.images, 2)
-    assert shifted.views == 25 and shift_offsets(2)[0] == (0, 0)
+    assert len(shifted.names) == len(set(shifted.names)) == 25 and shift_offsets(2)[0] == (0, 0)
     index = torch.arange(len(tiny.train))
     batch = shifted.batch(index, torch.zeros_like(index))
     assert torch.equal((batch * 255).round().to(torch.uint8), tiny.train.images)

@@ -1,16 +1,20 @@
 """Methods over seeds: fair, stored, loaded, interrupted."""
 
 import math
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from kdnb import answers
 from kdnb import experiment as experiment_module
-from kdnb.experiment import Comparison, Experiment, engine_fingerprint
+from kdnb.experiment import ENGINE, Experiment
 from kdnb.methods import ALONE, Match, Method, conventional, subclass, within_classes
 from kdnb.metrics import accuracy
 from kdnb.objectives import Agreement, Imitation, Objective, Spread, WithinClasses
+from kdnb.runs import Comparison, Run
 from kdnb.store import weights_digest
 from kdnb.tasks import Division, Recipe
 
@@ -38,7 +42,7 @@ def test_a_second_time_everything_comes_from_the_store(lab, tiny_task, store, mo
         raise AssertionError("trained or predicted again")
 
     monkeypatch.setattr(experiment_module, "fit", forbidden)
-    monkeypatch.setattr(experiment_module, "predict", forbidden)
+    monkeypatch.setattr(answers, "predict", forbidden)
     again = Experiment(tiny_task, store=store, device=CPU).compare([ALONE, KD], [0, 1])
     assert torch.equal(first.accuracies, again.accuracies)
     assert all(run.loaded for runs in again.runs.values() for run in runs)
@@ -107,7 +111,7 @@ def test_logits_are_kept_under_weights_images_and_view(lab, store):
     test = lab.dataset.test
     one, two = lab.logits(teacher, test), lab.logits(other, test)
     assert not torch.allclose(one, two)
-    views = lab.logits(teacher, test, shift=1)
+    views = lab.logits(teacher, test, Recipe(1, 1, 1.0, shift=1))
     assert views.shape == (9, 40, 4) and torch.equal(views[0], one[0])
     with torch.inference_mode():
         shifted = torch.zeros_like(test.images)
@@ -126,7 +130,7 @@ def test_a_changed_teacher_is_asked_again(lab):
     old = lab.logits(teacher, lab.transfer)
     with torch.no_grad():
         next(teacher.model.parameters()).add_(0.5)
-    changed = experiment_module.Run("teacher", 0, teacher.model, teacher.history, {}, False)
+    changed = Run("teacher", 0, teacher.model, teacher.history, {}, False)
     assert not torch.allclose(lab.logits(changed, lab.transfer), old)
 
 
@@ -156,7 +160,7 @@ def test_choices_look_at_validation_only(lab, monkeypatch):
     looked_at = []
     original = lab.logits
     monkeypatch.setattr(
-        lab, "logits", lambda run, split, shift=0: looked_at.append(split) or original(run, split)
+        lab, "logits", lambda run, split: looked_at.append(split) or original(run, split)
     )
     lab.compare([ALONE], [0, 1], split="val")
     assert looked_at and all(split is lab.dataset.val for split in looked_at)
@@ -277,7 +281,7 @@ def test_each_division_has_a_teacher_of_its_own(lab):
 
 def test_students_learn_from_the_teacher_of_their_method(lab, monkeypatch):
     """Its subclass logits, their class logits, or nothing but the division within classes."""
-    teacher = lab.logits(lab.teacher(0, DIVIDED), lab.transfer, shift=1)
+    teacher = lab.logits(lab.teacher(0, DIVIDED), lab.transfer, Recipe(1, 1, 1.0, shift=1))
     given = []
     original = experiment_module.fit
 
@@ -316,16 +320,14 @@ def test_a_teacher_without_subclasses_has_none_to_match():
 
 
 def test_the_engines_fingerprint_follows_code_and_not_comments(tmp_path, monkeypatch):
-    import shutil
-
-    source = experiment_module.Path(experiment_module.__file__).parent
+    source = Path(answers.__file__).parent
     copy = tmp_path / "kdnb"
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(experiment_module, "__file__", str(copy / "experiment.py"))
+    monkeypatch.setattr(answers, "__file__", str(copy / "answers.py"))
 
     def fingerprint():
-        engine_fingerprint.cache_clear()
-        return engine_fingerprint()
+        answers.code_fingerprint.cache_clear()
+        return answers.code_fingerprint(ENGINE)
 
     before = fingerprint()
     losses = copy / "losses.py"

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from kdnb.metrics import mean_interval
+from kdnb.course.tables import score_range
+from kdnb.metrics import Interval, mean_interval
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -38,8 +39,9 @@ def test_conda_users_get_the_same_pins():
 
 def test_the_engine_imports_only_what_stands_left_of_it():
     """Data flows one way; the course imports the engine and never the other way."""
-    order = ["environment", "torchvision_remedy", "data", "models", "losses", "objectives"]
-    order += ["tasks", "methods", "training", "store", "metrics", "experiment"]
+    order = ["environment", "torchvision_remedy", "data", "pretrained", "models", "losses"]
+    order += ["objectives", "tasks", "methods", "training", "store", "metrics", "scores", "runs"]
+    order += ["answers", "experiment"]
     for position, name in enumerate(order):
         path = ROOT / "kdnb" / name
         files = path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]
@@ -160,7 +162,9 @@ def test_the_readmes_numbers_are_those_of_the_reference_runs(name, dataset):
     assert in_words(kept(name)["wall_seconds"]) in readme
 
 
-@pytest.mark.parametrize(("name", "column"), [("digits", "digits"), ("mnist", "MNIST")])
+@pytest.mark.parametrize(
+    ("name", "column"), [("digits", "digits"), ("polyps", "polyps"), ("mnist", "MNIST")]
+)
 def test_measured_times_are_those_of_the_reference_runs(name, column):
     reference = kept(name)
     for notebook in NOTEBOOKS:
@@ -175,6 +179,14 @@ def test_measured_times_are_those_of_the_reference_runs(name, column):
         assert f"| {in_words(seconds)} |" in row
         assert f"{column} {in_words(seconds)}" in nbformat.read(notebook, 4).cells[0].source
     assert name != "digits" or all(notebook_seconds(reference, n.stem) for n in NOTEBOOKS)
+
+
+def test_the_readmes_scores_are_those_of_the_reference_run():
+    *_, scores = (r for r in kept("polyps")["results"] if "scores" in r)
+    for label, by_metric in scores["scores"].items():
+        (row,) = (r for r in rows_of(label) if "(." in r)
+        for name in ("weighted F1", "SSA F1", "AUC"):
+            assert f"| {score_range(Interval(**by_metric[name]))} |" in row, (label, name)
 
 
 def test_the_published_bounds_are_met_on_mnist():

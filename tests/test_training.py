@@ -9,7 +9,7 @@ from conftest import TinyTeacher, tiny_student
 from torch import nn
 
 from kdnb import losses, training
-from kdnb.data.views import shift_offsets
+from kdnb.data.views import ShiftedImages
 from kdnb.environment import seeded
 from kdnb.models import StudentMLP, TeacherCNN
 from kdnb.objectives import Agreement, Distillation, Objective, WithinClasses
@@ -22,7 +22,8 @@ RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=1e-2, shift=1)
 
 
 def soft_targets(teacher, images, shift):
-    views = [predict(teacher, images, offset=o, device=CPU) for o in shift_offsets(shift)]
+    shifted = ShiftedImages(images, shift)
+    views = [predict(teacher, shifted, view=v, device=CPU) for v in range(len(shifted.names))]
     return torch.stack(views)
 
 
@@ -106,7 +107,7 @@ def test_the_real_teachers_logits_agree_with_live_ones(tiny):
     """The same for the course's convolutional teacher, whose batches differ in size and layout."""
     with seeded(0):
         model = TeacherCNN()
-    cached = predict(model, tiny.train.images, device=CPU)
+    cached = predict(model, ShiftedImages(tiny.train.images), device=CPU)
     index = torch.randperm(96)[:37]
     with training.evaluating(model):
         live = model(tiny.train.images[index].float() / 255)
@@ -124,7 +125,7 @@ def test_the_teacher_is_left_bit_for_bit(tiny, teacher):
 
 
 def test_predict_runs_in_eval_mode_without_gradients(tiny, teacher):
-    first, second = (predict(teacher, tiny.val.images, device=CPU) for _ in range(2))
+    first, second = (predict(teacher, ShiftedImages(tiny.val.images), device=CPU) for _ in range(2))
     assert torch.equal(first, second), "dropout would differ"
     assert not first.requires_grad
     usable = (nn.Parameter(torch.ones(4)) * first).sum()
@@ -245,7 +246,7 @@ def test_validation_reads_classes_and_not_subclasses(tiny):
     model, history = train(
         tiny, lambda: tiny_student(subclasses=2), objective=Objective(subclasses=2)
     )
-    logits = losses.class_logits(predict(model, tiny.val.images, device=CPU), 4)
+    logits = losses.class_logits(predict(model, ShiftedImages(tiny.val.images), device=CPU), 4)
     assert history.epochs[history.best].val_accuracy == pytest.approx(
         (logits.argmax(1) == tiny.val.labels).double().mean().item()
     )
@@ -259,7 +260,7 @@ def test_learning_happens_and_the_best_epoch_is_kept(tiny):
         key=lambda i: (history.epochs[i].val_accuracy, -history.epochs[i].val_loss),
     )
     assert history.best == best
-    logits = predict(model, tiny.val.images, device=CPU)
+    logits = predict(model, ShiftedImages(tiny.val.images), device=CPU)
     assert (logits.argmax(1) == tiny.val.labels).double().mean() == pytest.approx(
         history.epochs[best].val_accuracy
     )
@@ -283,7 +284,7 @@ class Forgets(nn.Module):
 def test_an_epoch_before_the_last_can_be_the_best(tiny):
     model, history = train(tiny, Forgets, recipe=Recipe(4, 16, 1e-3))
     assert history.best < 2 < len(history.epochs)
-    logits = predict(model, tiny.val.images, device=CPU)
+    logits = predict(model, ShiftedImages(tiny.val.images), device=CPU)
     kept = (logits.argmax(1) == tiny.val.labels).double().mean()
     assert kept == pytest.approx(history.epochs[history.best].val_accuracy)
     assert kept > history.epochs[-1].val_accuracy
@@ -300,7 +301,7 @@ def test_soft_targets_of_other_images_or_views_are_refused(tiny):
 
 def test_warped_images_and_cached_targets_exclude_each_other(tiny):
     recipe = replace(RECIPE, warp=0.2)
-    with pytest.raises(ValueError, match="a recipe with warp cannot be used with soft targets"):
+    with pytest.raises(ValueError, match="a recipe with warp cannot be used"):
         train(tiny, recipe=recipe, objective=distil(torch.zeros(9, 96, 4)))
     changed, _ = train(tiny, recipe=recipe)
     plain, _ = train(tiny)
@@ -346,7 +347,7 @@ def test_a_nan_names_epoch_and_step_and_keeps_the_last_good_weights(tiny):
         fit(model, tiny.train, tiny.val, RECIPE, 0, device=CPU, on_epoch=keep)
     assert len(e.value.history.epochs) == 1
     assert all(torch.equal(t, one_epoch[n]) for n, t in model.state_dict().items())
-    assert predict(model, tiny.val.images, device=CPU).isfinite().all()
+    assert predict(model, ShiftedImages(tiny.val.images), device=CPU).isfinite().all()
 
 
 def test_a_learning_rate_far_too_high(tiny):
@@ -362,7 +363,8 @@ def test_ctrl_c_keeps_the_history_and_the_best_weights(tiny):
 
     model, history = train(tiny, recipe=Recipe(9, 16, 1e-2), on_epoch=stop)
     assert history.interrupted and len(history.epochs) == 2
-    accuracy = (predict(model, tiny.val.images, device=CPU).argmax(1) == tiny.val.labels).double()
+    answers = predict(model, ShiftedImages(tiny.val.images), device=CPU).argmax(1)
+    accuracy = (answers == tiny.val.labels).double()
     assert accuracy.mean() == pytest.approx(history.epochs[history.best].val_accuracy)
 
 

@@ -35,7 +35,13 @@ def make_report(
     and `kdnb.course.execution.NotebookError` if one does not run to its end.
     """
     chosen = task(task_name)
-    notebooks = find_notebooks(only)
+    unfit = [number for number in only if chosen.notebooks and number not in chosen.notebooks]
+    if unfit:
+        raise ValueError(
+            f"notebook {unfit[0]} does not fit the task {chosen.name}: "
+            f"choose from {', '.join(chosen.notebooks)}"
+        )
+    notebooks = find_notebooks(only or chosen.notebooks)
     parameters = parse_parameters(notebooks, [f"task={chosen.name}", *settings])
     data = chosen.load()
     Store().require_writable()
@@ -53,7 +59,8 @@ def make_report(
                 on_cell=progress.cell_done,
                 cell_timeout=cell_timeout,
             )
-            chapters.append(render_chapter(executed, notebook.stem, [name for name, _ in cells]))
+            names = [name for name, _ in cells]
+            chapters.append(render_chapter(executed, notebook.stem, names, data.stamp))
             results += published_results(executed)
     total = time.perf_counter() - start
 

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from kdnb.experiment import Comparison
 from kdnb.metrics import Calibration, Interval, Matching, entropy_bits
+from kdnb.runs import Comparison
 from kdnb.training import History
 
 # seaborn's "colorblind" palette, in an order that also differs in lightness
@@ -63,10 +64,15 @@ def styled(plot: Callable[..., Picture]) -> Callable[..., Picture]:
 
 @styled
 def images(pictures: Tensor, captions: Sequence[str], columns: int = 10) -> Picture:
-    """(N, 1, H, W) uint8 images with a caption above each."""
-    columns = min(columns, len(pictures))
+    """(N, 1, H, W) grey or (N, 3, H, W) colour uint8 images with a caption above each.
+
+    Images more than 64 pixels wide are drawn twice as large, at most 5 in a row.
+    """
+    scale, most = (2, 5) if pictures.shape[-1] > 64 else (1, columns)
+    columns = min(columns, most, len(pictures))
     rows = -(-len(pictures) // columns)
-    figure = Figure(figsize=(0.85 * columns, 1.12 * rows), layout="constrained")
+    size = (0.85 * scale * columns, (0.85 * scale + 0.27) * rows)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
@@ -84,7 +90,7 @@ def softened(
     temperatures: Sequence[float],
     label: int | None = None,
 ) -> Picture:
-    """One image (1, H, W) uint8 and softmax(logits / T) for each T; ``logits`` is (C,).
+    """One image (1 or 3, H, W) uint8 and softmax(logits / T) for each T; ``logits`` is (C,).
 
     With one temperature, the probabilities at T = 1 stand behind it in outline.
     """
@@ -204,7 +210,9 @@ def subclass_tables(
     import seaborn as sns  # slow to import, and only figures like this one need it
 
     rows = max(len(m.counts) for m in matchings.values())
-    figure = Figure(figsize=(0.7 + 3.4 * len(matchings), 0.9 + 0.25 * rows), layout="constrained")
+    upright = max(map(len, true_names)) > 2  # too wide to stand side by side
+    height = 0.9 + 0.25 * rows + 0.4 * upright
+    figure = Figure(figsize=(0.7 + 3.4 * len(matchings), height), layout="constrained")
     axes = figure.subplots(1, len(matchings), squeeze=False)[0]
     alt = []
     for ax, (label, matching) in zip(axes, matchings.items(), strict=True):
@@ -230,6 +238,8 @@ def subclass_tables(
         for boundary in range(size, len(counts), size):
             ax.axhline(boundary, color="black", lw=1.2)
         ax.tick_params(axis="y", rotation=0)
+        if upright:
+            ax.tick_params(axis="x", rotation=90)
         ax.set_title(label, fontsize=9)
         ax.set_xlabel("true subclass")
         used = [
@@ -251,7 +261,7 @@ def subclass_bars(
     label: int,
     temperature: float,
 ) -> Picture:
-    """One image (1, H, W) uint8, its class probabilities and those of the subclasses at T.
+    """One image (1 or 3, H, W) uint8, its probabilities by class and by subclass at T.
 
     ``subclass_logits`` is (C·s,). A class's probability is the sum of its subclasses'.
     """
@@ -284,7 +294,7 @@ def subclass_bars(
 
 @styled
 def gallery(columns: Mapping[str, Tensor]) -> Picture:
-    """(N, 1, H, W) uint8 images in columns, each under its caption."""
+    """(N, 1 or 3, H, W) uint8 images in columns, each column under its caption."""
     rows = max(map(len, columns.values()))
     figure = Figure(figsize=(0.8 * len(columns), 0.45 + 0.72 * rows), layout="constrained")
     axes = figure.subplots(rows, len(columns), squeeze=False)
@@ -302,24 +312,39 @@ def gallery(columns: Mapping[str, Tensor]) -> Picture:
 def logit_map(
     panels: Mapping[str, Tensor], labels: Tensor, subclasses: Tensor, true_names: Sequence[str]
 ) -> Picture:
-    """Per panel (N, 2) points, each drawn as the name of its true subclass, coloured by class.
+    """Per panel (N, 2) points, coloured by class, each drawn as the name of its true subclass.
 
-    ``labels`` (N,) and ``subclasses`` (N,) int64.
+    Where a name is longer than one character, the points are dots instead: the later a subclass
+    among those of its class, the darker. ``labels`` (N,) and ``subclasses`` (N,) int64.
     """
-    figure = Figure(figsize=(3.7 * len(panels), 3.5), layout="constrained")
+    named = max(map(len, true_names)) > 1
+    figure = Figure(figsize=(3.7 * len(panels) + 1.2 * named, 3.5), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    pairs = torch.stack([labels, subclasses], 1).unique(dim=0).tolist()
     for ax, (label, points) in zip(axes, panels.items(), strict=True):
-        for name in subclasses.unique().tolist():
-            for c in labels.unique().tolist():
-                chosen = points[(subclasses == name) & (labels == c)].numpy()
-                marker = f"${true_names[name]}$"
-                ax.scatter(*chosen.T, marker=marker, s=24, lw=0.2, color=PALETTE[c])
+        for c, subclass in sorted(pairs, key=lambda pair: pair[::-1]):
+            chosen = points[(subclasses == subclass) & (labels == c)].numpy()
+            if named:
+                siblings = [s for d, s in pairs if d == c]
+                depth = (siblings.index(subclass) + 1) / len(siblings)
+                style = {"marker": "o", "s": 12, "lw": 0, "color": _tint(PALETTE[c], depth)}
+            else:
+                style = {"marker": f"${true_names[subclass]}$", "s": 24, "lw": 0.2}
+                style["color"] = PALETTE[c]
+            ax.scatter(*chosen.T, **style, label=true_names[subclass])
         ax.set_title(label, fontsize=9)
         ax.set(xticks=[], yticks=[])
+    if named:
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles, names, loc="outside right center", title="true subclass",
+            fontsize=8, title_fontsize=8, markerscale=1.6,
+        )  # fmt: skip
     classes = len(labels.unique())
+    drawn = "dots, darker from subclass to subclass," if named else "their true subclass"
     return Picture(
         figure,
-        f"{len(labels)} images as points in two dimensions, drawn as their true subclass in the "
+        f"{len(labels)} images as points in two dimensions, drawn as {drawn} in the "
         f"colour of one of {classes} classes; panels: {', '.join(panels)}.",
     )
 
@@ -424,8 +449,18 @@ def sweep(
 
 
 def _image(ax: Axes, picture: Tensor) -> None:
-    ax.imshow(picture[0].numpy(), cmap="gray_r", vmin=0, vmax=255)
+    """One channel as ink on paper, three as colours."""
+    if len(picture) == 3:
+        ax.imshow(picture.permute(1, 2, 0).numpy())
+    else:
+        ax.imshow(picture[0].numpy(), cmap="gray_r", vmin=0, vmax=255)
     ax.axis("off")
+
+
+def _tint(color: str, depth: float) -> tuple[float, float, float]:
+    """A colour from pale (``depth`` near 0) to full (1)."""
+    share = 0.25 + 0.75 * depth
+    return tuple(share * channel + 1 - share for channel in to_rgb(color))
 
 
 def _bar(ax: Axes, interval: Interval, row: int, color: str, marker: str) -> None:

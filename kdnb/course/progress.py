@@ -7,7 +7,7 @@ from IPython.display import DisplayHandle
 
 from kdnb.course.plots import training_curves
 from kdnb.course.protocol import HEADLESS
-from kdnb.experiment import Update
+from kdnb.runs import Update
 
 REDRAW_SECONDS = 1.0
 

@@ -4,3 +4,5 @@
 HEADLESS = "KDNB_HEADLESS"
 # The type under which an output carries its numbers for other programs.
 RESULTS = "application/vnd.kdnb.results+json"
+# Metadata of an output that is not about the data of this run: it bears no stamp of theirs.
+OTHER_DATA = "kdnb_other_data"

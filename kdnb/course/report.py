@@ -61,8 +61,13 @@ class ChapterRenderer(IPythonRenderer):
         return f'<h{level + 1} id="{anchor}">{text}</h{level + 1}>\n'
 
 
-def render_chapter(notebook: NotebookNode, name: str, chapters: Collection[str]) -> Chapter:
-    """Turn one executed notebook into a chapter of a page that has all these ``chapters``."""
+def render_chapter(
+    notebook: NotebookNode, name: str, chapters: Collection[str], stamp: str = ""
+) -> Chapter:
+    """Turn one executed notebook into a chapter of a page that has all these ``chapters``.
+
+    ``stamp`` stands under each of its figures and tables.
+    """
     renderer = ChapterRenderer(name, chapters)
     exporter = HTMLExporter(
         config=Config(NbConvertBase={"display_data_priority": SHOWN}),
@@ -72,7 +77,7 @@ def render_chapter(notebook: NotebookNode, name: str, chapters: Collection[str])
     exporter.register_filter(
         "markdown2html", lambda source: MarkdownWithMath(renderer=renderer).render(source)
     )
-    body, _ = exporter.from_notebook_node(notebook)
+    body, _ = exporter.from_notebook_node(notebook, resources={"stamp": stamp})
     titles = [(anchor, text) for level, anchor, text in renderer.headings if level == 1]
     sections = [(anchor, Markup(text)) for level, anchor, text in renderer.headings if level == 2]
     anchor, title = titles[0] if titles else (name, name)

@@ -22,6 +22,7 @@ from kdnb.course.plots import (
     subclass_bars,
     subclass_tables,
 )
+from kdnb.course.protocol import OTHER_DATA
 from kdnb.losses import distillation_loss
 from kdnb.metrics import Matching, calibration, mean_interval
 
@@ -36,12 +37,11 @@ class Live:
 
     def __init__(self, box: ipywidgets.Widget, fallback: tuple[dict, dict]):
         self.box = box
-        self._fallback = fallback
+        self._fallback, self.metadata = fallback
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple:
-        data, metadata = self._fallback
         view = self.box._repr_mimebundle_()[WIDGET_VIEW]
-        return {**data, WIDGET_VIEW: view}, metadata
+        return {**self._fallback, WIDGET_VIEW: view}, self.metadata
 
 
 class Guess(Live):
@@ -189,8 +189,9 @@ def sweep_explorer(path: Path) -> Live:
         )
         return subclass_tables({title: matching}, record["class_names"], record["subclass_names"])
 
-    rest = draw(losses[-1], sizes[1], weights[2])
-    return explorer(controls, draw, rest)
+    live = explorer(controls, draw, draw(losses[-1], sizes[1], weights[2]))
+    live.metadata["image/png"][OTHER_DATA] = True  # these runs were made beforehand, on digits
+    return live
 
 
 def calibration_explorer(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Live:

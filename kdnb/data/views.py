@@ -1,9 +1,12 @@
-"""A finite set of views of each image, so that a teacher can answer for every one of them once.
+"""A finite set of views of each image, so that a network can answer for every one of them once.
 
 Random augmentation shows the student an image that the teacher has never seen, and the teacher
-must run again for every batch of every epoch. Shifts by whole pixels are a finite set: the
-teacher's logits for (image, view) are computed once and looked up ever after.
+must run again for every batch of every epoch. Shifts by whole pixels and quarter turns are finite
+sets: what a network makes of (image, view) is computed once and looked up ever after.
 """
+
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +25,25 @@ def shift_offsets(shift: int) -> list[tuple[int, int]]:
     return sorted(((y, x) for y in steps for x in steps), key=lambda o: (o != (0, 0), o))
 
 
+class Views(Protocol):
+    """Inputs of a network in each of their views; view 0 is the image as it is.
+
+    ``names`` has one entry per view, and tells it from any other view of the same images.
+    """
+
+    names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Tensor, view: Tensor) -> Tensor:
+        """Input ``index[b]`` in view ``view[b]`` for each b: (B, …) float32."""
+
+    def to(self, device: torch.device) -> "Views": ...
+
+
+UNCHANGED = "as it is"
+
+
 class ShiftedImages:
     """Every shift of every image, without a copy of any: windows into images with a black margin.
 
@@ -30,8 +52,10 @@ class ShiftedImages:
 
     def __init__(self, images: Tensor, shift: int = 0):
         self.offsets = shift_offsets(shift)
+        self.names = (UNCHANGED, *(f"{y:+d} down, {x:+d} right" for y, x in self.offsets[1:]))
+        self._images, self._shift = images, shift
         height, width = images.shape[2:]
-        margin = F.pad(images, (shift, shift, shift, shift))
+        margin = F.pad(images, (shift, shift, shift, shift)) if shift else images
         # (N, C, 2·shift+1, 2·shift+1, H, W), a view of `margin`
         self._windows = margin.unfold(2, height, 1).unfold(3, width, 1)
         # Content moves down and right when its window moves up and left.
@@ -41,15 +65,80 @@ class ShiftedImages:
     def __len__(self) -> int:
         return len(self._windows)
 
-    @property
-    def views(self) -> int:
-        """How many views each image has."""
-        return len(self.offsets)
+    def to(self, device: torch.device) -> "ShiftedImages":
+        """The same views on another device."""
+        return ShiftedImages(self._images.to(device), self._shift)
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         """Image ``index[b]`` in view ``view[b]`` for each b: (B, C, H, W) float32 in [0, 1]."""
-        pixels = self._windows[index, :, self._rows[view], self._columns[view]]
-        return pixels.to(torch.float32, memory_format=torch.channels_last).div_(255)
+        return _floats(self._windows[index, :, self._rows[view], self._columns[view]])
+
+
+class TurnedImages:
+    """Every image in its eight flips and quarter turns: tissue has no up and no left.
+
+    ``images``: (N, C, S, S) uint8, square. Views 0 to 3 are turned counterclockwise by that many
+    quarters, views 4 to 7 are the same, mirrored.
+    """
+
+    names = (
+        UNCHANGED,
+        *(f"turned by {90 * quarters}°" for quarters in (1, 2, 3)),
+        "mirrored",
+        *(f"mirrored by {90 * quarters}°" for quarters in (1, 2, 3)),
+    )
+
+    def __init__(self, images: Tensor):
+        if images.shape[2] != images.shape[3]:
+            raise ValueError(f"only square images can be turned, got {tuple(images.shape)}")
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def to(self, device: torch.device) -> "TurnedImages":
+        """The same views on another device."""
+        return TurnedImages(self._images.to(device))
+
+    def batch(self, index: Tensor, view: Tensor) -> Tensor:
+        """Image ``index[b]`` in view ``view[b]`` for each b: (B, C, S, S) float32 in [0, 1]."""
+        pixels = self._images[index]
+        for number in view.unique().tolist():
+            rows = view == number
+            turned = pixels[rows].rot90(number % 4, (2, 3))
+            pixels[rows] = turned.flip(3) if number >= 4 else turned
+        return _floats(pixels)
+
+
+class StoredFeatures:
+    """What the frozen part of a network makes of every view, computed beforehand.
+
+    ``features``: for each view (N, …) float32, ``names`` those of the views. They are not put into
+    one tensor: files of several gigabytes stay on the disk until a row is asked for.
+    """
+
+    def __init__(self, features: Sequence[Tensor], names: tuple[str, ...]):
+        self.features, self.names = tuple(features), names
+
+    def __len__(self) -> int:
+        return len(self.features[0])
+
+    def to(self, device: torch.device) -> "StoredFeatures":
+        """The same views on another device."""
+        return StoredFeatures([view.to(device) for view in self.features], self.names)
+
+    def batch(self, index: Tensor, view: Tensor) -> Tensor:
+        """The features of input ``index[b]`` in view ``view[b]`` for each b: (B, …) float32."""
+        first = self.features[0]
+        rows = torch.empty(len(index), *first.shape[1:], device=first.device)
+        for number in view.unique().tolist():
+            wanted = view == number
+            rows[wanted] = self.features[number][index[wanted]]
+        return rows
+
+
+def _floats(pixels: Tensor) -> Tensor:
+    return pixels.to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
 def warped(images: Tensor, strength: float) -> Tensor:

@@ -10,6 +10,7 @@ import time
 import torch
 
 from kdnb.data import Split
+from kdnb.data.views import ShiftedImages
 from kdnb.environment import seeded
 from kdnb.models import StudentMLP, TeacherCNN
 from kdnb.objectives import LABELS, Distillation, Objective
@@ -26,7 +27,7 @@ def main() -> None:
         teacher, student = TeacherCNN(), StudentMLP()
     train, val = Split(pixels[:IMAGES], labels[:IMAGES]), Split(pixels[IMAGES:], labels[IMAGES:])
     start = time.perf_counter()
-    logits = predict(teacher, train.images)
+    logits = predict(teacher, ShiftedImages(train.images))
     once = time.perf_counter() - start
     distillation = Distillation(teacher_logits=logits[None], temperature=4.0, soft_weight=0.9)
     recipe = Recipe(epochs=1, batch_size=256, learning_rate=1e-3)

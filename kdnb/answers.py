@@ -1,0 +1,95 @@
+"""What networks answer, computed once per weights, image and view, and kept in the run store."""
+
+import ast
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kdnb.data import Split
+from kdnb.data.views import ShiftedImages, StoredFeatures, Views
+from kdnb.runs import Run
+from kdnb.store import Store, digest, weights_digest
+from kdnb.tasks import Recipe
+from kdnb.training import predict, views_of
+
+# The modules whose code decides what given weights answer.
+CODE = ("data/views.py", "models.py")
+
+
+class Answers:
+    """Logits of runs and outputs of frozen stages, looked up in ``store`` or computed there.
+
+    Keys are made from the weights, the fingerprint of the images and the view, so other weights or
+    other images never get these answers.
+    """
+
+    def __init__(self, store: Store, device: torch.device):
+        self.store, self.device = store, device
+        self._features: dict[tuple, StoredFeatures] = {}
+
+    def logits(self, run: Run, split: Split, recipe: Recipe | None = None) -> Tensor:
+        """(views, N, outputs) logits for every view in which ``recipe`` shows ``split``.
+
+        Without a recipe, one view: the images as they are.
+        """
+        images = views_of(split, recipe) if recipe else ShiftedImages(split.images)
+
+        def answer(view: int) -> Tensor:
+            if not run.trained_from:
+                return predict(run.model, images, view=view, device=self.device)
+            frozen, trained = run.model.split(run.trained_from)
+            inputs = self.features(frozen, split, images)
+            return predict(trained, inputs, view=view, device=self.device)
+
+        return torch.stack(self._each_view("logits", run.weights, split, images, answer))
+
+    def features(
+        self, frozen: nn.Sequential, split: Split, images: Views, first: int | None = None
+    ) -> StoredFeatures:
+        """What frozen stages make of every view: the same for every head, method and seed.
+
+        With ``first``, the outputs of the first so many stages are kept too, for whoever will need
+        them: a later recipe that trains more stages.
+        """
+        weights = digest([weights_digest(frozen), repr(frozen)])
+        key = (weights, split.fingerprint, images.names)
+        if key not in self._features:
+
+            def answer(view: int) -> Tensor:
+                if first is None or first >= len(frozen):
+                    return predict(frozen, images, view=view, device=self.device)
+                inputs = self.features(frozen[:first], split, images)
+                return predict(frozen[first:], inputs, view=view, device=self.device)
+
+            outputs = self._each_view("features", weights, split, images, answer)
+            self._features[key] = StoredFeatures(outputs, images.names)
+        return self._features[key]
+
+    def _each_view(
+        self, kind: str, weights: str, split: Split, images: Views, answer: Callable[[int], Tensor]
+    ) -> list[Tensor]:
+        views = []
+        for view, name in enumerate(images.names):
+            address = {"weights": weights, "images": split.fingerprint, "view": name}
+            key = f"{kind}-{digest({'code': code_fingerprint(CODE), **address})}"
+            entry = self.store.get(key)
+            if entry is None:
+                views.append(answer(view))
+                self.store.keep(key, {kind: views[-1]}, address)
+            else:
+                views.append(entry.tensors[kind])
+        return views
+
+
+@cache
+def code_fingerprint(modules: tuple[str, ...]) -> str:
+    """Digest of the code of some of kdnb's modules; comments and layout do not count."""
+    total = hashlib.sha256()
+    for name in modules:
+        source = (Path(__file__).parent / name).read_text(encoding="utf-8")
+        total.update(ast.dump(ast.parse(source)).encode())
+    return total.hexdigest()[:12]

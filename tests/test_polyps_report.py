@@ -1,0 +1,109 @@
+"""The course on generated polyps: the same notebooks, other data, networks and scores."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from kdnb.course.protocol import OTHER_DATA
+from kdnb.data.polyps import STAMP
+
+pytestmark = pytest.mark.slow
+METHODS = (
+    "teacher",
+    "teacher with subclasses",
+    "teacher, annotators' votes",
+    "student without teacher",
+    "student + conventional KD",
+    "student + subclass KD",
+    "student + KD, annotators' votes",
+    "always HP",
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The polyps report with two seeds and short sweeps; its folder."""
+    folder, runs = tmp_path_factory.mktemp("report"), tmp_path_factory.mktemp("runs")
+    settings = ("seeds=[0, 1]", "temperatures=[1, 4]", "soft_weights=[0.9]")
+    command = [sys.executable, "-m", "kdnb", "report", "--task", "polyps", "--output", str(folder)]
+    command += [part for setting in settings for part in ("--set", setting)]
+    environment = {
+        **os.environ,
+        "KDNB_RUNS": str(runs),
+        "KDNB_DATA": str(folder / "none"),
+        "KDNB_WEIGHTS": "random",
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scores(made):
+    """The tables of scores, in the order of the chapters."""
+    record = json.loads((made / "polyps.json").read_text())
+    return [result for result in record["results"] if "scores" in result]
+
+
+def test_chapters_one_to_three_ran_to_their_end(made):
+    executed = sorted((made / "polyps").glob("*.ipynb"))
+    assert [path.name[:2] for path in executed] == ["01", "02", "03"]
+    for path in executed:
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code":
+                assert cell.execution_count is not None, (path.name, cell.id)
+                assert "error" not in [output.output_type for output in cell.outputs]
+
+
+def test_all_methods_stand_beside_each_other_with_intervals(scores):
+    last = scores[-1]
+    assert set(last["scores"]) >= set(METHODS) and last["images"] == 400
+    for label in METHODS:
+        for score in last["scores"][label].values():
+            assert 0 <= score["low"] <= score["mean"] <= score["high"] <= 1
+    constant = last["scores"]["always HP"]
+    assert constant["AUC"]["mean"] == constant["balanced accuracy"]["mean"] == 0.5
+    assert last["scores"]["teacher"]["AUC"]["low"] > 0.5  # it has learnt something
+    assert last["scores"]["student without teacher"]["AUC"]["low"] > 0.5
+
+
+def test_the_page_says_what_is_a_gain_and_what_is_not(made, scores):
+    page = (made / "polyps.html").read_text()
+    said = re.findall(r"<strong>(A gain|A loss|No clear gain)</strong>: ([^:]*?) against", page)
+    for label, gain in scores[-1]["gain"].items():
+        verdicts = {verdict for verdict, about in said if about.replace("&#39;", "'") == label}
+        if not label.startswith("teacher"):
+            assert verdicts, label
+        if gain["low"] <= 0 <= gain["high"] and "KD" in label:
+            assert "No clear gain" in verdicts
+
+
+def test_every_figure_and_table_is_stamped_but_those_of_other_data(made):
+    """Counted in the executed notebooks; tables kept from MNIST and the digits' sweep bear none."""
+    page, expected, others = (made / "polyps.html").read_text(), 0, 0
+    for path in (made / "polyps").glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                data = output.get("data", {})
+                shown = "image/png" if "image/png" in data else "text/markdown"
+                if shown in data and (shown == "image/png" or "| --- |" in data[shown]):
+                    other = OTHER_DATA in output.metadata.get(shown, {})
+                    others += other
+                    expected += not other
+    assert expected > 25 and page.count(f'<p class="stamp">{STAMP}</p>') == expected
+    assert others == 3
+    stamped_mnist = re.search(r"report/reference/mnist-03.json[^§]{0,80}class=.stamp", page)
+    assert stamped_mnist is None
+    assert "no patient, no medical meaning" in page
+
+
+def test_random_weights_are_said_in_every_chapter(made):
+    page = (made / "polyps.html").read_text()
+    for role in ("teacher", "student"):
+        said = f"<strong>The {role} starts from random weights, as KDNB_WEIGHTS asks.</strong>"
+        assert page.count(said) == 3
