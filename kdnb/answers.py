@@ -36,25 +36,37 @@ class Answers:
 
         Without a recipe, one view: the images as they are.
         """
-        images = views_of(split, recipe) if recipe else ShiftedImages(split.images)
+        if run.trained_from and split.whole is not None:
+            return self.logits(run, split.whole, recipe)[:, split.rows]
+        images = _views(split, recipe)
 
         def answer(view: int) -> Tensor:
             if not run.trained_from:
                 return predict(run.model, images, view=view, device=self.device)
             frozen, trained = run.model.split(run.trained_from)
-            inputs = self.features(frozen, split, images)
+            inputs = self.features(frozen, split, recipe)
             return predict(trained, inputs, view=view, device=self.device)
 
         return torch.stack(self._each_view("logits", run.weights, split, images, answer))
 
     def features(
-        self, frozen: nn.Sequential, split: Split, images: Views, first: int | None = None
+        self,
+        frozen: nn.Sequential,
+        split: Split,
+        recipe: Recipe | None = None,
+        first: int | None = None,
     ) -> StoredFeatures:
         """What frozen stages make of every view: the same for every head, method and seed.
 
-        With ``first``, the outputs of the first so many stages are kept too, for whoever will need
-        them: a later recipe that trains more stages.
+        Views are those in which ``recipe`` shows ``split``; without it, the images as they are. Of
+        a part of a split they are rows of the whole, whose features others need as well. With
+        ``first``, the outputs of the first so many stages are kept too, for whoever will need them:
+        a later recipe that trains more stages.
         """
+        if split.whole is not None:
+            whole = self.features(frozen, split.whole, recipe, first)
+            return StoredFeatures([view[split.rows] for view in whole.features], whole.names)
+        images = _views(split, recipe)
         weights = digest([weights_digest(frozen), repr(frozen)])
         key = (weights, split.fingerprint, images.names)
         if key not in self._features:
@@ -62,7 +74,7 @@ class Answers:
             def answer(view: int) -> Tensor:
                 if first is None or first >= len(frozen):
                     return predict(frozen, images, view=view, device=self.device)
-                inputs = self.features(frozen[:first], split, images)
+                inputs = self.features(frozen[:first], split, recipe)
                 return predict(frozen[first:], inputs, view=view, device=self.device)
 
             outputs = self._each_view("features", weights, split, images, answer)
@@ -83,6 +95,10 @@ class Answers:
             else:
                 views.append(entry.tensors[kind])
         return views
+
+
+def _views(split: Split, recipe: Recipe | None) -> Views:
+    return views_of(split, recipe) if recipe else ShiftedImages(split.images)
 
 
 @cache

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from kdnb import losses
 from kdnb.answers import Answers, code_fingerprint
 from kdnb.data import Dataset, Split
-from kdnb.data.views import ShiftedImages
 from kdnb.environment import best_device, provenance, seeded
 from kdnb.methods import ALONE, Method
 from kdnb.metrics import accuracy
@@ -23,7 +22,7 @@ from kdnb.objectives import LABELS, Imitation, Objective
 from kdnb.runs import Comparison, Run, Update
 from kdnb.store import Store, digest, weights_digest
 from kdnb.tasks import Division, Recipe, Task
-from kdnb.training import Epoch, History, fit, views_of
+from kdnb.training import Epoch, History, fit
 
 # The modules whose code decides what a training run gives.
 ENGINE = ("data/views.py", "losses.py", "models.py", "objectives.py", "training.py")
@@ -238,11 +237,8 @@ class Experiment:
             frozen, _ = model.split(recipe.trains)
             first = min(len(model.split(stage)[0]) for stage in job.recipe.trained_stages if stage)
             features = tuple(
-                self.answers.features(frozen, split, images, first)
-                for split, images in (
-                    (job.train, views_of(job.train, recipe)),
-                    (val, ShiftedImages(val.images)),
-                )
+                self.answers.features(frozen, split, shown, first)
+                for split, shown in ((job.train, recipe), (val, None))
             )
         return fit(
             model,

@@ -12,7 +12,7 @@ from torch import nn
 
 from kdnb import answers, data
 from kdnb.course import words
-from kdnb.data import polyps
+from kdnb.data import Split, polyps
 from kdnb.data.views import ShiftedImages, StoredFeatures, TurnedImages
 from kdnb.environment import seeded
 from kdnb.experiment import Experiment
@@ -167,9 +167,10 @@ def test_cached_features_are_live_ones(make, pictures, store):
     part = pictures.val
     turned = TurnedImages(part.images)
     index = torch.arange(len(part))
-    at_once = kept.features(frozen, part, turned)
+    turning = Recipe(1, 1, 1.0, turns=True)
+    at_once = kept.features(frozen, part, turning)
     in_two = answers.Answers(store.__class__(store.root / "two"), CPU)
-    in_two = in_two.features(frozen, part, turned, first=3)
+    in_two = in_two.features(frozen, part, turning, first=3)
     for view in range(8):
         images = turned.batch(index, torch.full_like(index, view))
         with torch.inference_mode():
@@ -210,13 +211,33 @@ def test_features_belong_to_weights_images_and_view(pictures, store):
     one, other = tiny_network(), tiny_network()
     with torch.no_grad():
         other.stages.block1[0].weight.add_(0.1)
-    images = ShiftedImages(pictures.val.images)
-    first = kept.features(one.split("output")[0], pictures.val, images)
-    second = kept.features(other.split("output")[0], pictures.val, images)
+    first = kept.features(one.split("output")[0], pictures.val)
+    second = kept.features(other.split("output")[0], pictures.val)
     assert not torch.allclose(first.features[0], second.features[0])
-    swapped = pictures.val.take(torch.arange(len(pictures.val)).flip(0))
-    third = kept.features(one.split("output")[0], swapped, ShiftedImages(swapped.images))
+    swapped = Split(pictures.val.images.flip(0), pictures.val.labels.flip(0))
+    third = kept.features(one.split("output")[0], swapped)
     torch.testing.assert_close(third.features[0], first.features[0].flip(0))
+
+
+def test_a_part_of_a_split_takes_its_answers_from_the_whole(lab, monkeypatch):
+    rows = torch.tensor([7, 2, 5])
+    part = lab.dataset.train.take(rows)
+    teacher, recipe = lab.teacher(0), lab.task.teacher_recipe
+    frozen, _ = teacher.model.split("output")
+    alike = Split(part.images.clone(), part.labels)  # of which nothing is known
+    expected = lab.logits(teacher, alike, recipe), lab.answers.features(frozen, alike, recipe)
+    lab.logits(teacher, lab.dataset.train, recipe)
+    lab.answers.features(frozen, lab.dataset.train, recipe)
+
+    def refuse(*_, **__):
+        raise AssertionError("a network was run again")
+
+    monkeypatch.setattr(answers, "predict", refuse)
+    torch.testing.assert_close(lab.logits(teacher, part, recipe), expected[0])
+    found = lab.answers.features(frozen, part, recipe)
+    assert found.names == expected[1].names
+    for view, known in zip(found.features, expected[1].features, strict=True):
+        torch.testing.assert_close(view, known)
 
 
 def test_features_are_paired_with_their_own_labels(pictures):

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -68,11 +68,15 @@ class Split:
 
     ``known_fingerprint`` is what these images and labels hashed to when they were written to disk:
     it spares hashing them at every start. `take` and `dataclasses.replace` do not carry it on.
+    ``whole`` and ``rows`` (N,) say of which split this is a part, and which: what is known of the
+    whole need not be computed again.
     """
 
     images: Tensor
     labels: Tensor
     subclasses: Tensor | None = None
+    whole: "Split | None" = field(default=None, repr=False)
+    rows: Tensor | None = field(default=None, repr=False)
     known_fingerprint: InitVar[str] = ""
 
     def __post_init__(self, known_fingerprint: str):
@@ -104,9 +108,8 @@ class Split:
     def take(self, index: Tensor) -> "Split":
         """The images at ``index`` (M,) int64, in that order."""
         known = self.subclasses is not None
-        return Split(
-            self.images[index], self.labels[index], self.subclasses[index] if known else None
-        )
+        subclasses = self.subclasses[index] if known else None
+        return Split(self.images[index], self.labels[index], subclasses, self, index)
 
 
 @dataclass(frozen=True)
