@@ -6,8 +6,7 @@ export KDNB_DATA := $(abspath $(or $(KDNB_DATA),data))
 .PHONY: report test lab bench doctor clean
 
 report: .venv/installed
-	$(BIN)/python -m kdnb report --task digits
-	$(BIN)/python -m kdnb report --task polyps
+	$(BIN)/python -m kdnb report --task digits polyps
 
 test: .venv/installed
 	$(BIN)/ruff check .
@@ -20,6 +19,7 @@ lab: .venv/installed
 bench: .venv/installed
 	$(BIN)/python tests/bench/distilled_epoch.py
 	$(BIN)/python tests/bench/transfer.py
+	$(BIN)/python tests/bench/saliency.py
 
 doctor: .venv/installed
 	$(BIN)/python -m kdnb doctor

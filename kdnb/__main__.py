@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kdnb import doctor
 from kdnb.course.execution import NotebookError
-from kdnb.course.pipeline import REPORTS, make_report
+from kdnb.course.pipeline import REPORTS, make_report, make_reports
 from kdnb.tasks import TASKS
 
 
@@ -30,7 +30,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     report = commands.add_parser("report", help="run the notebooks and write one HTML file")
-    report.add_argument("--task", default="digits", help=f"one of: {', '.join(TASKS)}")
+    report.add_argument(
+        "--task", nargs="+", default=["digits"],
+        help=f"one or more, which are then run side by side, of: {', '.join(TASKS)}",
+    )  # fmt: skip
     report.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
         help="a notebook parameter, such as temperature=8 (repeatable)",
@@ -51,15 +54,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _report(options: argparse.Namespace) -> int:
     start = time.perf_counter()
-    page = make_report(
-        options.task,
-        settings=options.settings,
-        only=options.only,
-        output=options.output.resolve(),
-        cell_timeout=options.cell_timeout,
-    )
-    seconds = time.perf_counter() - start
-    print(f"{page} ({page.stat().st_size / 1e6:.1f} MB) in {seconds:.0f} s")
+    how = {
+        "settings": options.settings,
+        "only": options.only,
+        "output": options.output.resolve(),
+        "cell_timeout": options.cell_timeout,
+    }
+    several = len(options.task) > 1
+    pages = make_reports(options.task, **how) if several else [make_report(*options.task, **how)]
+    for page in pages:
+        seconds = time.perf_counter() - start
+        print(f"{page} ({page.stat().st_size / 1e6:.1f} MB) in {seconds:.0f} s", flush=True)
     return 0
 
 

@@ -40,6 +40,17 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside the block torch computes with one thread: the same sums in the same order anywhere."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def provenance(device: torch.device) -> dict[str, str]:
     """Where and with what something was computed: versions, device, date (UTC)."""
     return {

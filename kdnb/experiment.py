@@ -6,6 +6,7 @@ order and the same teacher, so differences between methods are paired by seed.
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, fields, replace
 
 import torch
@@ -80,6 +81,12 @@ class Experiment:
         networks = {"teacher": self.task.teacher, "student": self.task.student}
         models = {role: make(num_classes=self.num_classes) for role, make in networks.items()}
         return {role: m.origin for role, m in models.items() if isinstance(m, StagedNetwork)}
+
+    def with_student(self, student: Callable[..., nn.Module], recipe: Recipe) -> "Experiment":
+        """The same experiment, its teachers included, with another student and recipe."""
+        other = copy(self)
+        other.task = replace(self.task, student=student, student_recipe=recipe)
+        return other
 
     def teacher(self, seed: int, division: Division | None = None, *, retrain: bool = False) -> Run:
         """The task's teacher for this seed; ``retrain`` trains it again even if it is stored.

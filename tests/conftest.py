@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -33,6 +35,29 @@ def chromium():
     if not found:
         pytest.skip("browser tests need Chromium (Debian: apt install chromium)")
     return found
+
+
+@pytest.fixture(scope="session")
+def reports(tmp_path_factory):
+    """What `make report` makes, from an empty run store; returns (folder, run store)."""
+    folder, runs = tmp_path_factory.mktemp("report"), tmp_path_factory.mktemp("runs")
+    command = [sys.executable, "-m", "kdnb", "report", "--task", "digits", "polyps"]
+    command += ["--output", str(folder)]
+    # From another folder, and without data or a network: these two tasks need none.
+    environment = {
+        **os.environ,
+        "KDNB_RUNS": str(runs),
+        "KDNB_DATA": str(folder / "none"),
+        "KDNB_WEIGHTS": "random",
+    }
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for task in ("digits", "polyps"):
+        assert f"{folder / task}.html" in done.stdout
+        assert f"{task} [1/" in done.stderr
+    return folder, runs
 
 
 def random_split(images: int, seed: int, classes: int = 4, size: int = 28) -> Split:

@@ -1,5 +1,6 @@
 """Bad requests get one sentence and a status; the doctor tells what is there."""
 
+import os
 import subprocess
 import sys
 
@@ -27,7 +28,7 @@ def run(*arguments):
         (["--set", "seeds=3"], "seeds must be like [0, 1, 2], got '3'"),
         (
             ["--task", "polyps", "--only", "00"],
-            "notebook 00 does not fit the task polyps: choose from 01, 02, 03",
+            "notebook 00 does not fit the task polyps: choose from 01, 02, 03, 04, 05, 06",
         ),
         (["--only", "77"], "no notebook '77': there are 00, 01, 02"),
     ],
@@ -37,6 +38,15 @@ def test_bad_requests(arguments, says, capsys, tmp_path):
     error = capsys.readouterr().err
     assert says in error and len(error.strip().splitlines()) == 1
     assert not list(tmp_path.glob("*.html"))
+
+
+def test_what_one_of_several_tasks_raises_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KDNB_DATA", str(tmp_path / "none"))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    tasks = ("--task", "cifar", "mhist")
+    assert run("report", *tasks, "--output", str(tmp_path)) == 1
+    assert "unknown task 'cifar'" in capsys.readouterr().err
+    assert "OMP_NUM_THREADS" not in os.environ
 
 
 def test_missing_mnist_is_said_before_any_notebook_runs(tmp_path, monkeypatch, capsys):

@@ -381,3 +381,16 @@ def test_the_terminal_names_notebook_cell_and_time(capsys):
         progress.cell_done(CellDone("00_a", "x", 1, 2))
     shown = capsys.readouterr().err
     assert "[1/1] 00_a" in shown and "cell 2/2" in shown and "left" in shown
+
+
+def test_reports_side_by_side_say_a_line_for_each_notebook(capsys):
+    from kdnb.course.execution import CellDone
+    from kdnb.course.terminal import ReportProgress
+
+    with ReportProgress([("00_a", ["x"]), ("01_b", ["x"])], {}, "digits") as progress:
+        for notebook in ("00_a", "01_b"):
+            progress.start_notebook(notebook)
+            progress.cell_done(CellDone(notebook, "x", 1, 1))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("digits [1/2] 00_a done, ") and "left" in first
+    assert second.startswith("digits [2/2] 01_b done, ")

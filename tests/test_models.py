@@ -4,7 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kdnb import models
+from kdnb.data import polyps
 from kdnb.models import StudentMLP, TeacherCNN
+from kdnb.store import weights_digest
 
 
 def parameters(model):
@@ -72,3 +75,26 @@ def test_another_head_starts_from_the_same_body(model):
         bodies.append({n: w for n, w in weights.items() if not n.startswith("output")})
     assert len(bodies[0]) >= 4
     assert all(torch.equal(w, bodies[1][name]) for name, w in bodies[0].items())
+
+
+@pytest.mark.parametrize("network", ["resnet50", "mobilenet_v2"])
+def test_random_bodies_are_the_same_however_many_threads_there_are(network):
+    """Else what one report stores would be of no use to the next."""
+    threads, digests = torch.get_num_threads(), set()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            models._random_body.cache_clear()
+            digests.add(weights_digest(models._random_body(network, polyps.sample)))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert len(digests) == 1
+
+
+def test_random_bodies_have_weak_residual_branches():
+    body = models._random_body("resnet50", polyps.sample)
+    for block in body.layer2:
+        assert block.bn3.weight.unique().item() == pytest.approx(0.3)
+    assert body.layer2[0].bn1.weight.unique().item() == 1
+    assert body.layer4[2].bn3.running_var.std() > 0  # settled on pictures

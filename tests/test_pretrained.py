@@ -70,7 +70,8 @@ def test_logits_are_torchvisions(mobilenet, tmp_path, monkeypatch):
         features = network.split("output")[0](images)
         seen = (images - mean[:, None, None]) / std[:, None, None]
         expected = theirs.features(seen).mean((2, 3))
-    torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-5)
+    # Untrained features are tiny: what counts is their difference as a share of the largest.
+    assert (features - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_resnet_is_torchvisions_too():

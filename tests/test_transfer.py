@@ -219,6 +219,17 @@ def test_features_belong_to_weights_images_and_view(pictures, store):
     torch.testing.assert_close(third.features[0], first.features[0].flip(0))
 
 
+def test_answers_for_a_view_are_the_whole_networks_for_that_view(lab):
+    run, split = lab.teacher(0), lab.dataset.val
+    answers = lab.logits(run, split, lab.task.teacher_recipe)
+    turned, index = TurnedImages(split.images), torch.arange(len(split))
+    for view in range(8):
+        with torch.inference_mode():
+            live = run.model(turned.batch(index, torch.full_like(index, view)))
+        torch.testing.assert_close(answers[view], live, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(answers[0], answers[1], atol=1e-3)
+
+
 def test_a_part_of_a_split_takes_its_answers_from_the_whole(lab, monkeypatch):
     rows = torch.tensor([7, 2, 5])
     part = lab.dataset.train.take(rows)

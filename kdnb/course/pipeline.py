@@ -1,8 +1,11 @@
 """From a task to its report: run the notebooks, collect their results, write one page."""
 
 import json
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 
 from kdnb.course.execution import execute, find_notebooks, parse_parameters
@@ -17,6 +20,28 @@ REPORTS = PROJECT / "report"
 FACTS = ("kdnb", "python", "torch", "torchvision", "numpy", "device", "system")
 
 
+def make_reports(task_names: Sequence[str], **options: object) -> Iterator[Path]:
+    """`make_report` for several tasks side by side, each in a process with its share of threads.
+
+    Gives the path of each page as soon as it is written. What one task raises is raised at the end,
+    when the others are done.
+    """
+    share = str(max(1, (os.cpu_count() or 1) // len(task_names)))
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = before or share  # processes and their kernels inherit it
+    try:
+        with ProcessPoolExecutor(len(task_names), get_context("spawn")) as pool:
+            running = [pool.submit(make_report, name, label=name, **options) for name in task_names]
+            for done in as_completed(running):
+                if done.exception() is None:
+                    yield done.result()
+            for done in running:
+                done.result()
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+
+
 def make_report(
     task_name: str,
     *,
@@ -24,12 +49,14 @@ def make_report(
     only: Sequence[str] = (),
     output: Path = REPORTS,
     cell_timeout: int | None = None,
+    label: str = "",
 ) -> Path:
     """Run the notebooks on a task and write ``output/<task>.html``; returns its path.
 
     ``settings`` are "name=value" texts for notebook parameters, ``only`` the numbers of the
-    notebooks to run. Beside the page lie ``<task>.json`` with the results and the seconds of each
-    cell, and ``<task>/`` with the executed notebooks.
+    notebooks to run, ``label`` what lines of progress start with where it is one of several. Beside
+    the page lie ``<task>.json`` with the results and the seconds of each cell, and ``<task>/`` with
+    the executed notebooks.
 
     Raises ValueError, `kdnb.data.DataError` or `kdnb.store.StoreError` before any notebook starts,
     and `kdnb.course.execution.NotebookError` if one does not run to its end.
@@ -49,7 +76,8 @@ def make_report(
     start = time.perf_counter()
     cells = [(notebook.stem, _cell_ids(notebook)) for notebook in notebooks]
     chapters, results = [], []
-    with ReportProgress(cells, _expected_seconds(output, chosen.name)) as progress:
+    expected = _expected_seconds(output, chosen.name)
+    with ReportProgress(cells, expected, label) as progress:
         for notebook in notebooks:
             progress.start_notebook(notebook.stem)
             executed = execute(

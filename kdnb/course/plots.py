@@ -77,7 +77,7 @@ def images(pictures: Tensor, captions: Sequence[str], columns: int = 10) -> Pict
     for ax in axes.flat:
         ax.axis("off")
     for ax, picture, caption in zip(axes.flat, pictures, captions, strict=False):
-        _image(ax, picture)
+        show_image(ax, picture)
         ax.set_title(caption, fontsize=8)
     return Picture(figure, f"{len(pictures)} images: {'; '.join(captions)}.")
 
@@ -99,7 +99,7 @@ def softened(
     figure.set_layout_engine("constrained")
     ratios = [1.5, *[4.6 if panels == 1 else 2.35] * panels]
     first, *rest = figure.subplots(1, panels + 1, width_ratios=ratios)
-    _image(first, image)
+    show_image(first, image)
     if label is not None:
         first.set_title(f"label: {class_names[label]}")
     alt = []
@@ -271,7 +271,7 @@ def subclass_bars(
     colours = [PALETTE[c % len(PALETTE)] for c in range(len(class_names))]
     figure = Figure(figsize=(7.6, 2.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=[1, 0.3 * len(class_names), 2.6])
-    _image(left, image)
+    show_image(left, image)
     left.set_title(f"class {class_names[label]}", fontsize=9)
     middle.bar(range(len(by_class)), by_class.numpy(), color=colours)
     middle.set_xticks(range(len(by_class)), class_names)
@@ -303,7 +303,7 @@ def gallery(columns: Mapping[str, Tensor]) -> Picture:
     for column, (caption, pictures) in enumerate(columns.items()):
         axes[0, column].set_title(caption, fontsize=8)
         for ax, picture in zip(axes[:, column], pictures, strict=False):
-            _image(ax, picture)
+            show_image(ax, picture)
     alt = "; ".join(f"{len(p)} of {caption}" for caption, p in columns.items())
     return Picture(figure, f"Images by subclass: {alt}.")
 
@@ -448,12 +448,13 @@ def sweep(
     return Picture(figure, f"{ylabel} against {xlabel}. {'; '.join(alt)}.")
 
 
-def _image(ax: Axes, picture: Tensor) -> None:
-    """One channel as ink on paper, three as colours."""
+def show_image(ax: Axes, picture: Tensor, faint: bool = False) -> None:
+    """An image (1 or 3, H, W) uint8: one channel as ink on paper, three as colours."""
+    alpha = 0.35 if faint else 1.0
     if len(picture) == 3:
-        ax.imshow(picture.permute(1, 2, 0).numpy())
+        ax.imshow(picture.permute(1, 2, 0).numpy(), alpha=alpha)
     else:
-        ax.imshow(picture[0].numpy(), cmap="gray_r", vmin=0, vmax=255)
+        ax.imshow(picture[0].numpy(), cmap="gray_r", vmin=0, vmax=255, alpha=alpha)
     ax.axis("off")
 
 

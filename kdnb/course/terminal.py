@@ -1,5 +1,6 @@
 """Progress of a headless run on the terminal: which notebook, which cell, how much time is left."""
 
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,17 +16,26 @@ UNKNOWN_CELL = 0.5  # seconds expected of a cell that has never been timed
 class ReportProgress:
     """One bar per notebook, and the time left for all of them.
 
+    With a ``label`` there is no bar but a line after each notebook that starts with it: for reports
+    that are made side by side.
+
     ``cells`` lists (notebook, ids of its cells) in the order in which they will run; ``expected``
     gives the seconds that "notebook/cell" took on an earlier run. The pace of this machine, as far
     as it is known from the cells that are done, scales what is left. Use as a context manager.
     """
 
-    def __init__(self, cells: Sequence[tuple[str, Sequence[str]]], expected: Mapping[str, float]):
+    def __init__(
+        self,
+        cells: Sequence[tuple[str, Sequence[str]]],
+        expected: Mapping[str, float],
+        label: str = "",
+    ):
         self.seconds: dict[str, float] = {}  # what each finished "notebook/cell" took
         self._cells = cells
         self._order = [f"{notebook}/{cell}" for notebook, ids in cells for cell in ids]
         self._expected = expected
         self._start = self._cell_start = time.monotonic()
+        self._label, self._number = label, 0
         self._bar: tqdm | None = None
         self._current = ""
         self._lock = threading.Lock()
@@ -37,12 +47,14 @@ class ReportProgress:
         with self._lock:
             self._close()
             names = [name for name, _ in self._cells]
-            number = names.index(notebook) + 1
-            ids = self._cells[number - 1][1]
+            self._number = names.index(notebook) + 1
+            ids = self._cells[self._number - 1][1]
+            if self._label:
+                return
             self._current = f"cell 1/{len(ids)}"
             self._bar = tqdm(
                 total=len(ids),
-                desc=f"[{number}/{len(names)}] {notebook}",
+                desc=f"[{self._number}/{len(names)}] {notebook}",
                 bar_format="{desc} |{bar:16}|{postfix}",
                 mininterval=0,
             )
@@ -54,6 +66,8 @@ class ReportProgress:
             now = time.monotonic()
             self.seconds[f"{cell.notebook}/{cell.cell_id}"] = round(now - self._cell_start, 2)
             self._cell_start = now
+            if self._label:
+                return
             self._current = f"cell {min(cell.number + 1, cell.total)}/{cell.total}"
             self._bar.update(cell.number - self._bar.n)
             self._show()
@@ -89,11 +103,17 @@ class ReportProgress:
                     self._show()
 
     def _show(self) -> None:
+        self._bar.set_postfix_str(f"{self._current}, {self._times()}")
+
+    def _times(self) -> str:
         gone = tqdm.format_interval(time.monotonic() - self._start)
-        left = tqdm.format_interval(self.time_left())
-        self._bar.set_postfix_str(f"{self._current}, {gone} gone, about {left} left")
+        return f"{gone} gone, about {tqdm.format_interval(self.time_left())} left"
 
     def _close(self) -> None:
+        if self._label and self._number:
+            notebook = self._cells[self._number - 1][0]
+            place = f"[{self._number}/{len(self._cells)}]"
+            print(f"{self._label} {place} {notebook} done, {self._times()}", file=sys.stderr)
         if self._bar is not None:
             self._bar.close()
             self._bar = None

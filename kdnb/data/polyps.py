@@ -13,18 +13,18 @@ anything.
 
 import csv
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from kdnb.data import mhist
 from kdnb.data.dataset import DataError, Dataset, store_root, whole_folder
 
-TRAIN, TEST, SIZE = 600, 400, 64
+TRAIN, TEST, SIZE = 320, 400, 64
 STAMP = "made from generated pictures"
 SMALLEST = {"train": 20, "test": 4, "size": 16}
 # Raise this with every change of what is drawn: pictures that are there already are then left be.
@@ -78,7 +78,14 @@ def load(
     return replace(dataset, stamp=STAMP)
 
 
-def sample(count: int = 96, size: int = SIZE, seed: int = 2**31) -> Tensor:
+def _blurred(values: np.ndarray, width: float) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter  # slow to import, and only drawing needs it
+
+    return gaussian_filter(values, width)
+
+
+@cache
+def sample(count: int = 32, size: int = SIZE, seed: int = 2**31) -> Tensor:
     """(count, 3, size, size) floats in [0, 1]: pictures that are in none of the datasets."""
     severity, _ = annotate(count, np.random.default_rng((seed, 0)))
     pictures = [draw(severity[i], size, np.random.default_rng((seed, i + 1))) for i in range(count)]
@@ -152,15 +159,15 @@ def draw(severity: float, size: int, rng: np.random.Generator) -> np.ndarray:
         _draw_crypt(haematoxylin, eosin, centre, crypt)
     # Beer and Lambert: what two stains let through is the product of what each lets through.
     density = np.multiply.outer(
-        gaussian_filter(haematoxylin, look.blur * size) * look.haematoxylin, HAEMATOXYLIN
+        _blurred(haematoxylin, look.blur * size) * look.haematoxylin, HAEMATOXYLIN
     )
-    density += np.multiply.outer(gaussian_filter(eosin, look.blur * size) * look.eosin, EOSIN)
+    density += np.multiply.outer(_blurred(eosin, look.blur * size) * look.eosin, EOSIN)
     return (LIGHT * np.exp(-density.clip(0))).astype(np.uint8)
 
 
 def _grain(width: float, size: int, rng: np.random.Generator) -> np.ndarray:
     """Noise (size, size) of standard deviation 1, smooth over ``width``."""
-    noise = gaussian_filter(rng.standard_normal((size, size)), width * size)
+    noise = _blurred(rng.standard_normal((size, size)), width * size)
     return noise / noise.std()
 
 
@@ -171,7 +178,7 @@ def _scattered_nuclei(count: int, size: int, rng: np.random.Generator) -> np.nda
     spots[row, column] = 1
     width = size / 110
     # Gaussian spots of height 1; where two lie on each other, no darker than one.
-    return 0.7 * (gaussian_filter(spots, width) * (2 * np.pi * width**2)).clip(0, 1)
+    return 0.7 * (_blurred(spots, width) * (2 * np.pi * width**2)).clip(0, 1)
 
 
 def _centres(pitch: float, rng: np.random.Generator) -> np.ndarray:

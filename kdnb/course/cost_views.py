@@ -1,0 +1,292 @@
+"""How costs, and what a student of each size gains from its teacher, are shown."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+
+import ipywidgets
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+
+from kdnb.cost import Cost, Timing
+from kdnb.course.plots import GREY, MARKERS, PALETTE, Picture, styled
+from kdnb.course.protocol import RESULTS
+from kdnb.course.widgets import Live, explorer
+from kdnb.course.words import percent, points
+from kdnb.ladder import Rung
+from kdnb.metrics import Interval, mean_interval
+
+STEPS = 20  # of the budget's slider
+# What a budget may limit: its unit, and how much of it a model spends.
+BUDGETS: dict[str, Callable[[Cost, Timing], float]] = {
+    "MFLOPs per image": lambda cost, latency: cost.flops / 1e6,
+    "thousand parameters": lambda cost, latency: cost.parameters / 1e3,
+    "µs per image, one thread": lambda cost, latency: 1e6 * latency.median,
+}
+
+
+class CostTable:
+    """What each model costs, for the reader and for whoever collects results."""
+
+    def __init__(
+        self, costs: Mapping[str, Cost], timings: Mapping[str, Sequence[Timing]],
+        joules: Mapping[str, float | None], image_shape: tuple[int, ...],
+    ):  # fmt: skip
+        self.costs, self.timings, self.joules = costs, timings, joules
+        self.image_shape = image_shape
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
+        table = self._markdown()
+        data = {
+            "image_shape": list(self.image_shape),
+            "cost": {label: asdict(cost) for label, cost in self.costs.items()},
+            "timing": {label: [asdict(t) for t in each] for label, each in self.timings.items()},
+            "joules_per_image": dict(self.joules),
+        }
+        return {"text/markdown": table, "text/plain": table, RESULTS: data}
+
+    def _markdown(self) -> str:
+        height, width = self.image_shape[1:]
+        first = next(iter(self.timings.values()))
+        rows = [
+            f"| one image of {height} × {width} | parameters | MFLOPs | million multiply-adds "
+            "| the same by thop | MB on disk | peak activations, kB |",
+            "| --- " * 7 + "|",
+        ]
+        for label, cost in self.costs.items():
+            rows.append(
+                f"| {label} | {cost.parameters:,} | {cost.flops / 1e6:,.2f} "
+                f"| {cost.macs / 1e6:,.2f} | {cost.thop_macs / 1e6:,.2f} "
+                f"| {cost.stored_bytes / 1e6:.2f} | {cost.activation_bytes / 1e3:,.0f} |"
+            )
+        columns = [f"batch of {t.batch}, {_where(t)}" for t in first]
+        rows += ["", f"| measured here | {' | '.join(columns)} | mJ per image |"]
+        rows.append("| --- " * (2 + len(columns)) + "|")
+        for label, each in self.timings.items():
+            cells = [_time(t) for t in each]
+            joules = self.joules[label]
+            cells.append("not shown" if joules is None else f"{1000 * joules:.2f}")
+            rows.append(f"| {label} | {' | '.join(cells)} |")
+        rows += [
+            "",
+            "Times are medians, with quartiles in brackets. Energy is that of the whole processor, "
+            "where the machine lets it be read.",
+        ]
+        return "\n".join(rows)
+
+
+def counts_compared(costs: Mapping[str, Cost]) -> Markdown:
+    """Why thop and torch count different numbers of multiply-adds, model by model."""
+    lines = []
+    for label, cost in costs.items():
+        difference = cost.thop_macs - cost.macs
+        explained = sum(cost.thop_extra.values())
+        kinds = ", ".join(f"{kind} {ops / 1e6:,.2f}" for kind, ops in cost.thop_extra.items())
+        if not difference:
+            lines.append(f"- {label}: both count {cost.macs:,}.")
+        elif difference == explained:
+            lines.append(
+                f"- {label}: thop counts {difference / 1e6:,.2f} million more, all of them "
+                f"operations of layers without products of weights ({kinds})."
+            )
+        else:
+            lines.append(
+                f"- {label}: thop counts {difference / 1e6:+,.2f} million, of which only "
+                f"{explained / 1e6:,.2f} are explained ({kinds}): **trust neither**."
+            )
+    return Markdown("\n".join(lines))
+
+
+@styled
+def cost_bars(costs: Mapping[str, Cost]) -> Picture:
+    """Parameters on the left and FLOPs per image on the right, a bar for each model."""
+    import seaborn as sns  # slow to import, and only figures like this one need it
+
+    figure = Figure(figsize=(7.6, 0.9 + 0.34 * len(costs)), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    labels, alt = list(costs), []
+    quantities = {
+        "million parameters": [c.parameters / 1e6 for c in costs.values()],
+        "MFLOPs per image": [c.flops / 1e6 for c in costs.values()],
+    }
+    for ax, (name, values) in zip(axes, quantities.items(), strict=True):
+        sns.barplot(
+            x=values, y=labels, hue=labels, palette=PALETTE[: len(labels)], legend=False, ax=ax
+        )
+        for bars in ax.containers:
+            ax.bar_label(bars, fmt="{:,.2f}", fontsize=8, padding=3)
+        ax.set(xlabel=name, xlim=(0, 1.2 * max(values)))
+        alt.append(
+            f"{name}: {', '.join(f'{k} {v:.2f}' for k, v in zip(labels, values, strict=True))}"
+        )
+    return Picture(figure, f"Bars. {'; '.join(alt)}.")
+
+
+@styled
+def ladder(
+    rungs: Sequence[Rung], teacher: tuple[float, Interval] | None, by: str, chosen: str = "",
+    budget: float | None = None,
+) -> Picture:  # fmt: skip
+    """Accuracy with intervals against one cost, a curve per method; rings mark the Pareto front.
+
+    ``by`` is one of `BUDGETS`, ``teacher`` its own cost and accuracy, ``budget`` a limit to draw
+    and ``chosen`` the rung that is picked under it.
+    """
+    figure = Figure(figsize=(6.8, 3.5), layout="constrained")
+    ax = figure.subplots()
+    labels = list(rungs[0].scores)
+    x = [_spends(rung, by) for rung in rungs]
+    alt = []
+    for row, label in enumerate(labels):
+        means = [mean_interval(rung.scores[label]) for rung in rungs]
+        style = {"color": PALETTE[row], "marker": MARKERS[row]}
+        y = [100 * m.mean for m in means]
+        errors = [[100 * (m.mean - m.low) for m in means], [100 * (m.high - m.mean) for m in means]]
+        ax.errorbar(x, y, yerr=errors, capsize=3, label=label, **style)
+        alt.append(f"{label}: " + ", ".join(
+            f"{r.name} {v:.1f} %" for r, v in zip(rungs, y, strict=True)))  # fmt: skip
+    front = pareto_front(rungs, by)
+    ax.plot(
+        [_spends(rung, by) for rung, _ in front], [100 * rung.mean(label) for rung, label in front],
+        "o", ms=13, mfc="none", mec="black", label="Pareto front",
+    )  # fmt: skip
+    alt.append("Pareto front: " + ", ".join(f"{rung.name} {label}" for rung, label in front))
+    if teacher:
+        cost, accuracy = teacher
+        mean, low, high = (100 * v for v in (accuracy.mean, accuracy.low, accuracy.high))
+        ax.errorbar(
+            cost, mean, yerr=[[mean - low], [high - mean]], color=GREY, marker="*", ms=12,
+            capsize=3, lw=0, elinewidth=1, label="teacher",
+        )  # fmt: skip
+        alt.append(f"teacher {mean:.1f} % at {cost:,.3g}")
+    if budget is not None:
+        ax.axvspan(budget, 10 * max(*x, budget), color=GREY, alpha=0.18, lw=0, label="over budget")
+        ax.set_title(f"a budget of {budget:,.3g} {by} buys\n{chosen}", fontsize=9)
+        alt.append(f"a budget of {budget:,.3g} {by} buys {chosen}")
+    ends = [*x, *([teacher[0]] if teacher else [])]
+    ax.set(xscale="log", xlabel=by, ylabel="test accuracy (%)",
+           xlim=(0.7 * min(ends), 1.5 * max(ends)))  # fmt: skip
+    ax.legend(fontsize=8)
+    return Picture(figure, f"Accuracy against {by}. {'; '.join(alt)}.")
+
+
+def pareto_front(rungs: Sequence[Rung], by: str) -> list[tuple[Rung, str]]:
+    """The (rung, method) pairs that are better on average than all that cost no more, by cost."""
+    offers = [(rung, label) for rung in rungs for label in rung.scores]
+    offers.sort(key=lambda offer: (_spends(offer[0], by), -offer[0].mean(offer[1])))
+    front: list[tuple[Rung, str]] = []
+    for offer in offers:
+        if not front or offer[0].mean(offer[1]) > front[-1][0].mean(front[-1][1]):
+            front.append(offer)
+    return front
+
+
+def budget_explorer(
+    rungs: Sequence[Rung], teacher_costs: Mapping[str, float], accuracy: Interval
+) -> Live:
+    """What a device with a given budget would get: a slider over each cost of `BUDGETS`."""
+
+    def draw(by: str, budget: int) -> Picture:
+        costs = [_spends(rung, by) for rung in rungs]
+        limit = min(costs) * (max(costs) / min(costs)) ** (budget / STEPS) * 1.001
+        affordable = [(r, m) for r in rungs if _spends(r, by) <= limit for m in r.scores]
+        best = max(affordable, key=lambda offer: offer[0].mean(offer[1]))
+        chosen = f"{best[0].name}, {best[1]}: {percent(best[0].mean(best[1]), 1)}"
+        return ladder(rungs, (teacher_costs[by], accuracy), by, chosen, limit)
+
+    controls = {
+        "by": ipywidgets.Dropdown(
+            options=list(BUDGETS), description="budget in", tooltip="what is scarce"
+        ),
+        "budget": ipywidgets.IntSlider(
+            value=STEPS // 2, min=0, max=STEPS, description="budget", readout=False,
+            tooltip="from what the cheapest student needs to what the dearest needs",
+        ),
+    }  # fmt: skip
+    return explorer(controls, draw, draw(next(iter(BUDGETS)), STEPS // 2))
+
+
+def ladder_answer(rungs: Sequence[Rung], distilled: str, alone: str) -> Markdown:
+    """How small can a distilled student be and still beat the big one alone?"""
+    big = max(rungs, key=lambda rung: rung.cost.parameters)
+    over = big.scores[alone]
+    better, level = [], []
+    for rung in sorted(rungs, key=lambda rung: rung.cost.parameters):
+        gain = rung.gain(distilled, over)
+        if gain.low > 0:
+            better.append((rung, gain))
+        elif gain.high > 0:
+            level.append((rung, gain))
+    reference = f"*{big.name}* without a teacher ({percent(big.mean(alone))})"
+    if better:
+        rung, gain = better[0]
+        text = (
+            f"**As small as {rung.name}**: distilled, it beats {reference} by {points(gain)}, with "
+            f"{big.cost.parameters / rung.cost.parameters:.1f} times fewer parameters and "
+            f"{big.cost.flops / rung.cost.flops:.1f} times fewer FLOPs."
+        )
+    else:
+        text = f"**None of them**: no distilled student clearly beats {reference}."
+    if level:
+        rung, gain = level[0]
+        if not better or rung.cost.parameters < better[0][0].cost.parameters:
+            text += (
+                f" The smallest that cannot be told from it (the interval includes 0) is "
+                f"{rung.name}: {points(gain)}."
+            )
+    return Markdown(text)
+
+
+class LadderTable:
+    """Students by size: cost, accuracy of each method, and what the teacher gains each of them."""
+
+    def __init__(self, rungs: Sequence[Rung], distilled: str, alone: str):
+        self.rungs, self.distilled, self.alone = rungs, distilled, alone
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
+        table = self._markdown()
+        data = {
+            "ladder": [
+                {
+                    "name": rung.name,
+                    "cost": asdict(rung.cost),
+                    "latency": asdict(rung.latency),
+                    "accuracy": rung.scores,
+                }
+                for rung in self.rungs
+            ]
+        }
+        return {"text/markdown": table, "text/plain": table, RESULTS: data}
+
+    def _markdown(self) -> str:
+        rows = [
+            f"| student | parameters | MFLOPs | µs per image | {self.alone} | {self.distilled} "
+            "| gain |",
+            "| --- " * 7 + "|",
+        ]
+        for rung in self.rungs:
+            means = [rung.mean(label) for label in (self.alone, self.distilled)]
+            gain = rung.gain(self.distilled, rung.scores[self.alone])
+            rows.append(
+                f"| {rung.name} | {rung.cost.parameters:,} | {rung.cost.flops / 1e6:,.3f} "
+                f"| {1e6 * rung.latency.median:,.0f} | {percent(means[0])} | {percent(means[1])} "
+                f"| {points(gain)} |"
+            )
+        return "\n".join(rows)
+
+
+def _spends(rung: Rung, by: str) -> float:
+    return BUDGETS[by](rung.cost, rung.latency)
+
+
+def _where(timing: Timing) -> str:
+    if timing.device != "cpu":
+        return timing.device.upper()
+    return "one thread" if timing.threads == 1 else f"{timing.threads} threads"
+
+
+def _time(timing: Timing) -> str:
+    if timing.batch == 1:
+        low, median, high = (1000 * t for t in (timing.low, timing.median, timing.high))
+        return f"{median:.2f} ms ({low:.2f} to {high:.2f})"
+    slow, fast = timing.batch / timing.high, timing.batch / timing.low
+    return f"{timing.images_per_second:,.0f} images/s ({slow:,.0f} to {fast:,.0f})"

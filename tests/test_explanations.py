@@ -1,0 +1,239 @@
+"""Likeness of saliency maps, its controls, and what is said of it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kdnb import explanations as module
+from kdnb.course import saliency_views
+from kdnb.course.protocol import RESULTS
+from kdnb.experiment import Experiment
+from kdnb.explanations import (
+    AREAS,
+    OTHER_TEACHER,
+    RANDOM,
+    Explanations,
+    Measured,
+    randomised,
+)
+from kdnb.methods import ALONE, conventional, subclass
+from kdnb.metrics import mean_interval
+from kdnb.saliency import SIMILARITIES, Saliency, saliency_maps
+from kdnb.store import weights_digest
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def lab(tiny_task, store):
+    return Experiment(tiny_task, store=store, device=CPU)
+
+
+@pytest.fixture
+def explained(lab):
+    return Explanations(lab, 20, lab.task.division)
+
+
+def students_of(lab):
+    return [ALONE, conventional(4.0, 0.9, "by class", lab.task.division),
+            subclass(4.0, 0.9, lab.task.division)]  # fmt: skip
+
+
+def test_images_come_from_the_test_split_with_its_class_shares(lab, explained):
+    assert len(explained.images) == 20
+    shares = torch.bincount(lab.dataset.test.labels) / 40
+    assert (torch.bincount(explained.images.labels) / 20 - shares).abs().max() <= 1 / 20
+    test = {image.numpy().tobytes() for image in lab.dataset.test.images}
+    assert {image.numpy().tobytes() for image in explained.images.images} <= test
+    assert len(Explanations(lab, 1000, lab.task.division).images) == 40
+
+
+def test_likeness_is_that_of_the_maps_for_the_class_the_teacher_sees(lab, explained):
+    likeness = explained.likeness(students_of(lab), [0, 1], Saliency.GRADIENT)
+    labels = [m.label for m in students_of(lab)]
+    assert list(likeness.values) == [*labels, OTHER_TEACHER, RANDOM]
+    assert all(v.shape == (len(SIMILARITIES), 2, 20) for v in likeness.values.values())
+    teachers = [lab.teacher(seed, lab.task.division) for seed in (0, 1)]
+    pixels = explained.images.images / 255
+    with torch.inference_mode():
+        z = teachers[1].model(pixels).view(20, 4, 2).logsumexp(2)
+    targets = z.argmax(1)
+    own, others = (
+        saliency_maps(model, explained.images.images, targets, 4, device=CPU)
+        for model in (teachers[1].model, lab.student(ALONE, 1).model)
+    )
+    for name, similarity in SIMILARITIES.items():
+        expected = similarity(others, own)
+        torch.testing.assert_close(likeness.of(ALONE.label, name)[1], expected)
+        seeds = likeness.of(ALONE.label, name).mean(1)
+        assert likeness.mean(ALONE.label, name) == mean_interval(seeds.tolist())
+    # Of two seeds each is the other's other teacher, seen from the class that its own sees.
+    maps = saliency_maps(teachers[0].model, explained.images.images, targets, 4, device=CPU)
+    torch.testing.assert_close(
+        likeness.of(OTHER_TEACHER, "cosine")[1], SIMILARITIES["cosine"](maps, own)
+    )
+
+
+def test_one_seed_has_no_other_teacher(lab, explained):
+    likeness = explained.likeness(students_of(lab), [0], Saliency.GRADIENT)
+    assert OTHER_TEACHER not in likeness.values
+
+
+def test_maps_are_made_once_for_weights_images_classes_and_kind(lab, explained, monkeypatch):
+    made = []
+
+    def spy(*arguments, **options):
+        made.append(arguments)
+        return saliency_maps(*arguments, **options)
+
+    monkeypatch.setattr(module, "saliency_maps", spy)
+    model, targets = explained.teacher(0), torch.zeros(20, dtype=torch.int64)
+    first = explained.maps(model, targets, Saliency.GRADIENT)
+    again = Explanations(lab, 20, lab.task.division).maps(model, targets, Saliency.GRADIENT)
+    assert len(made) == 1
+    assert torch.equal(first, again)
+    explained.maps(model, targets + 1, Saliency.GRADIENT)
+    explained.maps(model, targets, Saliency.SMOOTHGRAD)
+    explained.maps(explained.teacher(1), targets, Saliency.GRADIENT)
+    Explanations(lab, 8, lab.task.division).maps(model, targets[:8], Saliency.GRADIENT)
+    assert len(made) == 5
+
+
+def test_the_background_is_the_tasks(lab, explained):
+    bright = Experiment(replace(lab.task, background=1.0), store=lab.store, device=CPU)
+    other = Explanations(bright, 20, lab.task.division)
+    model, targets = explained.teacher(0), torch.zeros(20, dtype=torch.int64)
+    maps = [e.maps(model, targets, Saliency.INTEGRATED) for e in (explained, other)]
+    assert not torch.allclose(*maps)
+
+
+def test_faithfulness_has_a_random_order_for_each_model(lab, explained):
+    students = students_of(lab)
+    areas = explained.faithfulness(students, [0, 1], Saliency.GRADIENT)
+    assert areas.measures == AREAS
+    assert list(areas.values) == ["teacher", *(m.label for m in students)]
+    assert all(v.shape == (4, 2, 20) for v in areas.values.values())
+    assert all(((v >= 0) & (v <= 1)).all() for v in areas.values.values())
+
+
+def test_random_weights_are_new_ones_and_the_model_stays(lab):
+    run, other = lab.student(ALONE, 0), lab.student(ALONE, 1)
+    before = weights_digest(run.model)
+    drawn = randomised(run)
+    assert weights_digest(run.model) == before == run.weights
+    assert drawn.weights == weights_digest(drawn.model) == randomised(run).weights
+    assert len({before, drawn.weights, randomised(other).weights}) == 3
+    for name, tensor in drawn.model.named_parameters():
+        assert not torch.equal(tensor, run.model.get_parameter(name)), name
+
+
+# What is said of it
+
+MEASURES = ("rank correlation", "cosine")
+
+
+def measured(gain, spread_of_seeds=0.01, spread_of_images=0.01, random=0.0):
+    """Three seeds, 40 images: a student alone near .3, one that is better by ``gain``."""
+    generator = torch.Generator().manual_seed(0)
+
+    def values(mean):
+        seeds = torch.tensor([-1.0, 0.0, 1.0]).view(1, 3, 1) * spread_of_seeds
+        images = torch.randn(1, 1, 40, generator=generator) * spread_of_images
+        return (mean + seeds + images - images.mean()).expand(2, 3, 40)
+
+    alone = torch.full((2, 3, 40), 0.3)
+    return Measured(
+        MEASURES, {"alone": alone, "taught": alone + values(gain), RANDOM: alone * random}
+    )
+
+
+def answer(*parts):
+    likeness = {str(kind): part for kind, part in zip(Saliency, parts, strict=False)}
+    return saliency_views.likeness_answer(likeness, ["taught"], "alone").data
+
+
+def test_gains_are_counted_where_seeds_and_images_agree():
+    clear, seeds, images = measured(0.1), measured(0.1, 0.5), measured(0.01, 0.0001, 0.5)
+    assert clear.clear_gain("taught", "alone", "cosine") == 1
+    assert measured(-0.1).clear_gain("taught", "alone", "cosine") == -1
+    assert seeds.clear_gain("taught", "alone", "cosine") == 0
+    assert images.clear_gain("taught", "alone", "cosine") == 0
+    by_seeds, by_images = clear.gain("taught", "alone", "cosine")
+    assert (by_seeds.n, by_images.n) == (3, 40)
+    assert by_seeds.mean == pytest.approx(0.1) and by_images.mean == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ((measured(0.1), measured(0.1)), "**Yes, by every measure**"),
+        ((measured(0.1), measured(0.1, 0.5)), "**Partly**"),
+        ((measured(0.1), measured(-0.1)), "**The measures disagree**"),
+        ((measured(0.1, 0.5), measured(-0.1)), "**No, rather less**"),
+        ((measured(0.1, 0.5),), "**No clear sign**"),
+    ],
+)
+def test_the_answer_follows_from_the_counts(parts, says):
+    assert answer(*parts).startswith(f"{says}: the maps of *taught*")
+
+
+def test_the_answer_counts():
+    assert "in 2 of 4 comparisons (gradient, SmoothGrad, by all measures), clearly less in 2." in (
+        answer(measured(0.1), measured(-0.1))
+    )
+
+
+def test_a_control_that_fails_is_named():
+    assert "**The control holds**: with random weights all 2 likenesses" in answer(measured(0.1))
+    failing = answer(measured(0.1, random=1.0))
+    assert "**The control fails** for 2 of 2: rank correlation of gradient, cosine" in failing
+    near = answer(measured(0.1, random=0.9))
+    assert "**The control holds**" in near
+    assert "reach 80 % of the trained student's likeness" in near
+    assert "cosine, gradient: 0.270 against 0.300" in near
+
+
+def test_the_table_carries_its_numbers():
+    table = saliency_views.MeasuredTable({"gradient": measured(0.1)}, "alone", "tiny", "likeness")
+    bundle = table._repr_mimebundle_()
+    assert "| gradient | taught | 0.400 (0.375 to 0.425) |" in bundle["text/markdown"]
+    numbers = bundle[RESULTS]["measured"]["gradient"]["taught"]["cosine"]
+    assert numbers["mean"] == pytest.approx(0.4) and numbers["n"] == 3
+
+
+def test_figures_say_what_they_show():
+    bars = saliency_views.measured_bars(measured(0.1), "likeness")
+    assert "rank correlation of alone 0.300" in bars.alt and "cosine of taught 0.400" in bars.alt
+    image = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    spot = torch.zeros(28, 28)
+    spot[4, 20], spot[9, 9] = 3.0, -1.0
+    grid = saliency_views.saliency_grid(image, ["teacher", "student"], {"gradient": [spot, None]})
+    assert (
+        "gradient, teacher: strongest at row 5, column 21, 75 % of all evidence speaks for"
+        in grid.alt
+    )
+    assert "student:" not in grid.alt
+
+
+def test_the_picker_asks_for_each_map_once():
+    asked = []
+
+    def maps(image, target, model, saliency):
+        asked.append((image, target, model, saliency))
+        return torch.rand(28, 28) if model == "teacher" else None
+
+    images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    picker = saliency_views.saliency_picker(
+        images, ["one", "two"], ["a", "b"], ["teacher", "student"], maps, start=1
+    )
+    assert set(asked) == {(0, 1, name, Saliency.GRADIENT) for name in ("teacher", "student")}
+    assert len(asked) == 2  # drawn twice, as the resting picture and live
+    image, target, kind, model = picker.box.children[0].children
+    model.value, image.value, target.value, kind.value = "teacher", 1, 0, Saliency.INTEGRATED
+    assert asked[-1] == (1, 0, "teacher", Saliency.INTEGRATED)
+    assert "integrated gradients for a, teacher: strongest" in picker.box.children[1].value
+    before = len(asked)
+    image.value = 0
+    image.value = 1
+    assert len(asked) == before + 1

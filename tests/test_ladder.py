@@ -1,0 +1,176 @@
+"""Students of several sizes: what is compared, which are on the front, and what is said of them."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from kdnb.cost import Cost, Timing
+from kdnb.course import cost_views
+from kdnb.course.protocol import RESULTS
+from kdnb.experiment import Experiment
+from kdnb.ladder import Rung, climb
+from kdnb.methods import ALONE, conventional
+from kdnb.metrics import Interval
+from kdnb.models import StudentMLP, mobilenet_v2_student
+from kdnb.tasks import TASKS, Recipe
+
+CPU = torch.device("cpu")
+KD = conventional(4.0, 0.9)
+
+
+def rung(name, parameters, alone, distilled, microseconds=10.0):
+    """A student with that many parameters and twice as many FLOPs, three seeds."""
+    spent = Cost(parameters, parameters, 2 * parameters, parameters, {}, 4 * parameters, 100)
+    latency = Timing(1, 1, "cpu", microseconds / 1e6, microseconds / 1e6, microseconds / 1e6, 5)
+    return Rung(name, spent, latency, {ALONE.label: alone, KD.label: distilled}, {})
+
+
+BIG = rung("big", 1000, [0.80, 0.81, 0.82], [0.90, 0.91, 0.92])
+MIDDLE = rung("middle", 200, [0.78, 0.79, 0.80], [0.85, 0.86, 0.87])
+SMALL = rung("small", 50, [0.70, 0.71, 0.72], [0.80, 0.83, 0.82])
+TEACHER = Interval(0.97, 0.96, 0.98, 3)
+TINY = rung("tiny", 10, [0.60, 0.61, 0.62], [0.61, 0.60, 0.62])
+
+
+def test_every_size_is_trained_by_every_method_with_the_same_teachers(tiny_task, store):
+    sizes = ((str(w), partial(StudentMLP, hidden=(w,))) for w in (16, 4))
+    recipe = replace(tiny_task.student_recipe, then=Recipe(1, 16, 1e-3))
+    task = replace(tiny_task, ladder=tuple(sizes), student_recipe=recipe)
+    lab = Experiment(task, store=store, device=CPU)
+    large, small = climb(lab, [ALONE, KD], [0, 1], seconds=0.01)
+    assert [large.name, small.name] == ["16", "4"]
+    assert large.cost.parameters == 785 * 16 + 17 * 4
+    assert small.cost.parameters == 785 * 4 + 5 * 4
+    for size in (large, small):
+        for label, runs in size.runs.items():
+            own = [lab.test_logits(run).argmax(1) == lab.dataset.test.labels for run in runs]
+            assert size.scores[label] == [right.double().mean().item() for right in own]
+            assert [run.seed for run in runs] == [0, 1]
+            assert all(len(run.history.epochs) == 3 for run in runs)  # the first recipe alone
+    assert lab.task.student is task.student  # the experiment itself is as it was
+    assert len(list(store.root.glob("run-*"))) == 2 + 8  # teachers are shared
+
+
+def test_the_tasks_have_ladders_of_falling_size():
+    for name, largest in (("digits", 1_238_730), ("mnist", 1_238_730), ("polyps", 2_226_434)):
+        counts = []
+        for label, student in TASKS[name].ladder:
+            model = student(num_classes=2 if name == "polyps" else 10)
+            counts.append(sum(p.numel() for p in model.parameters()))
+            assert label
+        assert counts[0] == largest
+        assert counts == sorted(counts, reverse=True) and len(set(counts)) == len(counts)
+
+
+def test_narrow_mobilenets_start_from_random_weights_and_say_so(monkeypatch):
+    narrow = mobilenet_v2_student(width=0.5)
+    assert narrow.origin == "random weights"
+    logits = narrow.eval()(torch.rand(2, 3, 64, 64))
+    assert logits.shape == (2, 2) and logits.isfinite().all()
+    assert sum(p.numel() for p in narrow.parameters()) < 2_226_434 / 2
+
+
+def test_gains_are_paired_by_seed():
+    gain = SMALL.gain(KD.label, BIG.scores[ALONE.label])
+    assert gain.mean == pytest.approx((0.0 + 0.02 + 0.0) / 3)
+    assert MIDDLE.mean(KD.label) == pytest.approx(0.86)
+
+
+def test_the_front_holds_what_nothing_cheaper_beats():
+    by = "thousand parameters"
+    front = cost_views.pareto_front([BIG, MIDDLE, SMALL, TINY], by)
+    # Tiny alone and distilled are equally good: only one of them is on the front.
+    assert [(r.name, m) for r, m in front] == [
+        ("tiny", ALONE.label), ("small", KD.label), ("middle", KD.label), ("big", KD.label),
+    ]  # fmt: skip
+    worse = rung("worse", 500, [0.5, 0.5, 0.5], [0.85, 0.85, 0.85])
+    assert cost_views.pareto_front([BIG, worse, MIDDLE, SMALL, TINY], by) == front
+
+
+def test_how_small_is_answered_from_the_intervals():
+    text = cost_views.ladder_answer([BIG, MIDDLE, SMALL, TINY], KD.label, ALONE.label).data
+    assert text.startswith("**As small as middle**: distilled, it beats *big* without a teacher")
+    assert "by +5.00 points" in text and "5.0 times fewer parameters" in text
+    assert "The smallest that cannot be told from it (the interval includes 0) is small" in text
+    none = cost_views.ladder_answer([rung("big", 900, [0.8, 0.8, 0.81], [0.7, 0.7, 0.71]), TINY],
+                                    KD.label, ALONE.label).data  # fmt: skip
+    assert none == "**None of them**: no distilled student clearly beats *big* without a teacher " \
+                   "(80.33 %)."  # fmt: skip
+
+
+def test_the_budget_buys_the_best_that_fits():
+    live = cost_views.budget_explorer(
+        [BIG, MIDDLE, SMALL, TINY],
+        dict.fromkeys(cost_views.BUDGETS, 5.0),
+        Interval(0.97, 0.96, 0.98, 3),
+    )
+    by, budget = live.box.children[0].children
+    picture = live.box.children[1]
+    by.value = "thousand parameters"
+    bought = {}
+    for share in (0, 8, 13, 20):
+        budget.value = share
+        bought[share] = picture.value.split("buys ")[1].split(":")[0]
+    # From 10 to 1,000 parameters in twenty steps of equal ratio: the 8th is 63, the 13th 200.
+    assert bought == {
+        0: "tiny, student without teacher",
+        8: "small, student + conventional KD",
+        13: "small, student + conventional KD",
+        20: "big, student + conventional KD",
+    }
+    budget.value = 14
+    assert "buys middle, student + conventional KD: 86.0 %" in picture.value
+
+
+def test_the_ladders_table_and_figure_say_its_numbers():
+    table = cost_views.LadderTable([BIG, SMALL], KD.label, ALONE.label)
+    bundle = table._repr_mimebundle_()
+    assert (
+        "| small | 50 | 0.000 | 10 | 71.00 % | 81.67 % | +10.67 points" in bundle["text/markdown"]
+    )
+    assert bundle[RESULTS]["ladder"][1]["accuracy"][KD.label] == [0.80, 0.83, 0.82]
+    picture = cost_views.ladder([BIG, SMALL], (5.0, TEACHER), "thousand parameters")
+    assert "student + conventional KD: big 91.0 %, small 81.7 %" in picture.alt
+    assert "teacher 97.0 % at 5" in picture.alt
+
+
+# Costs
+
+
+def test_the_cost_table_says_what_was_counted_and_measured():
+    spent = Cost(1000, 5_000_000, 10_100_000, 5_200_000, {"BatchNorm2d": 200_000}, 4096, 3000)
+    one, many = Timing(1, 1, "cpu", 1e-3, 5e-4, 2e-3, 9), Timing(64, 2, "cpu", 0.1, 0.08, 0.16, 9)
+    table = cost_views.CostTable({"net": spent}, {"net": [one, many]}, {"net": 0.25}, (3, 32, 16))
+    bundle = table._repr_mimebundle_()
+    text = bundle["text/markdown"]
+    assert "one image of 32 × 16" in text
+    assert "| net | 1,000 | 10.10 | 5.00 | 5.20 | 0.00 | 3 |" in text
+    assert "| batch of 1, one thread | batch of 64, 2 threads | mJ per image |" in text
+    assert "| net | 1.00 ms (0.50 to 2.00) | 640 images/s (400 to 800) | 250.00 |" in text
+    assert bundle[RESULTS]["cost"]["net"]["flops"] == 10_100_000
+    unknown = cost_views.CostTable({"net": spent}, {"net": [one]}, {"net": None}, (3, 32, 16))
+    assert "| not shown |" in unknown._markdown()
+
+
+def test_disagreeing_tools_are_explained_or_not_trusted():
+    def says(thop, extra):
+        spent = Cost(1, 5_000_000, 1, thop, extra, 1, 1)
+        return cost_views.counts_compared({"net": spent}).data
+
+    assert says(5_000_000, {}) == "- net: both count 5,000,000."
+    assert "thop counts 0.20 million more" in says(5_200_000, {"BatchNorm2d": 200_000})
+    assert "(BatchNorm2d 0.20)" in says(5_200_000, {"BatchNorm2d": 200_000})
+    assert "**trust neither**" in says(5_300_000, {"BatchNorm2d": 200_000})
+    assert "**trust neither**" in says(4_900_000, {})
+
+
+def test_the_bars_say_their_values():
+    spent = {
+        "teacher": Cost(2_000_000, 1, 3_000_000, 1, {}, 1, 1),
+        "student": Cost(500_000, 1, 1_000_000, 1, {}, 1, 1),
+    }
+    picture = cost_views.cost_bars(spent)
+    assert "million parameters: teacher 2.00, student 0.50" in picture.alt
+    assert "MFLOPs per image: teacher 3.00, student 1.00" in picture.alt
