@@ -150,6 +150,8 @@ def ladder(
         "o", ms=13, mfc="none", mec="black", label="Pareto front",
     )  # fmt: skip
     alt.append("Pareto front: " + ", ".join(f"{rung.name} {label}" for rung, label in front))
+    ends = [*x, *([teacher[0]] if teacher else [])]
+    left, right = 0.7 * min(ends), 1.5 * max(ends)
     if teacher:
         cost, accuracy = teacher
         mean, low, high = (100 * v for v in (accuracy.mean, accuracy.low, accuracy.high))
@@ -159,12 +161,10 @@ def ladder(
         )  # fmt: skip
         alt.append(f"teacher {mean:.1f} % at {cost:,.3g}")
     if budget is not None:
-        ax.axvspan(budget, 10 * max(*x, budget), color=GREY, alpha=0.18, lw=0, label="over budget")
+        ax.axvspan(budget, right, color=GREY, alpha=0.18, lw=0, label="over budget")
         ax.set_title(f"a budget of {budget:,.3g} {by} buys\n{chosen}", fontsize=9)
         alt.append(f"a budget of {budget:,.3g} {by} buys {chosen}")
-    ends = [*x, *([teacher[0]] if teacher else [])]
-    ax.set(xscale="log", xlabel=by, ylabel="test accuracy (%)",
-           xlim=(0.7 * min(ends), 1.5 * max(ends)))  # fmt: skip
+    ax.set(xscale="log", xlabel=by, ylabel="test accuracy (%)", xlim=(left, right))
     ax.legend(fontsize=8)
     return Picture(figure, f"Accuracy against {by}. {'; '.join(alt)}.")
 
