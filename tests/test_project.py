@@ -193,6 +193,20 @@ def test_the_readmes_scores_are_those_of_the_reference_run():
             assert f"| {score_range(Interval(**by_metric[name]))} |" in row, (label, name)
 
 
+def test_the_readmes_likenesses_and_ladder_are_those_of_the_reference_run():
+    (measured,) = (r["measured"] for r in kept("digits")["results"] if r.get("kind") == "likeness")
+    for label, by_measure in measured["gradient"].items():
+        wanted = [by_measure[name] for name in ("rank correlation", "cosine")]
+        cells = [f"{v['mean']:.3f} ({v['low']:.3f} to {v['high']:.3f})" for v in wanted]
+        assert f"| {label} | {' | '.join(cells)} |" in rows_of(label)
+    (ladder,) = (r["ladder"] for r in kept("digits")["results"] if "ladder" in r)
+    size = {rung["name"]: rung for rung in ladder}
+    distilled = size["128-128"]["accuracy"]["student + conventional KD"]
+    alone = size["784-784"]["accuracy"]["student without teacher"]
+    gain = mean_interval([a - b for a, b in zip(distilled, alone, strict=True)])
+    assert in_points(vars(gain)) in " ".join((ROOT / "README.md").read_text().split())
+
+
 def test_the_published_bounds_are_met_on_mnist():
     """Teacher at least 99.3 %, distilled student at least 98.9 %, and a gain that is real."""
     result = comparisons("mnist")["mnist"]

@@ -96,7 +96,7 @@ def temperature_explorer(
 ) -> Live:
     """The teacher's softened probabilities for some images, under a temperature slider.
 
-    ``images`` (N, 1, H, W) uint8, ``labels`` (N,), ``logits`` (N, C).
+    ``images`` (N, 1 or 3, H, W) uint8, ``labels`` (N,), ``logits`` (N, C).
     """
     names = [f"image {i + 1}: a {class_names[label]}" for i, label in enumerate(labels.tolist())]
     controls = {
@@ -127,8 +127,8 @@ def subclass_explorer(
 ) -> Live:
     """Class and subclass probabilities of a teacher for some images, under a temperature slider.
 
-    ``images`` (N, 1, H, W) uint8, ``labels`` (N,), ``subclass_logits`` (N, C·s); ``captions`` name
-    the images.
+    ``images`` (N, 1 or 3, H, W) uint8, ``labels`` (N,), ``subclass_logits`` (N, C·s); ``captions``
+    name the images.
     """
     controls = {
         "image": ipywidgets.Dropdown(
