@@ -40,13 +40,16 @@ def test_bad_requests(arguments, says, capsys, tmp_path):
     assert not list(tmp_path.glob("*.html"))
 
 
-def test_what_one_of_several_tasks_raises_is_said(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("threads", [None, "3"])
+def test_what_one_of_several_tasks_raises_is_said(threads, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KDNB_DATA", str(tmp_path / "none"))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if threads:
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
     tasks = ("--task", "cifar", "mhist")
     assert run("report", *tasks, "--output", str(tmp_path)) == 1
     assert "unknown task 'cifar'" in capsys.readouterr().err
-    assert "OMP_NUM_THREADS" not in os.environ
+    assert os.environ.get("OMP_NUM_THREADS") == threads
 
 
 def test_missing_mnist_is_said_before_any_notebook_runs(tmp_path, monkeypatch, capsys):

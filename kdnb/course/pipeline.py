@@ -8,6 +8,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
+import torch
+
 from kdnb.course.execution import execute, find_notebooks, parse_parameters
 from kdnb.course.report import published_results, render_chapter, render_page
 from kdnb.course.terminal import ReportProgress
@@ -26,9 +28,9 @@ def make_reports(task_names: Sequence[str], **options: object) -> Iterator[Path]
     Gives the path of each page as soon as it is written. What one task raises is raised at the end,
     when the others are done.
     """
-    share = str(max(1, (os.cpu_count() or 1) // len(task_names)))
     before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = before or share  # processes and their kernels inherit it
+    share = max(1, torch.get_num_threads() // len(task_names))
+    os.environ["OMP_NUM_THREADS"] = str(share)  # processes and their kernels inherit it
     try:
         with ProcessPoolExecutor(len(task_names), get_context("spawn")) as pool:
             running = [pool.submit(make_report, name, label=name, **options) for name in task_names]
@@ -38,8 +40,9 @@ def make_reports(task_names: Sequence[str], **options: object) -> Iterator[Path]
             for done in running:
                 done.result()
     finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
+        del os.environ["OMP_NUM_THREADS"]
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def make_report(
