@@ -1,5 +1,7 @@
 """Executed notebooks in, one HTML file out that asks for nothing else."""
 
+import base64
+import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,9 +16,10 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
-from kdnb.course.protocol import RESULTS
+from kdnb.course.protocol import COMPONENT, RESULTS
 
 TEMPLATES = Path(__file__).parent / "templates"
+SCRIPT = Path(__file__).parent / "static" / "components.js"
 # The first of these that an output has is shown; a widget without its kernel is not among them.
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
 
@@ -77,7 +80,8 @@ def render_chapter(
     exporter.register_filter(
         "markdown2html", lambda source: MarkdownWithMath(renderer=renderer).render(source)
     )
-    body, _ = exporter.from_notebook_node(notebook, resources={"stamp": stamp})
+    resources = {"stamp": stamp, "component": COMPONENT}
+    body, _ = exporter.from_notebook_node(notebook, resources=resources)
     titles = [(anchor, text) for level, anchor, text in renderer.headings if level == 1]
     sections = [(anchor, Markup(text)) for level, anchor, text in renderer.headings if level == 2]
     anchor, title = titles[0] if titles else (name, name)
@@ -95,7 +99,12 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    script = SCRIPT.read_text(encoding="utf-8")
+    digest = hashlib.sha256(script.encode()).digest()
     return environment.get_template("page.html.j2").render(
+        script=Markup(script),
+        # The only script that the page lets run is this one, to the byte.
+        script_hash=f"sha256-{base64.b64encode(digest).decode()}",
         title=title,
         about=about,
         facts=facts,

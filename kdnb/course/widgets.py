@@ -2,6 +2,7 @@
 
 import base64
 import html
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import ipywidgets
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from kdnb.course.plots import (
@@ -22,7 +24,7 @@ from kdnb.course.plots import (
     subclass_bars,
     subclass_tables,
 )
-from kdnb.course.protocol import OTHER_DATA
+from kdnb.course.protocol import COMPONENT, OTHER_DATA
 from kdnb.losses import distillation_loss
 from kdnb.metrics import Matching, calibration, mean_interval
 
@@ -63,12 +65,16 @@ class Guess(Live):
 
 
 def explorer(
-    controls: Mapping[str, ipywidgets.Widget], draw: Callable[..., Picture], rest: Picture
+    controls: Mapping[str, ipywidgets.Widget],
+    draw: Callable[..., Picture],
+    rest: Picture,
+    component: dict | None = None,
 ) -> Live:
     """Controls above a picture that follows them.
 
     ``draw`` is called with the value of each control under its name. ``rest`` stands in where the
-    controls cannot be moved.
+    controls cannot be moved. ``component`` is what the page of a report needs to do the same
+    without Python, with its name in ``static/components.js`` under "component".
     """
     image = ipywidgets.HTML()
 
@@ -79,7 +85,8 @@ def explorer(
         control.observe(redraw, names="value")
     redraw()
     box = ipywidgets.VBox([ipywidgets.HBox(list(controls.values())), image])
-    return Live(box, rest._repr_mimebundle_())
+    data, metadata = rest._repr_mimebundle_()
+    return Live(box, ({**data, **({COMPONENT: component} if component else {})}, metadata))
 
 
 def image_tag(picture: Picture) -> str:
@@ -89,6 +96,14 @@ def image_tag(picture: Picture) -> str:
         f'<img src="data:image/png;base64,{source}" width="{picture.width}" '
         f'style="max-width:100%;height:auto" alt="{html.escape(picture.alt)}">'
     )
+
+
+def png_source(image: Tensor) -> str:
+    """An image (1 or 3, H, W) uint8 as the source of an HTML image; one channel as ink on paper."""
+    pixels = image.permute(1, 2, 0).numpy() if len(image) == 3 else 255 - image[0].numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="png")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def temperature_explorer(
@@ -114,7 +129,19 @@ def temperature_explorer(
         )
 
     rest = softened(images[0], logits[0], class_names, [1, temperature, 16], labels[0].item())
-    return explorer(controls, draw, rest)
+    slider = controls["temperature"]
+    component = {
+        "component": "temperature",
+        "classes": list(class_names),
+        "temperature": slider.value,
+        "lowest": slider.base**slider.min,
+        "highest": slider.base**slider.max,
+        "images": [
+            {"name": name, "png": png_source(image), "logits": z.double().tolist()}
+            for name, image, z in zip(names, images, logits, strict=True)
+        ],
+    }
+    return explorer(controls, draw, rest, component)
 
 
 def subclass_explorer(
