@@ -11,6 +11,7 @@ from playwright.sync_api import sync_playwright
 from kdnb.course import widgets
 from kdnb.course.protocol import COMPONENT
 from kdnb.course.report import render_chapter, render_page
+from kdnb.losses import distillation_loss
 
 pytestmark = pytest.mark.slow
 NAMES = ["zero", "</script><b>one", 'two "quoted"', "three & more"]
@@ -53,6 +54,11 @@ def file(tmp_path_factory):
 
 @pytest.fixture
 def page(chrome, file):
+    yield from opened(chrome, file)
+
+
+def opened(chrome, file):
+    """A new page with the file; whatever it complains of fails the test."""
     page = chrome.new_page()
     page.complaints = []
     page.on("console", lambda message: page.complaints.append(message.text))
@@ -66,7 +72,7 @@ def page(chrome, file):
 
 def numbers(page):
     """The columns of a component's table, whether or not it is unfolded."""
-    rows = page.locator(".component tbody tr")
+    rows = page.locator("details tbody tr")
     cells = [row.locator("td").all_text_contents() for row in rows.all()]
     return torch.tensor([[float(cell) for cell in row] for row in cells], dtype=torch.float64).T
 
@@ -132,3 +138,50 @@ def test_the_data_are_those_of_the_widget():
     assert [image["logits"] for image in component["images"]] == LOGITS.double().tolist()
     assert (component["lowest"], component["highest"]) == (0.5, 64.0)
     assert component["temperature"] == 4.0
+
+
+@pytest.fixture(scope="module")
+def other_file(tmp_path_factory):
+    loss = widgets.loss_explorer(LOGITS[0], LOGITS[1], 2, NAMES, 4.0, 0.9)
+    subclasses = widgets.subclass_explorer(IMAGES, LABELS, LOGITS, ["a", "b"], "xyz", 2.0)
+    path = tmp_path_factory.mktemp("page") / "others.html"
+    path.write_text(page_of(loss, subclasses), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def others(chrome, other_file):
+    yield from opened(chrome, other_file)
+
+
+def test_the_loss_explorer_shows_torchs_loss_and_gradients(others):
+    component = others.locator(".component").first
+    t_slider, w_slider = component.locator("input[type=range]").all()
+    for t_key, w_key in (("Home", "End"), ("End", "Home"), ("ArrowLeft", "ArrowRight")) * 2:
+        t_slider.press(t_key)
+        w_slider.press(w_key)
+        t, w = 2 ** float(t_slider.input_value()), float(w_slider.input_value())
+        z = LOGITS[:1].double().requires_grad_()
+        loss = distillation_loss(z, torch.tensor([2]), LOGITS[1:2].double(), t, w)
+        soft = -w * torch.autograd.grad(loss.soft, z, retain_graph=True)[0][0]
+        hard = -(1 - w) * torch.autograd.grad(loss.hard, z, retain_graph=True)[0][0]
+        together = -torch.autograd.grad(loss.total, z)[0][0]
+        expected = [(LOGITS[i].double() / t).softmax(0) for i in (1, 0)] + [soft, hard, together]
+        torch.testing.assert_close(numbers(component), torch.stack(expected), atol=2e-5, rtol=0)
+        said = component.locator("[role=status]").inner_text()
+        assert f"loss {loss.total:.3f} nats (soft {loss.soft:.3f}, hard {loss.hard:.3f})" in said
+
+
+def test_the_subclass_explorer_shows_torchs_sums(others):
+    component = others.locator(".component").last
+    slider, choice = component.locator("input[type=range]"), component.locator("select")
+    for image, key in ((0, "ArrowRight"), (1, "Home"), (2, "End"), (1, "ArrowLeft"), (0, "End")):
+        choice.select_option(index=image)
+        slider.press(key)
+        p = (LOGITS[image].double() / 2 ** float(slider.input_value())).softmax(0)
+        classes = p.view(2, 2).sum(1)
+        expected = torch.stack([p, classes.repeat_interleave(2)])
+        torch.testing.assert_close(numbers(component), expected, atol=1e-5, rtol=0)
+        said = component.locator("[role=status]").inner_text()
+        bits = [-(q * q.log2()).sum() for q in (classes, p)]
+        assert f"hold {bits[0]:.2f} bits, the subclasses {bits[1]:.2f}" in said

@@ -129,19 +129,26 @@ def temperature_explorer(
         )
 
     rest = softened(images[0], logits[0], class_names, [1, temperature, 16], labels[0].item())
-    slider = controls["temperature"]
     component = {
         "component": "temperature",
         "classes": list(class_names),
-        "temperature": slider.value,
-        "lowest": slider.base**slider.min,
-        "highest": slider.base**slider.max,
-        "images": [
-            {"name": name, "png": png_source(image), "logits": z.double().tolist()}
-            for name, image, z in zip(names, images, logits, strict=True)
-        ],
+        **_ends_of(controls["temperature"]),
+        "images": _images_with(names, images, logits),
     }
     return explorer(controls, draw, rest, component)
+
+
+def _ends_of(slider: ipywidgets.FloatLogSlider) -> dict[str, float]:
+    """Where a temperature slider stands and how far it goes, for the page's."""
+    low, high = (slider.base**end for end in (slider.min, slider.max))
+    return {"temperature": slider.value, "lowest": low, "highest": high}
+
+
+def _images_with(names: Sequence[str], images: Tensor, logits: Tensor) -> list[dict]:
+    return [
+        {"name": name, "png": png_source(image), "logits": z.double().tolist()}
+        for name, image, z in zip(names, images, logits, strict=True)
+    ]
 
 
 def subclass_explorer(
@@ -157,9 +164,10 @@ def subclass_explorer(
     ``images`` (N, 1 or 3, H, W) uint8, ``labels`` (N,), ``subclass_logits`` (N, C·s); ``captions``
     name the images.
     """
+    names = [f"image {i + 1}: {caption}" for i, caption in enumerate(captions)]
     controls = {
         "image": ipywidgets.Dropdown(
-            options=[(f"image {i + 1}: {caption}", i) for i, caption in enumerate(captions)],
+            options=[(name, i) for i, name in enumerate(names)],
             description="image",
             tooltip="which image",
         ),
@@ -171,7 +179,13 @@ def subclass_explorer(
             images[image], subclass_logits[image], class_names, labels[image].item(), temperature
         )
 
-    return explorer(controls, draw, draw(0, temperature))
+    component = {
+        "component": "subclasses",
+        "classes": list(class_names),
+        **_ends_of(controls["temperature"]),
+        "images": _images_with(names, images, subclass_logits),
+    }
+    return explorer(controls, draw, draw(0, temperature), component)
 
 
 def sweep_explorer(path: Path) -> Live:
@@ -261,7 +275,16 @@ def loss_explorer(
             tooltip="0: labels only, 1: teacher only",
         ),
     }  # fmt: skip
-    return explorer(controls, draw, draw(temperature, soft_weight))
+    component = {
+        "component": "loss",
+        "classes": list(class_names),
+        "student": student_logits.double().tolist(),
+        "teacher": teacher_logits.double().tolist(),
+        "label": label,
+        "soft_weight": soft_weight,
+        **_ends_of(controls["temperature"]),
+    }
+    return explorer(controls, draw, draw(temperature, soft_weight), component)
 
 
 def temperature_slider(

@@ -3,7 +3,7 @@
 // the place of the picture that stands there where scripts may not run.
 
 const SVG = "http://www.w3.org/2000/svg";
-const BLUE = "#0173b2", ORANGE = "#de8f05";
+const BLUE = "#0173b2", ORANGE = "#de8f05", GREEN = "#029e73";
 
 const softmax = (logits, temperature) => {
   const top = Math.max(...logits);
@@ -24,21 +24,52 @@ const element = (name, attributes = {}, ...children) => {
   return made;
 };
 
-const bars = (names, values, outlined, describe) => {
-  const step = 40, height = 150, width = step * names.length;
+// Bars side by side for each name. A series is {values, fill, outline}; values may be negative.
+const bars = (names, series, describe) => {
+  const step = 40, height = 150, room = step - 8;
+  const all = series.flatMap((one) => one.values);
+  const high = Math.max(...all, 0), low = Math.min(...all, 0);
+  const scale = height / (high - low || 1), zero = scale * high;
+  const solid = series.filter((one) => !one.outline);
   const parts = [];
-  const top = values.indexOf(Math.max(...values));
-  names.forEach((name, i) => {
-    const x = i * step + 5;
-    const bar = { svg: 1, x, width: step - 10, y: height * (1 - values[i]), height: height * values[i] };
-    parts.push(element("rect", { ...bar, fill: i === top ? BLUE : ORANGE }));
-    const outline = { ...bar, y: height * (1 - outlined[i]), height: height * outlined[i] };
-    parts.push(element("rect", { ...outline, class: "outline" }));
-    const label = { svg: 1, x: x + step / 2 - 5, y: height + 16, "text-anchor": "middle" };
-    parts.push(element("text", label, name));
-  });
-  const box = `-2 -2 ${width + 4} ${height + 24}`;
+  for (const one of series) {
+    const place = Math.max(0, solid.indexOf(one));
+    const width = one.outline ? room : room / solid.length;
+    one.values.forEach((value, i) => parts.push(element("rect", {
+      svg: 1, x: i * step + 4 + place * width * !one.outline, width,
+      y: zero - scale * Math.max(value, 0), height: scale * Math.abs(value),
+      ...(one.outline ? { class: "outline" } : { fill: one.fill(i) }),
+    })));
+  }
+  parts.push(element("line", { svg: 1, x1: 0, x2: step * names.length, y1: zero, y2: zero }));
+  names.forEach((name, i) => parts.push(element("text", {
+    svg: 1, x: (i + 0.5) * step, y: height + 16, "text-anchor": "middle",
+  }, name)));
+  const box = `-2 -2 ${step * names.length + 4} ${height + 24}`;
   return element("svg", { viewBox: box, role: "img", "aria-label": describe }, ...parts);
+};
+
+const range = (start, lowest, highest, step) => element(
+  "input", { type: "range", min: lowest, max: highest, step, value: start });
+
+const table = (names, body) => element("details", {}, element("summary", {}, "the numbers"),
+  element("table", {}, element("thead", {}, element("tr", {}, ...names.map(
+    (name) => element("th", { scope: "col" }, name)))), body));
+
+const row = (name, values) => element("tr", {}, element("th", { scope: "row" }, name),
+  ...values.map((value) => element("td", {}, value.toFixed(5))));
+
+// A slider over the logarithm of the temperature, what it stands at, and its label.
+const temperatureSlider = (data) => {
+  const slider = range(Math.log2(data.temperature), Math.log2(data.lowest), Math.log2(data.highest), 0.125);
+  const reading = element("output");
+  const read = () => {
+    const t = 2 ** Number(slider.value);
+    reading.textContent = `T = ${t.toPrecision(3)}`;
+    slider.setAttribute("aria-valuetext", reading.textContent);
+    return t;
+  };
+  return { slider, read, label: element("label", {}, "temperature ", slider, " ", reading) };
 };
 
 // The teacher's answer to an image, softened by a temperature.
@@ -48,47 +79,111 @@ const temperature = (data) => {
   const says = element("p", { role: "status" });
   const numbers = element("tbody");
   const choice = element("select", {}, ...data.images.map((image) => element("option", {}, image.name)));
-  const slider = element("input", {
-    type: "range", min: Math.log2(data.lowest), max: Math.log2(data.highest), step: 0.125,
-    value: Math.log2(data.temperature),
-  });
-  const reading = element("output");
+  const { slider, read, label } = temperatureSlider(data);
 
   const draw = () => {
-    const image = data.images[choice.selectedIndex];
-    const t = 2 ** Number(slider.value);
+    const image = data.images[choice.selectedIndex], t = read();
     const plain = softmax(image.logits, 1), soft = softmax(image.logits, t);
     const top = soft.indexOf(Math.max(...soft));
-    reading.textContent = `T = ${t.toPrecision(3)}`;
-    slider.setAttribute("aria-valuetext", reading.textContent);
     picture.src = image.png;
     picture.alt = `${image.name}, as the teacher sees it`;
-    says.textContent = `At ${reading.textContent} the answer holds ${entropyBits(soft).toFixed(2)} bits; `
-      + `${(100 * (1 - soft[top])).toFixed(1)} % lie outside ${data.classes[top]}.`;
-    chart.replaceChildren(bars(data.classes, soft, plain, says.textContent));
-    numbers.replaceChildren(...data.classes.map((name, i) => element(
-      "tr", {}, element("th", { scope: "row" }, name),
-      element("td", {}, plain[i].toFixed(5)), element("td", {}, soft[i].toFixed(5)),
-    )));
+    says.textContent = `At T = ${t.toPrecision(3)} the answer holds ${entropyBits(soft).toFixed(2)} bits; `
+      + `${(100 * (1 - soft[top])).toFixed(1)} % lie outside ${data.classes[top]}. Dashed: T = 1.`;
+    chart.replaceChildren(bars(data.classes, [
+      { values: soft, fill: (i) => (i === top ? BLUE : ORANGE) }, { values: plain, outline: true },
+    ], says.textContent));
+    numbers.replaceChildren(...data.classes.map((name, i) => row(name, [plain[i], soft[i]])));
   };
   choice.addEventListener("change", draw);
   slider.addEventListener("input", draw);
   draw();
-
-  const head = element("tr", {}, ...["class", "at T = 1", "at this T"].map(
-    (name) => element("th", { scope: "col" }, name)));
   return [
-    element("div", { class: "controls" },
-      element("label", {}, "image ", choice),
-      element("label", {}, "temperature ", slider, " ", reading)),
-    element("div", { class: "side" }, picture, chart),
-    says,
-    element("details", {}, element("summary", {}, "the numbers"),
-      element("table", {}, element("thead", {}, head), numbers)),
+    element("div", { class: "controls" }, element("label", {}, "image ", choice), label),
+    element("div", { class: "side" }, picture, chart), says,
+    table(["class", "at T = 1", "at this T"], numbers),
   ];
 };
 
-const COMPONENTS = { temperature };
+// How the two parts of the distillation loss push each logit of a student.
+const loss = (data) => {
+  const probabilities = element("div", { class: "chart" }), pushes = element("div", { class: "chart" });
+  const says = element("p", { role: "status" });
+  const numbers = element("tbody");
+  const { slider, read, label } = temperatureSlider(data);
+  const weight = range(data.soft_weight, 0, 1, 0.05), weighs = element("output");
+
+  const draw = () => {
+    const t = read(), w = Number(weight.value);
+    weighs.textContent = w.toFixed(2);
+    const teacher = softmax(data.teacher, t), student = softmax(data.student, t);
+    const now = softmax(data.student, 1);
+    const soft = teacher.map((p, i) => w * t * (p - student[i]));
+    const hard = now.map((p, i) => (1 - w) * ((i === data.label) - p));
+    const kl = teacher.reduce((sum, p, i) => (p > 0 ? sum + p * Math.log(p / student[i]) : sum), 0);
+    const parts = { soft: t * t * kl, hard: -Math.log(now[data.label]) };
+    says.textContent = `Label ${data.classes[data.label]}, T = ${t.toPrecision(3)}, soft_weight ${w.toFixed(2)}: `
+      + `loss ${(w * parts.soft + (1 - w) * parts.hard).toFixed(3)} nats `
+      + `(soft ${parts.soft.toFixed(3)}, hard ${parts.hard.toFixed(3)}).`;
+    probabilities.replaceChildren(bars(data.classes, [
+      { values: teacher, fill: () => BLUE }, { values: student, fill: () => ORANGE },
+    ], `Probabilities at this T of teacher (left bars) and student. ${says.textContent}`));
+    pushes.replaceChildren(bars(data.classes, [
+      { values: soft, fill: () => BLUE }, { values: hard, fill: () => GREEN },
+    ], `Push on each logit of the soft part (left bars) and the hard part. ${says.textContent}`));
+    numbers.replaceChildren(...data.classes.map(
+      (name, i) => row(name, [teacher[i], student[i], soft[i], hard[i], soft[i] + hard[i]])));
+  };
+  slider.addEventListener("input", draw);
+  weight.addEventListener("input", draw);
+  draw();
+  const key = (...names) => element("p", { class: "note" }, ...names);
+  return [
+    element("div", { class: "controls" }, label,
+      element("label", {}, "soft_weight ", weight, " ", weighs)),
+    element("div", { class: "side" },
+      element("div", { class: "chart" }, probabilities, key("left bars teacher, right bars student: probability at T")),
+      element("div", { class: "chart" }, pushes, key("left bars soft part, right bars hard part: push on the logit"))),
+    says,
+    table(["class", "teacher", "student", "soft push", "hard push", "together"], numbers),
+  ];
+};
+
+// A teacher's answer by class and by subclass, softened by a temperature.
+const subclasses = (data) => {
+  const picture = element("img", { class: "pixels" });
+  const left = element("div", { class: "chart" }), right = element("div", { class: "chart" });
+  const says = element("p", { role: "status" });
+  const numbers = element("tbody");
+  const choice = element("select", {}, ...data.images.map((image) => element("option", {}, image.name)));
+  const { slider, read, label } = temperatureSlider(data);
+  const colours = [BLUE, ORANGE, GREEN];
+
+  const draw = () => {
+    const image = data.images[choice.selectedIndex], t = read();
+    const each = softmax(image.logits, t), size = each.length / data.classes.length;
+    const classes = data.classes.map((_, c) => each.slice(c * size, (c + 1) * size).reduce((a, b) => a + b, 0));
+    const names = each.map((_, i) => `${data.classes[Math.floor(i / size)]} no. ${(i % size) + 1}`);
+    picture.src = image.png;
+    picture.alt = `${image.name}, as the teacher sees it`;
+    says.textContent = `At T = ${t.toPrecision(3)} the classes hold ${entropyBits(classes).toFixed(2)} bits, `
+      + `the subclasses ${entropyBits(each).toFixed(2)}.`;
+    left.replaceChildren(bars(data.classes, [
+      { values: classes, fill: (c) => colours[c % 3] }], `Classes. ${says.textContent}`));
+    right.replaceChildren(bars(names.map((_, i) => `${(i % size) + 1}`), [
+      { values: each, fill: (i) => colours[Math.floor(i / size) % 3] }], `Subclasses, class by class. ${says.textContent}`));
+    numbers.replaceChildren(...names.map((name, i) => row(name, [each[i], classes[Math.floor(i / size)]])));
+  };
+  choice.addEventListener("change", draw);
+  slider.addEventListener("input", draw);
+  draw();
+  return [
+    element("div", { class: "controls" }, element("label", {}, "image ", choice), label),
+    element("div", { class: "side" }, picture, left, right), says,
+    table(["subclass", "its probability", "its class's"], numbers),
+  ];
+};
+
+const COMPONENTS = { temperature, loss, subclasses };
 
 for (const place of document.querySelectorAll(".component")) {
   const data = JSON.parse(place.querySelector("script").textContent);
