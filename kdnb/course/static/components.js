@@ -25,10 +25,11 @@ const element = (name, attributes = {}, ...children) => {
 };
 
 // Bars side by side for each name. A series is {values, fill, outline}; values may be negative.
-const bars = (names, series, describe) => {
+// Probabilities have their ceiling at 1, so that the height of a bar means the same at any T.
+const bars = (names, series, describe, ceiling = 0) => {
   const step = 40, height = 150, room = step - 8;
   const all = series.flatMap((one) => one.values);
-  const high = Math.max(...all, 0), low = Math.min(...all, 0);
+  const high = Math.max(...all, ceiling), low = Math.min(...all, 0);
   const scale = height / (high - low || 1), zero = scale * high;
   const solid = series.filter((one) => !one.outline);
   const parts = [];
@@ -69,7 +70,7 @@ const temperatureSlider = (data) => {
     slider.setAttribute("aria-valuetext", reading.textContent);
     return t;
   };
-  return { slider, read, label: element("label", {}, "temperature ", slider, " ", reading) };
+  return { slider, read, label: element("span", {}, element("label", {}, "temperature ", slider), reading) };
 };
 
 // The teacher's answer to an image, softened by a temperature.
@@ -91,7 +92,7 @@ const temperature = (data) => {
       + `${(100 * (1 - soft[top])).toFixed(1)} % lie outside ${data.classes[top]}. Dashed: T = 1.`;
     chart.replaceChildren(bars(data.classes, [
       { values: soft, fill: (i) => (i === top ? BLUE : ORANGE) }, { values: plain, outline: true },
-    ], says.textContent));
+    ], says.textContent, 1));
     numbers.replaceChildren(...data.classes.map((name, i) => row(name, [plain[i], soft[i]])));
   };
   choice.addEventListener("change", draw);
@@ -126,7 +127,7 @@ const loss = (data) => {
       + `(soft ${parts.soft.toFixed(3)}, hard ${parts.hard.toFixed(3)}).`;
     probabilities.replaceChildren(bars(data.classes, [
       { values: teacher, fill: () => BLUE }, { values: student, fill: () => ORANGE },
-    ], `Probabilities at this T of teacher (left bars) and student. ${says.textContent}`));
+    ], `Probabilities at this T of teacher (left bars) and student. ${says.textContent}`, 1));
     pushes.replaceChildren(bars(data.classes, [
       { values: soft, fill: () => BLUE }, { values: hard, fill: () => GREEN },
     ], `Push on each logit of the soft part (left bars) and the hard part. ${says.textContent}`));
@@ -139,7 +140,7 @@ const loss = (data) => {
   const key = (...names) => element("p", { class: "note" }, ...names);
   return [
     element("div", { class: "controls" }, label,
-      element("label", {}, "soft_weight ", weight, " ", weighs)),
+      element("span", {}, element("label", {}, "soft_weight ", weight), weighs)),
     element("div", { class: "side" },
       element("div", { class: "chart" }, probabilities, key("left bars teacher, right bars student: probability at T")),
       element("div", { class: "chart" }, pushes, key("left bars soft part, right bars hard part: push on the logit"))),
@@ -168,9 +169,9 @@ const subclasses = (data) => {
     says.textContent = `At T = ${t.toPrecision(3)} the classes hold ${entropyBits(classes).toFixed(2)} bits, `
       + `the subclasses ${entropyBits(each).toFixed(2)}.`;
     left.replaceChildren(bars(data.classes, [
-      { values: classes, fill: (c) => colours[c % 3] }], `Classes. ${says.textContent}`));
+      { values: classes, fill: (c) => colours[c % 3] }], `Classes. ${says.textContent}`, 1));
     right.replaceChildren(bars(names.map((_, i) => `${(i % size) + 1}`), [
-      { values: each, fill: (i) => colours[Math.floor(i / size) % 3] }], `Subclasses, class by class. ${says.textContent}`));
+      { values: each, fill: (i) => colours[Math.floor(i / size) % 3] }], `Subclasses, class by class. ${says.textContent}`, 1));
     numbers.replaceChildren(...names.map((name, i) => row(name, [each[i], classes[Math.floor(i / size)]])));
   };
   choice.addEventListener("change", draw);
