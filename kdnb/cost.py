@@ -2,9 +2,10 @@
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from time import perf_counter
 
@@ -144,19 +145,19 @@ def joules_per_image(
 
 def _convolution(x, weight, bias, *rest, out_shape=None, **_) -> int:
     flops = conv_flop_count(x, weight, out_shape, transposed=rest[3])
-    return flops + (_size(out_shape) if bias is not None else 0)
+    return flops + (prod(out_shape) if bias is not None else 0)
 
 
 def _dense(bias, x, weight, *, out_shape=None, **_) -> int:
-    return 2 * _size(out_shape) * x[1] + _size(out_shape)
+    return 2 * prod(out_shape) * x[1] + prod(out_shape)
 
 
 def _max_pooling(x, window, *_, out_shape=None, **__) -> int:
-    return _size(out_shape[0]) * _size(window if len(window) == 2 else 2 * window)
+    return prod(out_shape[0]) * prod(window if len(window) == 2 else 2 * window)
 
 
 def _mean(x, *_, out_shape=None, **__) -> int:
-    return _size(x)
+    return prod(x)
 
 
 _EVERYTHING = {
@@ -165,10 +166,6 @@ _EVERYTHING = {
     torch.ops.aten.max_pool2d_with_indices: _max_pooling,
     torch.ops.aten.mean: _mean,
 }
-
-
-def _size(shape: Iterator[int]) -> int:
-    return int(torch.tensor(list(shape)).prod())
 
 
 def _thop(model: nn.Module, images: Tensor) -> tuple[int, dict[str, int]]:

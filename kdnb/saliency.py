@@ -6,7 +6,6 @@ probability and no loss, so what a model does with their sum is chance and expla
 """
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from enum import StrEnum
 
 import torch
@@ -68,7 +67,8 @@ def saliency_maps(
 
     explain = _explainer(method, evidence, model, background)
     maps = []
-    with _explaining(model), seeded(0):
+    # Eval mode as for answers, but with gradients.
+    with evaluating(model), torch.inference_mode(False), torch.enable_grad(), seeded(0):
         for rows, classes in zip(images.split(BATCH), targets.split(BATCH), strict=True):
             pixels = _floats(rows, device).requires_grad_()
             maps.append(explain(pixels, classes.to(device)).sum(1).detach().cpu())
@@ -249,13 +249,6 @@ def _check(
         raise ValueError(
             f"{type(model).__name__} cannot read images of shape {tuple(images.shape[1:])}: {error}"
         ) from error
-
-
-@contextmanager
-def _explaining(model: nn.Module):
-    """Eval mode as for answers, but with gradients."""
-    with evaluating(model), torch.inference_mode(False), torch.enable_grad():
-        yield
 
 
 def _centred(logits: Tensor, num_classes: int) -> Tensor:

@@ -33,6 +33,8 @@ def chromium():
     if not found and os.environ.get("CI"):
         pytest.fail("CI needs Chromium: .ci/run installs it")
     if not found:
+        # No Python package, so `make` cannot install it. Only a reader's machine comes here, where
+        # all else is tested; CI has failed above.
         pytest.skip("browser tests need Chromium (Debian: apt install chromium)")
     return found
 
