@@ -1,10 +1,7 @@
 """What networks answer, computed once per weights, image and view, and kept in the run store."""
 
-import ast
-import hashlib
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +9,12 @@ from torch import Tensor, nn
 from kdnb.data import Split
 from kdnb.data.views import ShiftedImages, StoredFeatures, Views
 from kdnb.runs import Run
-from kdnb.store import Store, digest, weights_digest
+from kdnb.store import Store, code_fingerprint, digest, weights_digest
 from kdnb.tasks import Recipe
 from kdnb.training import predict, views_of
 
 # The modules whose code decides what given weights answer.
-CODE = ("data/views.py", "models.py")
+CODE = ("bodies.py", "data/views.py", "models.py")
 
 
 class Answers:
@@ -30,6 +27,7 @@ class Answers:
     def __init__(self, store: Store, device: torch.device):
         self.store, self.device = store, device
         self._features: dict[tuple, StoredFeatures] = {}
+        self._digests: WeakKeyDictionary[nn.Module, tuple[list, str]] = WeakKeyDictionary()
 
     def logits(self, run: Run, split: Split, recipe: Recipe | None = None) -> Tensor:
         """(views, N, outputs) logits for every view in which ``recipe`` shows ``split``.
@@ -67,7 +65,7 @@ class Answers:
             whole = self.features(frozen, split.whole, recipe, first)
             return StoredFeatures([view[split.rows] for view in whole.features], whole.names)
         images = _views(split, recipe)
-        weights = digest([weights_digest(frozen), repr(frozen)])
+        weights = digest([*map(self._digest, frozen), repr(frozen)])
         key = (weights, split.fingerprint, images.names)
         if key not in self._features:
 
@@ -80,6 +78,15 @@ class Answers:
             outputs = self._each_view("features", weights, split, images, answer)
             self._features[key] = StoredFeatures(outputs, images.names)
         return self._features[key]
+
+    def _digest(self, stage: nn.Module) -> str:
+        """`weights_digest`, which reads every byte, of a stage that changed since the last time."""
+        state = [(id(t), t._version) for t in stage.state_dict(keep_vars=True).values()]
+        seen, found = self._digests.get(stage, (None, ""))
+        if seen != state:
+            found = weights_digest(stage)
+            self._digests[stage] = state, found
+        return found
 
     def _each_view(
         self, kind: str, weights: str, split: Split, images: Views, answer: Callable[[int], Tensor]
@@ -99,13 +106,3 @@ class Answers:
 
 def _views(split: Split, recipe: Recipe | None) -> Views:
     return views_of(split, recipe) if recipe else ShiftedImages(split.images)
-
-
-@cache
-def code_fingerprint(modules: tuple[str, ...]) -> str:
-    """Digest of the code of some of kdnb's modules; comments and layout do not count."""
-    total = hashlib.sha256()
-    for name in modules:
-        source = (Path(__file__).parent / name).read_text(encoding="utf-8")
-        total.update(ast.dump(ast.parse(source)).encode())
-    return total.hexdigest()[:12]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdnb import losses
-from kdnb.answers import Answers, code_fingerprint
+from kdnb.answers import Answers
 from kdnb.data import Dataset, Split
 from kdnb.environment import best_device, provenance, seeded
 from kdnb.methods import ALONE, Method
@@ -21,12 +21,19 @@ from kdnb.metrics import accuracy
 from kdnb.models import StagedNetwork
 from kdnb.objectives import LABELS, Imitation, Objective
 from kdnb.runs import Comparison, Run, Update
-from kdnb.store import Store, digest, weights_digest
+from kdnb.store import Store, code_fingerprint, digest, weights_digest
 from kdnb.tasks import Division, Recipe, Task
 from kdnb.training import Epoch, History, fit
 
 # The modules whose code decides what a training run gives.
-ENGINE = ("data/views.py", "losses.py", "models.py", "objectives.py", "training.py")
+ENGINE = (
+    "bodies.py",
+    "data/views.py",
+    "losses.py",
+    "models.py",
+    "objectives.py",
+    "training.py",
+)
 
 
 @dataclass(frozen=True)

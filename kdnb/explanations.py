@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from kdnb.answers import CODE, code_fingerprint
+from kdnb.answers import CODE
 from kdnb.data import Split
 from kdnb.data.dataset import stratified_indices
 from kdnb.environment import seeded
@@ -16,7 +16,7 @@ from kdnb.methods import Method
 from kdnb.metrics import Interval, mean_interval
 from kdnb.runs import Run
 from kdnb.saliency import SIMILARITIES, Saliency, deletion_and_insertion, saliency_maps
-from kdnb.store import digest
+from kdnb.store import code_fingerprint, digest
 from kdnb.tasks import Division
 
 OTHER_TEACHER = "another teacher"

@@ -5,22 +5,12 @@ Subclass logits are laid out class by class: columns c·s … c·s+s-1 belong to
 
 from collections import OrderedDict
 from collections.abc import Callable
-from copy import deepcopy
-from functools import cache
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdnb.environment import one_thread, seeded
-from kdnb.pretrained import Pretrained, imagenet
-from kdnb.torchvision_remedy import import_torchvision
-
-# Of random bodies, one for all, as pretrained weights are. Of eight it gave the features from which
-# the label can be read best, on pictures that no dataset holds (`polyps.load(seed=77)`).
-BODY_SEED = 3
-RESIDUAL = 0.3  # strength of their residual branches
+from kdnb.bodies import Normalise, body
 
 
 class TeacherCNN(nn.Module):
@@ -73,18 +63,6 @@ class StudentMLP(nn.Module):
         return self.output(x)
 
 
-class Normalise(nn.Module):
-    """(B, 3, H, W) floats in [0, 1] as networks trained on ImageNet expect them."""
-
-    def __init__(self):
-        super().__init__()
-        for name, values in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225))):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.std
-
-
 class StagedNetwork(nn.Module):
     """A network as a line of named stages, of which the first ones may stay as they are.
 
@@ -124,7 +102,7 @@ def resnet50_teacher(
     the (B, 3, H, W) floats in [0, 1] from which a random body takes its batch-norm statistics;
     without it, smooth noise.
     """
-    net, origin = _body("resnet50", weights, settle_on)
+    net, origin = body("resnet50", weights, settle_on)
     blocks = [*net.layer1, *net.layer2, *net.layer3, *net.layer4]
     stages = {
         "normalise": Normalise(),
@@ -149,12 +127,8 @@ def mobilenet_v2_student(
     all layers (§4); torchvision has ImageNet weights for 1 alone, other widths start from random
     ones. The rest is as for `resnet50_teacher`.
     """
-    if width == 1:
-        net, origin = _body("mobilenet_v2", weights, settle_on)
-    else:
-        settings = (("width_mult", width),)
-        net = deepcopy(_random_body("mobilenet_v2", settle_on or _smooth_noise, settings))
-        origin = "random weights"
+    settings = {} if width == 1 else {"width_mult": width}
+    net, origin = body("mobilenet_v2", weights if width == 1 else None, settle_on, **settings)
     stem, *blocks = net.features
     stages = {
         "normalise": Normalise(),
@@ -164,75 +138,6 @@ def mobilenet_v2_student(
         "output": _head(net.last_channel, num_classes, subclasses),
     }
     return StagedNetwork(stages, origin)
-
-
-def _body(
-    network: str, weights: str | None, settle_on: Callable[[], Tensor] | None
-) -> tuple[nn.Module, str]:
-    """A network of torchvision's, a new copy each time, and where its weights come from."""
-    if weights not in ("imagenet", None):
-        raise ValueError(f"weights must be 'imagenet' or None, got {weights!r}")
-    found = imagenet(network) if weights else Pretrained(None, "random weights")
-    if found.state is None:
-        return deepcopy(_random_body(network, settle_on or _smooth_noise)), found.origin
-    # On "meta" nothing is initialised; assigning a copy of each tensor then fills it.
-    with torch.device("meta"):
-        net = getattr(import_torchvision().models, network)(weights=None)
-    net.load_state_dict({name: t.clone() for name, t in found.state.items()}, assign=True)
-    return net, found.origin
-
-
-@cache
-def _random_body(
-    network: str, settle_on: Callable[[], Tensor], settings: tuple[tuple[str, float], ...] = ()
-) -> nn.Module:
-    """A random body that keeps something of what an image shows, though nothing has trained it.
-
-    Orthogonal kernels (Saxe et al. 2014), depthwise ones as the identity with noise, weak residual
-    branches, and batch-norm with the statistics of the images that ``settle_on`` gives. It is made
-    by one thread: the same body, and so the same stored features, however many will use it.
-    """
-    with torch.device("meta"):  # where nothing is initialised twice
-        net = getattr(import_torchvision().models, network)(weights=None, **dict(settings))
-    net.to_empty(device="cpu")
-    with one_thread(), seeded(BODY_SEED):
-        for module in net.modules():
-            if isinstance(module, nn.BatchNorm2d | nn.Linear):
-                module.reset_parameters()
-        for module in net.modules():
-            kind = type(module).__name__
-            if isinstance(module, nn.Conv2d) and module.groups > 1:
-                nn.init.normal_(module.weight, std=1 / 3)  # nine entries: as much noise as signal
-                module.weight.data[:, :, 1, 1] += 1
-            elif isinstance(module, nn.Conv2d):
-                nn.init.orthogonal_(module.weight)
-            elif kind == "Bottleneck":
-                nn.init.constant_(module.bn3.weight, RESIDUAL)
-            elif kind == "InvertedResidual" and module.use_res_connect:
-                nn.init.constant_(module.conv[-1].weight, RESIDUAL)
-        images = Normalise()(settle_on())
-        norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-        usual = norms[0].momentum
-        for norm in norms:
-            norm.momentum = None  # the mean over all batches
-            norm.reset_running_stats()
-        net.train()
-        with torch.no_grad():
-            for batch in images.split(64):
-                net(batch)
-    for norm in norms:
-        norm.momentum = usual
-        norm.num_batches_tracked.zero_()
-    return net
-
-
-def _smooth_noise() -> Tensor:
-    """(64, 3, 64, 64) pictures with as much at coarse scales as at fine ones."""
-    noise = sum(
-        F.interpolate(torch.rand(64, 3, size, size), (64, 64), mode="bilinear")
-        for size in (2, 4, 8, 16, 32)
-    )
-    return noise / noise.amax()
 
 
 def _head(width: int, num_classes: int, subclasses: int) -> nn.Linear:

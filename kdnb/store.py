@@ -4,6 +4,7 @@ An entry is a folder ``<root>/<key>/`` with ``record.json`` and ``tensors.safete
 written beside its place and renamed into it, so a reader never sees half an entry.
 """
 
+import ast
 import hashlib
 import json
 import shutil
@@ -11,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -41,10 +43,25 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256, shortened, of a model's parameters and buffers: names, shapes, types and bytes."""
+@cache
+def code_fingerprint(modules: tuple[str, ...]) -> str:
+    """Digest of the code of some of kdnb's modules; comments and layout do not count."""
     total = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name in modules:
+        source = (Path(__file__).parent / name).read_text(encoding="utf-8")
+        total.update(ast.dump(ast.parse(source)).encode())
+    return total.hexdigest()[:12]
+
+
+def weights_digest(model: nn.Module) -> str:
+    """`tensors_digest` of a model's parameters and buffers."""
+    return tensors_digest(model.state_dict())
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256, shortened, of tensors by name: names, shapes, types and bytes."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
         flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
         total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         total.update(flat.numpy())

@@ -10,6 +10,7 @@ import torch
 
 from kdnb import answers
 from kdnb import experiment as experiment_module
+from kdnb import store as store_module
 from kdnb.experiment import ENGINE, Experiment
 from kdnb.methods import ALONE, Match, Method, conventional, subclass, within_classes
 from kdnb.metrics import accuracy
@@ -320,14 +321,14 @@ def test_a_teacher_without_subclasses_has_none_to_match():
 
 
 def test_the_engines_fingerprint_follows_code_and_not_comments(tmp_path, monkeypatch):
-    source = Path(answers.__file__).parent
+    source = Path(store_module.__file__).parent
     copy = tmp_path / "kdnb"
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(answers, "__file__", str(copy / "answers.py"))
+    monkeypatch.setattr(store_module, "__file__", str(copy / "store.py"))
 
     def fingerprint():
-        answers.code_fingerprint.cache_clear()
-        return answers.code_fingerprint(ENGINE)
+        store_module.code_fingerprint.cache_clear()
+        return store_module.code_fingerprint(ENGINE)
 
     before = fingerprint()
     losses = copy / "losses.py"

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdnb import models
+from kdnb import bodies
 from kdnb.data import polyps
 from kdnb.models import StudentMLP, TeacherCNN
 from kdnb.store import weights_digest
@@ -78,22 +78,38 @@ def test_another_head_starts_from_the_same_body(model):
 
 
 @pytest.mark.parametrize("network", ["resnet50", "mobilenet_v2"])
-def test_random_bodies_are_the_same_however_many_threads_there_are(network):
+def test_random_bodies_are_the_same_however_many_threads_there_are(network, tmp_path, monkeypatch):
     """Else what one report stores would be of no use to the next."""
     threads, digests = torch.get_num_threads(), set()
     try:
         for count in (1, 2):
+            monkeypatch.setenv("KDNB_RUNS", str(tmp_path / str(count)))  # not the other's, stored
             torch.set_num_threads(count)
-            models._random_body.cache_clear()
-            digests.add(weights_digest(models._random_body(network, polyps.sample)))
+            bodies._random_body.cache_clear()
+            digests.add(weights_digest(bodies._random_body(network, polyps.sample)))
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(threads)
     assert len(digests) == 1
 
 
+def test_a_random_body_is_kept_and_found_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDNB_RUNS", str(tmp_path))
+    bodies._random_body.cache_clear()
+    made = bodies._random_body("mobilenet_v2", polyps.sample)
+    monkeypatch.setattr(bodies, "_initialise", None)  # whoever calls it now fails
+    bodies._random_body.cache_clear()
+    found = bodies._random_body("mobilenet_v2", polyps.sample)
+    assert weights_digest(found) == weights_digest(made)
+    assert repr(found) == repr(made) and found.training == made.training
+    assert all(p.requires_grad and p.is_leaf for p in found.parameters())
+    bodies._random_body.cache_clear()
+    with pytest.raises(TypeError):  # other images, another body
+        bodies._random_body("mobilenet_v2", lambda: polyps.sample()[:8])
+
+
 def test_random_bodies_have_weak_residual_branches():
-    body = models._random_body("resnet50", polyps.sample)
+    body = bodies._random_body("resnet50", polyps.sample)
     for block in body.layer2:
         assert block.bn3.weight.unique().item() == pytest.approx(0.3)
     assert body.layer2[0].bn1.weight.unique().item() == 1

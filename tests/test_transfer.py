@@ -217,6 +217,10 @@ def test_features_belong_to_weights_images_and_view(pictures, store):
     swapped = Split(pictures.val.images.flip(0), pictures.val.labels.flip(0))
     third = kept.features(one.split("output")[0], swapped)
     torch.testing.assert_close(third.features[0], first.features[0].flip(0))
+    with torch.no_grad():
+        one.stages.block1[0].weight.add_(0.1)  # the same module, whose bytes were read before
+    fourth = kept.features(one.split("output")[0], pictures.val)
+    assert torch.equal(fourth.features[0], second.features[0])
 
 
 def test_answers_for_a_view_are_the_whole_networks_for_that_view(lab):
