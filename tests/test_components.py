@@ -6,7 +6,6 @@ import re
 import nbformat
 import pytest
 import torch
-from playwright.sync_api import sync_playwright
 
 from kdnb.course import widgets
 from kdnb.course.protocol import COMPONENT
@@ -35,16 +34,6 @@ def page_of(*lives):
 
 
 @pytest.fixture(scope="module")
-def chrome(chromium):
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def file(tmp_path_factory):
     live = widgets.temperature_explorer(IMAGES, LABELS, LOGITS, NAMES, 4.0)
     path = tmp_path_factory.mktemp("page") / "touch.html"
@@ -53,13 +42,13 @@ def file(tmp_path_factory):
 
 
 @pytest.fixture
-def page(chrome, file):
-    yield from opened(chrome, file)
+def page(browser, file):
+    yield from opened(browser, file)
 
 
-def opened(chrome, file):
+def opened(browser, file):
     """A new page with the file; whatever it complains of fails the test."""
-    page = chrome.new_page()
+    page = browser.new_page()
     page.complaints = []
     page.on("console", lambda message: page.complaints.append(message.text))
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
@@ -104,9 +93,9 @@ def test_names_from_data_stay_text(page):
     assert page.locator("option").first.inner_text() == f"image 1: a {NAMES[1]}"
 
 
-def test_the_picture_steps_aside_only_where_scripts_run(page, chrome, file):
+def test_the_picture_steps_aside_only_where_scripts_run(page, browser, file):
     assert page.locator(".still").is_hidden()
-    context = chrome.new_context(java_script_enabled=False)
+    context = browser.new_context(java_script_enabled=False)
     plain = context.new_page()
     plain.goto(file.as_uri())
     assert plain.locator(".still img").is_visible()
@@ -150,8 +139,8 @@ def other_file(tmp_path_factory):
 
 
 @pytest.fixture
-def others(chrome, other_file):
-    yield from opened(chrome, other_file)
+def others(browser, other_file):
+    yield from opened(browser, other_file)
 
 
 def test_the_loss_explorer_shows_torchs_loss_and_gradients(others):

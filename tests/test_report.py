@@ -1,45 +1,21 @@
 """The whole way: one command, all notebooks, one HTML file, looked at in a real browser."""
 
 import json
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from itertools import pairwise
 from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import sync_playwright
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-KERNEL_IDLE = (
-    "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-)
 
 
 @pytest.fixture(scope="session")
 def made(reports):
     """Folder and run store of the digits report."""
     return reports
-
-
-@pytest.fixture(scope="session")
-def browser(chromium):
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -147,30 +123,9 @@ def test_nothing_is_wider_than_the_page(page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_the_slider_is_alive_in_jupyterlab(made, browser, tmp_path):
+def test_the_slider_is_alive_in_jupyterlab(made, jupyterlab):
     """Open notebook 00 in JupyterLab, run it, press an arrow key on T: the picture changes."""
-    name = "00_what_is_distillation.ipynb"
-    shutil.copy(ROOT / "notebooks" / name, tmp_path)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable, "-m", "jupyterlab", f"--port={port}", "--ip=127.0.0.1", "--no-browser",
-        "--allow-root", "--ServerApp.token=", "--ServerApp.port_retries=0",
-        f"--ServerApp.root_dir={tmp_path}", "--expose-app-in-browser",
-    ]  # fmt: skip
-    environment = {**os.environ, "KDNB_RUNS": str(made[1])}
-    log = (tmp_path / "lab.log").open("w")
-    lab = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/api/status", lab)
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.goto(f"http://127.0.0.1:{port}/lab/tree/{name}?reset")
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        # Before its kernel is there, JupyterLab answers "run" with a dialog.
-        page.wait_for_function(KERNEL_IDLE, timeout=60_000)
-        # In braces: the promise is fulfilled only when the last cell has run.
-        page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+    with jupyterlab("00_what_is_distillation.ipynb", runs=made[1]) as page:
         picture = page.locator(".jupyter-widgets img[alt*='at T =']")
         picture.wait_for(timeout=120_000)
         before = picture.get_attribute("alt")
@@ -184,22 +139,5 @@ def test_the_slider_is_alive_in_jupyterlab(made, browser, tmp_path):
             timeout=20_000,
         )
         after = picture.get_attribute("alt")
-        page.close()
-        # One step is an eighth of a doubling: from 4 to 4 · 2^(1/8) = 4.362.
-        assert "at T = 4 " in before and "at T = 4.36" in after
-    finally:
-        lab.terminate()
-        lab.wait(timeout=30)
-        log.close()
-
-
-def wait_for(url, process, seconds=60):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "JupyterLab stopped"
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise TimeoutError(url)
+    # One step is an eighth of a doubling: from 4 to 4 · 2^(1/8) = 4.362.
+    assert "at T = 4 " in before and "at T = 4.36" in after

@@ -19,7 +19,7 @@ from traitlets.config import Config
 from kdnb.course.protocol import COMPONENT, RESULTS
 
 TEMPLATES = Path(__file__).parent / "templates"
-SCRIPT = Path(__file__).parent / "static" / "components.js"
+STATIC = Path(__file__).parent / "static"
 # The first of these that an output has is shown; a widget without its kernel is not among them.
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
 
@@ -99,7 +99,7 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = SCRIPT.read_text(encoding="utf-8")
+    script = page_script()
     digest = hashlib.sha256(script.encode()).digest()
     return environment.get_template("page.html.j2").render(
         script=Markup(script),
@@ -112,6 +112,14 @@ def render_page(
         highlight_css=Markup(HtmlFormatter(style="friendly").get_style_defs(".highlight")),
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def page_script() -> str:
+    """All that the page runs: what components share, the components, and what starts them."""
+    names = sorted(path.name for path in STATIC.glob("*.js"))
+    between = [name for name in names if name not in ("base.js", "start.js")]
+    files = [STATIC / name for name in ("base.js", *between, "start.js")]
+    return '"use strict";\n' + "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
 def published_results(notebook: NotebookNode) -> list[dict]:

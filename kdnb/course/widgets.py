@@ -74,7 +74,7 @@ def explorer(
 
     ``draw`` is called with the value of each control under its name. ``rest`` stands in where the
     controls cannot be moved. ``component`` is what the page of a report needs to do the same
-    without Python, with its name in ``static/components.js`` under "component".
+    without Python; under "component" the name that its file in ``static/`` gives it.
     """
     image = ipywidgets.HTML()
 

@@ -1,0 +1,76 @@
+// What all components draw and control with. `base.js` comes first and `start.js` last; between
+// them stands one file for each component, which computes from the data beside it in the page.
+
+const SVG = "http://www.w3.org/2000/svg";
+const BLUE = "#0173b2", ORANGE = "#de8f05", GREEN = "#029e73";
+
+const softmax = (logits, temperature) => {
+  const top = Math.max(...logits);
+  const raised = logits.map((z) => Math.exp((z - top) / temperature));
+  const sum = raised.reduce((a, b) => a + b, 0);
+  return raised.map((v) => v / sum);
+};
+
+const entropyBits = (p) => -p.reduce((sum, v) => (v > 0 ? sum + v * Math.log2(v) : sum), 0);
+
+const element = (name, attributes = {}, ...children) => {
+  const made = name === "svg" || attributes.svg
+    ? document.createElementNS(SVG, name) : document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key !== "svg") made.setAttribute(key, value);
+  }
+  made.append(...children);
+  return made;
+};
+
+// Bars side by side for each name. A series is {values, fill, outline}; values may be negative.
+// Probabilities have their ceiling at 1, so that the height of a bar means the same at any T.
+const bars = (names, series, describe, ceiling = 0) => {
+  const step = 40, height = 150, room = step - 8;
+  const all = series.flatMap((one) => one.values);
+  const high = Math.max(...all, ceiling), low = Math.min(...all, 0);
+  const scale = height / (high - low || 1), zero = scale * high;
+  const solid = series.filter((one) => !one.outline);
+  const parts = [];
+  for (const one of series) {
+    const place = Math.max(0, solid.indexOf(one));
+    const width = one.outline ? room : room / solid.length;
+    one.values.forEach((value, i) => parts.push(element("rect", {
+      svg: 1, x: i * step + 4 + place * width * !one.outline, width,
+      y: zero - scale * Math.max(value, 0), height: scale * Math.abs(value),
+      ...(one.outline ? { class: "outline" } : { fill: one.fill(i) }),
+    })));
+  }
+  parts.push(element("line", { svg: 1, x1: 0, x2: step * names.length, y1: zero, y2: zero }));
+  names.forEach((name, i) => parts.push(element("text", {
+    svg: 1, x: (i + 0.5) * step, y: height + 16, "text-anchor": "middle",
+  }, name)));
+  const box = `-2 -2 ${step * names.length + 4} ${height + 24}`;
+  return element("svg", { viewBox: box, role: "img", "aria-label": describe }, ...parts);
+};
+
+const range = (start, lowest, highest, step) => element(
+  "input", { type: "range", min: lowest, max: highest, step, value: start });
+
+const table = (names, body) => element("details", {}, element("summary", {}, "the numbers"),
+  element("table", {}, element("thead", {}, element("tr", {}, ...names.map(
+    (name) => element("th", { scope: "col" }, name)))), body));
+
+const row = (name, values) => element("tr", {}, element("th", { scope: "row" }, name),
+  ...values.map((value) => element("td", {}, value.toFixed(5))));
+
+// A slider over the logarithm of the temperature, what it stands at, and its label.
+const temperatureSlider = (data) => {
+  const slider = range(Math.log2(data.temperature), Math.log2(data.lowest), Math.log2(data.highest), 0.125);
+  const reading = element("output");
+  const read = () => {
+    const t = 2 ** Number(slider.value);
+    reading.textContent = `T = ${t.toPrecision(3)}`;
+    slider.setAttribute("aria-valuetext", reading.textContent);
+    return t;
+  };
+  return { slider, read, label: element("span", {}, element("label", {}, "temperature ", slider), reading) };
+};
+
+// By name: what turns the data of a component into the elements that show it.
+const COMPONENTS = {};

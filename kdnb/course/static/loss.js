@@ -1,0 +1,43 @@
+// How the two parts of the distillation loss push each logit of a student.
+COMPONENTS.loss = (data) => {
+  const probabilities = element("div", { class: "chart" }), pushes = element("div", { class: "chart" });
+  const says = element("p", { role: "status" });
+  const numbers = element("tbody");
+  const { slider, read, label } = temperatureSlider(data);
+  const weight = range(data.soft_weight, 0, 1, 0.05), weighs = element("output");
+
+  const draw = () => {
+    const t = read(), w = Number(weight.value);
+    weighs.textContent = w.toFixed(2);
+    const teacher = softmax(data.teacher, t), student = softmax(data.student, t);
+    const now = softmax(data.student, 1);
+    const soft = teacher.map((p, i) => w * t * (p - student[i]));
+    const hard = now.map((p, i) => (1 - w) * ((i === data.label) - p));
+    const kl = teacher.reduce((sum, p, i) => (p > 0 ? sum + p * Math.log(p / student[i]) : sum), 0);
+    const parts = { soft: t * t * kl, hard: -Math.log(now[data.label]) };
+    says.textContent = `Label ${data.classes[data.label]}, T = ${t.toPrecision(3)}, soft_weight ${w.toFixed(2)}: `
+      + `loss ${(w * parts.soft + (1 - w) * parts.hard).toFixed(3)} nats `
+      + `(soft ${parts.soft.toFixed(3)}, hard ${parts.hard.toFixed(3)}).`;
+    probabilities.replaceChildren(bars(data.classes, [
+      { values: teacher, fill: () => BLUE }, { values: student, fill: () => ORANGE },
+    ], `Probabilities at this T of teacher (left bars) and student. ${says.textContent}`, 1));
+    pushes.replaceChildren(bars(data.classes, [
+      { values: soft, fill: () => BLUE }, { values: hard, fill: () => GREEN },
+    ], `Push on each logit of the soft part (left bars) and the hard part. ${says.textContent}`));
+    numbers.replaceChildren(...data.classes.map(
+      (name, i) => row(name, [teacher[i], student[i], soft[i], hard[i], soft[i] + hard[i]])));
+  };
+  slider.addEventListener("input", draw);
+  weight.addEventListener("input", draw);
+  draw();
+  const key = (...names) => element("p", { class: "note" }, ...names);
+  return [
+    element("div", { class: "controls" }, label,
+      element("span", {}, element("label", {}, "soft_weight ", weight), weighs)),
+    element("div", { class: "side" },
+      element("div", { class: "chart" }, probabilities, key("left bars teacher, right bars student: probability at T")),
+      element("div", { class: "chart" }, pushes, key("left bars soft part, right bars hard part: push on the logit"))),
+    says,
+    table(["class", "teacher", "student", "soft push", "hard push", "together"], numbers),
+  ];
+};

@@ -1,0 +1,34 @@
+// A teacher's answer by class and by subclass, softened by a temperature.
+COMPONENTS.subclasses = (data) => {
+  const picture = element("img", { class: "pixels" });
+  const left = element("div", { class: "chart" }), right = element("div", { class: "chart" });
+  const says = element("p", { role: "status" });
+  const numbers = element("tbody");
+  const choice = element("select", {}, ...data.images.map((image) => element("option", {}, image.name)));
+  const { slider, read, label } = temperatureSlider(data);
+  const colours = [BLUE, ORANGE, GREEN];
+
+  const draw = () => {
+    const image = data.images[choice.selectedIndex], t = read();
+    const each = softmax(image.logits, t), size = each.length / data.classes.length;
+    const classes = data.classes.map((_, c) => each.slice(c * size, (c + 1) * size).reduce((a, b) => a + b, 0));
+    const names = each.map((_, i) => `${data.classes[Math.floor(i / size)]} no. ${(i % size) + 1}`);
+    picture.src = image.png;
+    picture.alt = `${image.name}, as the teacher sees it`;
+    says.textContent = `At T = ${t.toPrecision(3)} the classes hold ${entropyBits(classes).toFixed(2)} bits, `
+      + `the subclasses ${entropyBits(each).toFixed(2)}.`;
+    left.replaceChildren(bars(data.classes, [
+      { values: classes, fill: (c) => colours[c % 3] }], `Classes. ${says.textContent}`, 1));
+    right.replaceChildren(bars(names.map((_, i) => `${(i % size) + 1}`), [
+      { values: each, fill: (i) => colours[Math.floor(i / size) % 3] }], `Subclasses, class by class. ${says.textContent}`, 1));
+    numbers.replaceChildren(...names.map((name, i) => row(name, [each[i], classes[Math.floor(i / size)]])));
+  };
+  choice.addEventListener("change", draw);
+  slider.addEventListener("input", draw);
+  draw();
+  return [
+    element("div", { class: "controls" }, element("label", {}, "image ", choice), label),
+    element("div", { class: "side" }, picture, left, right), says,
+    table(["subclass", "its probability", "its class's"], numbers),
+  ];
+};

@@ -1,0 +1,31 @@
+// The teacher's answer to an image, softened by a temperature.
+COMPONENTS.temperature = (data) => {
+  const picture = element("img", { class: "pixels" });
+  const chart = element("div", { class: "chart" });
+  const says = element("p", { role: "status" });
+  const numbers = element("tbody");
+  const choice = element("select", {}, ...data.images.map((image) => element("option", {}, image.name)));
+  const { slider, read, label } = temperatureSlider(data);
+
+  const draw = () => {
+    const image = data.images[choice.selectedIndex], t = read();
+    const plain = softmax(image.logits, 1), soft = softmax(image.logits, t);
+    const top = soft.indexOf(Math.max(...soft));
+    picture.src = image.png;
+    picture.alt = `${image.name}, as the teacher sees it`;
+    says.textContent = `At T = ${t.toPrecision(3)} the answer holds ${entropyBits(soft).toFixed(2)} bits; `
+      + `${(100 * (1 - soft[top])).toFixed(1)} % lie outside ${data.classes[top]}. Dashed: T = 1.`;
+    chart.replaceChildren(bars(data.classes, [
+      { values: soft, fill: (i) => (i === top ? BLUE : ORANGE) }, { values: plain, outline: true },
+    ], says.textContent, 1));
+    numbers.replaceChildren(...data.classes.map((name, i) => row(name, [plain[i], soft[i]])));
+  };
+  choice.addEventListener("change", draw);
+  slider.addEventListener("input", draw);
+  draw();
+  return [
+    element("div", { class: "controls" }, element("label", {}, "image ", choice), label),
+    element("div", { class: "side" }, picture, chart), says,
+    table(["class", "at T = 1", "at this T"], numbers),
+  ];
+};
