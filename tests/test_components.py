@@ -1,16 +1,24 @@
 """What can be moved in the report: in a real browser, by keyboard, against torch."""
 
 import base64
+import html
+import io
 import re
 
 import nbformat
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from test_ladder import BIG, MIDDLE, SMALL, TINY
 
-from kdnb.course import widgets
+from kdnb.course import cost_views, saliency_views, tables, widgets
 from kdnb.course.protocol import COMPONENT
 from kdnb.course.report import render_chapter, render_page
 from kdnb.losses import distillation_loss
+from kdnb.metrics import Interval, calibration, mean_interval
+from kdnb.saliency import Saliency
+from kdnb.training import Epoch, History
 
 pytestmark = pytest.mark.slow
 NAMES = ["zero", "</script><b>one", 'two "quoted"', "three & more"]
@@ -174,3 +182,180 @@ def test_the_subclass_explorer_shows_torchs_sums(others):
         said = component.locator("[role=status]").inner_text()
         bits = [-(q * q.log2()).sum() for q in (classes, p)]
         assert f"hold {bits[0]:.2f} bits, the subclasses {bits[1]:.2f}" in said
+
+
+def test_the_calibration_slider_shows_torchs_error(browser, tmp_path):
+    logits = 2 * torch.randn(300, 4, generator=GENERATOR)
+    labels = (logits + torch.randn(300, 4, generator=GENERATOR)).argmax(1)
+    live = widgets.calibration_explorer(logits, labels, 1.5)
+    for component in shown(browser, tmp_path, live):
+        slider = component.locator("input[type=range]")
+        for keys in ([], ["Home"], ["ArrowRight"] * 5, ["End"], ["ArrowLeft"] * 7):
+            for key in keys:
+                slider.press(key)
+            t = 2 ** float(slider.input_value())
+            now, plain = calibration(logits, labels, t), calibration(logits, labels)
+            expected = torch.stack([now.share, now.confidence, now.accuracy])
+            torch.testing.assert_close(numbers(component), expected, atol=1e-5, rtol=0)
+            said = component.locator("[role=status]").inner_text()
+            assert f"calibration error is {100 * now.error:.2f} %" in said
+            assert f"(at T = 1: {100 * plain.error:.2f} %)" in said
+        assert t < 4
+
+
+def shown(browser, folder, *lives):
+    """The components of a page with these widgets, one after the other."""
+    file = folder / "page.html"
+    file.write_text(page_of(*lives), encoding="utf-8")
+    for page in opened(browser, file):
+        yield from page.locator(".component").all()
+
+
+def history(seed, better):
+    """Ten epochs of a made-up training."""
+    noise = torch.rand(10, 3, generator=torch.Generator().manual_seed(seed)).tolist()
+    return History(
+        [Epoch(1 / (e + 1 + a), None, None, b, (e + better + c) / 20, 0.1)
+         for e, (a, b, c) in enumerate(noise)],
+        best=9,
+    )  # fmt: skip
+
+
+def test_the_learning_curves_show_means_and_t_intervals(browser, tmp_path):
+    histories = {"alone": [history(s, 0) for s in range(3)]}
+    histories["taught"] = [history(s, 5) for s in range(3, 6)]
+    live = widgets.curves_explorer(histories)
+    quantities = [
+        lambda epoch: 100 * epoch.val_accuracy,
+        lambda epoch: epoch.val_loss,
+        lambda epoch: epoch.train_loss,
+    ]
+    for component in shown(browser, tmp_path, live):
+        slider, choice = component.locator("input[type=range]"), component.locator("select")
+        for which, key in ((0, "End"), (0, "Home"), (1, "ArrowRight"), (2, "ArrowRight"),
+                           (2, "End"), (0, "ArrowLeft")):  # fmt: skip
+            choice.select_option(index=which)
+            slider.press(key)
+            epoch = int(slider.input_value())
+            means = [
+                mean_interval([quantities[which](h.epochs[epoch - 1]) for h in seeds])
+                for seeds in histories.values()
+            ]
+            expected = [[getattr(m, end) for m in means] for end in ("mean", "low", "high")]
+            expected = torch.tensor(expected, dtype=torch.float64)
+            torch.testing.assert_close(numbers(component), expected, atol=1e-5, rtol=0)
+            said = component.locator("[role=status]").inner_text()
+            quantity = choice.locator("option").nth(which).inner_text()
+            assert said.startswith(f"After epoch {epoch}, {quantity}: alone ")
+        assert epoch == 9
+
+
+def test_a_budget_buys_the_same_in_the_page(browser, tmp_path):
+    rungs = [BIG, MIDDLE, SMALL, TINY]
+    costs = {"MFLOPs per image": 5e-4, "thousand parameters": 0.6, "µs per image, one thread": 20.0}
+    live = cost_views.budget_explorer(rungs, costs, Interval(0.97, 0.96, 0.98, 3))
+    (by, slider), bought = live.box.children[0].children, set()
+    for component in shown(browser, tmp_path, live):
+        moved, choice = component.locator("input[type=range]"), component.locator("select")
+        for which in range(3):
+            choice.select_option(index=which)
+            by.value = by.options[which]
+            for keys in (["Home"], ["ArrowRight"] * 8, ["ArrowRight"] * 6, ["End"]):
+                for key in keys:
+                    moved.press(key)
+                slider.value = int(moved.input_value())
+                picture = live.box.children[1].value
+                expected = picture.split(" buys ")[1].split(".  ")[0].split('"')[0].rstrip(".")
+                said = component.locator("[role=status]").inner_text()
+                assert f" buys {expected}. Rings" in said
+                bought.add((which, expected))
+            accuracies = numbers(component)[1:]
+            means = [[100 * r.mean(m) for r in rungs] for m in rungs[0].scores]
+            torch.testing.assert_close(
+                accuracies, torch.tensor(means, dtype=torch.float64), atol=1e-5, rtol=0
+            )
+            rings = component.locator("svg .ring").count()
+            assert rings == len(cost_views.pareto_front(rungs, by.options[which]))
+    assert len(bought) > 6
+
+
+def test_the_sweep_in_the_page_says_what_the_widget_says(browser, tmp_path):
+    live = widgets.sweep_explorer(tables.REFERENCE / "subclass_sweep.json")
+    loss, size, weight = live.box.children[0].children
+    seen = set()
+    for component in shown(browser, tmp_path, live):
+        choice = component.locator("select")
+        sliders = component.locator("input[type=range]").all()
+        for which, keys in ((1, ("Home", "End")), (0, ("End", "Home")), (1, ("End", "End")),
+                            (0, ("ArrowLeft", "ArrowLeft")), (1, ("Home", "Home"))):  # fmt: skip
+            choice.select_option(index=which)
+            for slider, key in zip(sliders, keys, strict=True):
+                slider.press(key)
+            loss.value = loss.options[which]
+            for mine, theirs in zip((size, weight), sliders, strict=True):
+                mine.value = mine.options[int(theirs.input_value())]
+            said = component.locator("[role=status]").inner_text()
+            alt = live.box.children[1].value
+            for part in said.rstrip(".").split("; "):
+                assert html.escape(part) in alt, part
+            cells = component.locator("tbody td").all_inner_texts()
+            assert len(cells) == 2 * size.value * 10
+            for row in component.locator("tbody tr").all():
+                name = row.locator("th").inner_text()
+                total = sum(int(n) for n in row.locator("td").all_inner_texts())
+                assert f"{name} holds {total} images" in alt or total == 0
+            seen.add(said)
+    assert len(seen) == 5
+
+
+def test_the_saliency_picker_cuts_out_the_map_that_was_picked(browser, tmp_path):
+    """What the page paints over the image is the map, to half a step of its forty."""
+    maps = torch.randn(3, 4, 28, 28, generator=GENERATOR)
+    other = torch.randn(3, 4, 28, 28, generator=GENERATOR)
+    offered = {
+        "teacher": {Saliency.GRADIENT: maps, Saliency.GRAD_CAM: other.abs()},
+        "student": {Saliency.GRADIENT: other},
+    }
+    names = [f"image {i + 1}: {name}" for i, name in enumerate(NAMES[:3])]
+    live = saliency_views.saliency_picker(IMAGES, names, NAMES, offered, start=2)
+    for component in shown(browser, tmp_path, live):
+        image, target, kind, model = component.locator("select").all()
+        assert target.input_value() == NAMES[2]
+        assert component.locator("figcaption").all_inner_texts() == ["image", "teacher", "student"]
+        for i, c, k, m in ((0, 2, "gradient", 0), (2, 0, "gradient", 2), (1, 3, "gradient", 1),
+                           (1, 1, "Grad-CAM", 1), (2, 3, "Grad-CAM", 0)):  # fmt: skip
+            image.select_option(index=i)
+            target.select_option(index=c)
+            kind.select_option(label=k)
+            model.select_option(index=m)
+            shown_models = [n for j, n in enumerate(offered) if m in (0, j + 1) and k in offered[n]]
+            assert component.locator("figcaption").all_inner_texts() == ["image", *shown_models]
+            for j, name in enumerate(shown_models):
+                own = offered[name][Saliency(k)][i, c]
+                painted = pixels(component.locator(".over[role=img] > div").nth(j))
+                expected = own / own.abs().max()
+                torch.testing.assert_close(painted, expected, atol=0.5 / 20 + 1 / 255, rtol=0)
+                share, row, column = numbers(component)[:, j].tolist()
+                strongest = own.abs().argmax().item()
+                assert (row, column) == (strongest // 28 + 1, strongest % 28 + 1)
+                expected = own.clamp(min=0).sum() / own.abs().sum()
+                assert share == pytest.approx(expected.item(), abs=1e-5)
+        model.select_option(index=2)
+        assert "has no feature maps" in component.locator("[role=status]").inner_text()
+
+
+def pixels(element):
+    """(28, 28) signed strengths that an element's background shows, cut out as CSS says."""
+    style = element.evaluate(
+        "e => { const s = getComputedStyle(e);"
+        " return [s.backgroundImage, s.backgroundPosition, s.backgroundSize]; }"
+    )
+    source, position, size = style
+    picture = Image.open(io.BytesIO(base64.b64decode(source.split("base64,")[1].split('"')[0])))
+    colours = torch.from_numpy(np.array(picture.convert("RGBA")).copy()).double()
+    columns, rows = (round(float(s.rstrip("%")) / 100) for s in size.split())
+    x, y = (float(p.rstrip("%")) / 100 for p in position.split())
+    left, top = round(x * (columns - 1)) * 28, round(y * (rows - 1)) * 28
+    cut = colours[top : top + 28, left : left + 28]
+    sign = torch.where(cut[..., 0] > cut[..., 2], 1.0, -1.0)  # orange speaks for, blue against
+    return (sign * cut[..., 3] / 255).float()

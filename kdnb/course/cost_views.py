@@ -154,7 +154,7 @@ def ladder(
     left, right = 0.7 * min(ends), 1.5 * max(ends)
     if teacher:
         cost, accuracy = teacher
-        mean, low, high = (100 * v for v in (accuracy.mean, accuracy.low, accuracy.high))
+        mean, low, high = _percents(accuracy)
         ax.errorbar(
             cost, mean, yerr=[[mean - low], [high - mean]], color=GREY, marker="*", ms=12,
             capsize=3, lw=0, elinewidth=1, label="teacher",
@@ -180,17 +180,25 @@ def pareto_front(rungs: Sequence[Rung], by: str) -> list[tuple[Rung, str]]:
     return front
 
 
+def best_within(rungs: Sequence[Rung], by: str, budget: int) -> tuple[Rung, str, float]:
+    """The best (rung, method) that a budget buys, and its limit.
+
+    ``budget`` is 0 for what the cheapest student needs and `STEPS` for what the dearest does.
+    """
+    costs = [_spends(rung, by) for rung in rungs]
+    limit = min(costs) * (max(costs) / min(costs)) ** (budget / STEPS) * 1.001
+    affordable = [(r, m) for r in rungs if _spends(r, by) <= limit for m in r.scores]
+    return *max(affordable, key=lambda offer: offer[0].mean(offer[1])), limit
+
+
 def budget_explorer(
     rungs: Sequence[Rung], teacher_costs: Mapping[str, float], accuracy: Interval
 ) -> Live:
     """What a device with a given budget would get: a slider over each cost of `BUDGETS`."""
 
     def draw(by: str, budget: int) -> Picture:
-        costs = [_spends(rung, by) for rung in rungs]
-        limit = min(costs) * (max(costs) / min(costs)) ** (budget / STEPS) * 1.001
-        affordable = [(r, m) for r in rungs if _spends(r, by) <= limit for m in r.scores]
-        best = max(affordable, key=lambda offer: offer[0].mean(offer[1]))
-        chosen = f"{best[0].name}, {best[1]}: {percent(best[0].mean(best[1]), 1)}"
+        rung, label, limit = best_within(rungs, by, budget)
+        chosen = f"{rung.name}, {label}: {percent(rung.mean(label), 1)}"
         return ladder(rungs, (teacher_costs[by], accuracy), by, chosen, limit)
 
     controls = {
@@ -202,7 +210,32 @@ def budget_explorer(
             tooltip="from what the cheapest student needs to what the dearest needs",
         ),
     }  # fmt: skip
-    return explorer(controls, draw, draw(next(iter(BUDGETS)), STEPS // 2))
+    component = {
+        "component": "ladder",
+        "steps": STEPS,
+        "rungs": [rung.name for rung in rungs],
+        "budgets": [
+            {"name": by, "spends": [_spends(r, by) for r in rungs], "teacher": teacher_costs[by]}
+            for by in BUDGETS
+        ],
+        "methods": [
+            {
+                "name": label,
+                "intervals": [_percents(mean_interval(rung.scores[label])) for rung in rungs],
+            }
+            for label in rungs[0].scores
+        ],
+        "teacher": {
+            "y": 100 * accuracy.mean,
+            "low": 100 * accuracy.low,
+            "high": 100 * accuracy.high,
+        },
+    }
+    return explorer(controls, draw, draw(next(iter(BUDGETS)), STEPS // 2), component)
+
+
+def _percents(share: Interval) -> tuple[float, float, float]:
+    return 100 * share.mean, 100 * share.low, 100 * share.high
 
 
 def ladder_answer(rungs: Sequence[Rung], distilled: str, alone: str) -> Markdown:

@@ -162,6 +162,33 @@ def training_curves(histories: Mapping[str, History], epochs: int, title: str = 
 
 
 @styled
+def learning_curves(
+    curves: Mapping[str, Sequence[Interval]], quantity: str, epoch: int, digits: int
+) -> Picture:
+    """Mean over seeds with its interval by epoch, a curve per method, read at ``epoch``."""
+    figure = Figure(figsize=(6.8, 3.1), layout="constrained")
+    ax = figure.subplots()
+    epochs = range(1, len(next(iter(curves.values()))) + 1)
+    alt = []
+    for (label, means), color, marker in zip(curves.items(), PALETTE, MARKERS, strict=False):
+        ax.plot(epochs, [m.mean for m in means], color=color, marker=marker, ms=4, markevery=0.1,
+                label=label)  # fmt: skip
+        ax.fill_between(
+            epochs, [m.low for m in means], [m.high for m in means], color=color, alpha=0.2, lw=0
+        )
+        now = means[epoch - 1]
+        alt.append(f"{label} {now.mean:.{digits}f} ({now.low:.{digits}f} to {now.high:.{digits}f})")
+    ax.axvline(epoch, color=GREY, ls=":", lw=1)
+    ax.set(xlabel="epoch", ylabel=quantity)
+    ax.set_title(f"after epoch {epoch}: " + "; ".join(a.split(" (")[0] for a in alt), fontsize=8)
+    ax.legend(fontsize=8)
+    return Picture(
+        figure,
+        f"{quantity} after epoch {epoch} of {len(epochs)}, mean over seeds: {'; '.join(alt)}.",
+    )
+
+
+@styled
 def confusion_matrix(counts: Tensor, class_names: Sequence[str]) -> Picture:
     """(C, C) counts, rows true and columns predicted; the right answers are left pale."""
     import seaborn as sns  # slow to import, and only this figure needs it
@@ -217,9 +244,7 @@ def subclass_tables(
     alt = []
     for ax, (label, matching) in zip(axes, matchings.items(), strict=True):
         size = len(matching.counts) // len(class_names)
-        order = torch.arange(len(matching.counts)).view(-1, size)
-        partner = matching.partner.where(matching.partner >= 0, len(true_names)).view(-1, size)
-        order = order.gather(1, partner.argsort(1)).flatten().tolist()
+        order = by_partner(matching, len(class_names), len(true_names))
         counts = matching.counts[order]
         sns.heatmap(
             (counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy(),
@@ -251,6 +276,16 @@ def subclass_tables(
         alt.append(f"{label}: {'; '.join(used)}; {len(counts) - len(used)} hold none")
     axes[0].set_ylabel("invented subclass")
     return Picture(figure, f"Invented against true subclasses. {'. '.join(alt)}.")
+
+
+def by_partner(matching: Matching, classes: int, true_subclasses: int) -> list[int]:
+    """The invented subclasses, class by class, and within a class in the order of their partners.
+
+    Those without one come last.
+    """
+    order = torch.arange(len(matching.counts)).view(classes, -1)
+    partner = matching.partner.where(matching.partner >= 0, true_subclasses).view(classes, -1)
+    return order.gather(1, partner.argsort(1)).flatten().tolist()
 
 
 @styled

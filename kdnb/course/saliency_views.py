@@ -1,26 +1,30 @@
 """How saliency maps, and what is measured of them, are shown."""
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cache
 
 import ipywidgets
 import numpy as np
+import torch
+import torch.nn.functional as F
 from IPython.display import Markdown
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from kdnb.course.plots import MARKERS, PALETTE, Picture, show_image, styled
 from kdnb.course.protocol import RESULTS
-from kdnb.course.widgets import Live, explorer
+from kdnb.course.widgets import Live, explorer, png_source, png_text
 from kdnb.course.words import percent
 from kdnb.explanations import RANDOM, Measured
 from kdnb.saliency import Saliency, normalised
 
 FOR, AGAINST = PALETTE[3], PALETTE[0]
+LEVELS = 20  # of strength in the page, for and against
+LARGEST_IN_PAGE = 56  # pixels of a map's side
 NEAR = 0.8  # of a trained network's likeness: then random weights are not far below
 
 
@@ -50,10 +54,9 @@ def saliency_grid(
                 ax.text(0.5, 0.5, "no\nfeature\nmaps", ha="center", va="center", fontsize=7)
                 continue
             _overlay(ax, image, own)
-            y, x = divmod(own.abs().argmax().item(), own.shape[1])
-            share = (own.clamp(min=0).sum() / own.abs().sum().clamp(min=1e-30)).item()
+            share, y, x = evidence(own)
             alt.append(
-                f"{row}, {column}: strongest at row {y + 1}, column {x + 1}, "
+                f"{row}, {column}: strongest at row {y}, column {x}, "
                 f"{percent(share, 0)} of all evidence speaks for the class"
             )
     return Picture(
@@ -67,16 +70,13 @@ def saliency_picker(
     images: Tensor,
     captions: Sequence[str],
     class_names: Sequence[str],
-    models: Sequence[str],
-    maps: Callable[[int, int, str, Saliency], Tensor | None],
+    maps: Mapping[str, Mapping[Saliency, Tensor]],
     start: int,
 ) -> Live:
     """Choose an image, a class, a kind of map and a model; at rest all models, for class ``start``.
 
-    ``images`` (N, C, H, W) uint8. ``maps(image, class, model, saliency)`` gives the (H, W) map, or
-    None where there is none; each is asked for once.
+    ``images`` (N, C, H, W) uint8; ``maps`` (N, classes, H, W) by model and kind, where it has one.
     """
-    ask = cache(maps)
 
     def choice(name: str, options: Sequence, tooltip: str, value: object) -> ipywidgets.Widget:
         return ipywidgets.Dropdown(
@@ -93,17 +93,62 @@ def saliency_picker(
         "saliency": choice(
             "map", [(str(s), s) for s in Saliency], "which kind of map", Saliency.GRADIENT
         ),
-        "model": choice("model", [every, *models], "whose map", every),
+        "model": choice("model", [every, *maps], "whose map", every),
     }
 
     def draw(image: int, target: int, saliency: Saliency, model: str) -> Picture:
-        shown = list(models) if model == every else [model]
-        row = f"{saliency} for {class_names[target]}"
-        return saliency_grid(
-            images[image], shown, {row: [ask(image, target, name, saliency) for name in shown]}
-        )
+        shown = list(maps) if model == every else [model]
+        found = [maps[name].get(saliency) for name in shown]
+        row = [None if own is None else own[image, target] for own in found]
+        return saliency_grid(images[image], shown, {f"{saliency} for {class_names[target]}": row})
 
-    return explorer(controls, draw, draw(0, start, Saliency.GRADIENT, every))
+    component = {
+        "component": "saliency",
+        "classes": list(class_names),
+        "models": list(maps),
+        "target": start,
+        "images": [
+            {"name": caption, "png": png_source(image)}
+            for caption, image in zip(captions, images, strict=True)
+        ],
+        "kinds": [
+            {
+                "name": str(saliency),
+                "maps": [
+                    _sprite(own[saliency]) if saliency in own else None for own in maps.values()
+                ],
+            }
+            for saliency in Saliency
+        ],
+    }
+    return explorer(controls, draw, draw(0, start, Saliency.GRADIENT, every), component)
+
+
+def _sprite(maps: Tensor) -> dict:
+    """Maps (N, classes, H, W) as one picture, a row for each image, and what each map says.
+
+    Colours are those of `saliency_grid`, in `LEVELS` steps of strength; large maps are averaged.
+    """
+    each = maps.flatten(0, 1)
+    if each.shape[-1] > LARGEST_IN_PAGE:
+        each = F.adaptive_avg_pool2d(each, LARGEST_IN_PAGE)
+    steps = (normalised(each) * LEVELS).round() + LEVELS  # the middle one is clear
+    grid = steps.unflatten(0, maps.shape[:2]).permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
+    picture = Image.fromarray(grid.to(torch.uint8).numpy(), "P")
+    signed = range(-LEVELS, LEVELS + 1)
+    picture.putpalette([round(255 * v) for s in signed for v in to_rgb(FOR if s > 0 else AGAINST)])
+    opacity = bytes(round(255 * abs(step) / LEVELS) for step in signed)
+    return {
+        "png": png_text(picture, transparency=opacity),
+        "says": [[evidence(own) for own in row] for row in maps],
+    }
+
+
+def evidence(own: Tensor) -> tuple[float, int, int]:
+    """Of a map (H, W): the share for the class; row and column, from 1, of its strongest pixel."""
+    y, x = divmod(own.abs().argmax().item(), own.shape[1])
+    share = (own.clamp(min=0).sum() / own.abs().sum().clamp(min=1e-30)).item()
+    return share, y + 1, x + 1
 
 
 @styled

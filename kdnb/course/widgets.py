@@ -12,12 +12,15 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy.special import stdtrit
 from torch import Tensor
 
 from kdnb.course.plots import (
     GREY,
     PALETTE,
     Picture,
+    by_partner,
+    learning_curves,
     reliability,
     softened,
     styled,
@@ -27,6 +30,7 @@ from kdnb.course.plots import (
 from kdnb.course.protocol import COMPONENT, OTHER_DATA
 from kdnb.losses import distillation_loss
 from kdnb.metrics import Matching, calibration, mean_interval
+from kdnb.training import History
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -101,9 +105,19 @@ def image_tag(picture: Picture) -> str:
 def png_source(image: Tensor) -> str:
     """An image (1 or 3, H, W) uint8 as the source of an HTML image; one channel as ink on paper."""
     pixels = image.permute(1, 2, 0).numpy() if len(image) == 3 else 255 - image[0].numpy()
+    return png_text(Image.fromarray(pixels))
+
+
+def png_text(picture: Image.Image, **options: object) -> str:
+    """A picture as the source of an HTML image; ``options`` are Pillow's for PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="png")
+    picture.save(buffer, format="png", optimize=True, **options)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def packed(values: Tensor) -> str:
+    """Float32 numbers as base64, for `unpacked` in the page."""
+    return base64.b64encode(values.contiguous().float().numpy().astype("<f4").tobytes()).decode()
 
 
 def temperature_explorer(
@@ -211,26 +225,51 @@ def sweep_explorer(path: Path) -> Live:
         "weight": slider("weight", weights, weights[2], "weight of that loss"),
     }
 
-    def draw(loss: str, subclasses: int, weight: float) -> Picture:
-        cell = cells[loss, subclasses, weight]
-        first = cell["teachers"][0]
+    names, true_names = record["class_names"], record["subclass_names"]
+
+    def says(cell: dict) -> list[str]:
         live = ", ".join(str(t["live"]) for t in cell["teachers"])
         recovered = mean_interval([t["recovered"] for t in cell["teachers"]])
         student = mean_interval(cell["students"])
-        title = (
-            f"{loss}, weight {weight:g}\n"
-            f"alive per seed: {live} of {len(first['counts'])}\n"
+        return [
+            f"{cell['loss']}, weight {cell['weight']:g}",
+            f"alive per seed: {live} of {len(cell['teachers'][0]['counts'])}",
             f"recovered: {100 * recovered.mean:.0f} % "
-            f"({100 * recovered.low:.0f} to {100 * recovered.high:.0f})\n"
+            f"({100 * recovered.low:.0f} to {100 * recovered.high:.0f})",
             f"subclass student: {100 * student.mean:.1f} % "
-            f"({100 * student.low:.1f} to {100 * student.high:.1f})"
-        )
-        matching = Matching(
+            f"({100 * student.low:.1f} to {100 * student.high:.1f})",
+        ]
+
+    def matching_of(cell: dict) -> Matching:
+        first = cell["teachers"][0]
+        return Matching(
             torch.tensor(first["counts"]), torch.tensor(first["partner"]), first["recovered"]
         )
-        return subclass_tables({title: matching}, record["class_names"], record["subclass_names"])
 
-    live = explorer(controls, draw, draw(losses[-1], sizes[1], weights[2]))
+    def draw(loss: str, subclasses: int, weight: float) -> Picture:
+        cell = cells[loss, subclasses, weight]
+        return subclass_tables({"\n".join(says(cell)): matching_of(cell)}, names, true_names)
+
+    def rows(cell: dict) -> list[tuple[str, list[int]]]:
+        matching, size = matching_of(cell), cell["subclasses"]
+        return [
+            (f"{names[i // size]} no. {i % size + 1}", matching.counts[i].tolist())
+            for i in by_partner(matching, len(names), len(true_names))
+        ]
+
+    component = {
+        "component": "sweep",
+        "losses": losses,
+        "sizes": sizes,
+        "weights": weights,
+        "names": true_names,
+        "cells": [
+            {"loss": loss, "subclasses": size, "weight": weight,
+             "says": "; ".join(says(cell)) + ".", "rows": rows(cell)}
+            for (loss, size, weight), cell in cells.items()
+        ],
+    }  # fmt: skip
+    live = explorer(controls, draw, draw(losses[-1], sizes[1], weights[2]), component)
     live.metadata["image/png"][OTHER_DATA] = True  # these runs were made beforehand, on digits
     return live
 
@@ -247,7 +286,60 @@ def calibration_explorer(logits: Tensor, labels: Tensor, temperature: float = 1.
         )
 
     slider = temperature_slider(temperature, lowest=0.25, highest=4.0)
-    return explorer({"temperature": slider}, draw, draw(temperature))
+    component = {
+        "component": "calibration",
+        "logits": packed(logits),
+        "labels": labels.tolist(),
+        "classes": logits.shape[1],
+        **_ends_of(slider),
+    }
+    return explorer({"temperature": slider}, draw, draw(temperature), component)
+
+
+def curves_explorer(histories: Mapping[str, Sequence[History]]) -> Live:
+    """How methods learn: a quantity by epoch, mean over seeds with its interval, read at an epoch.
+
+    ``histories`` by method, one for each seed, all with the same number of epochs.
+    """
+    epochs = len(next(iter(histories.values()))[0].epochs)
+    quantities = {
+        "validation accuracy (%)": (lambda epoch: 100 * epoch.val_accuracy, 2),
+        "validation loss (nats)": (lambda epoch: epoch.val_loss, 4),
+        "training loss (nats)": (lambda epoch: epoch.train_loss, 4),
+    }
+    values = {
+        name: {
+            label: [[read(epoch) for epoch in history.epochs] for history in seeds]
+            for label, seeds in histories.items()
+        }
+        for name, (read, _) in quantities.items()
+    }
+    controls = {
+        "quantity": ipywidgets.Dropdown(
+            options=list(quantities), description="quantity", tooltip="what is drawn"
+        ),
+        "epoch": ipywidgets.IntSlider(
+            value=epochs, min=1, max=epochs, description="epoch", tooltip="after which epoch"
+        ),
+    }
+
+    def draw(quantity: str, epoch: int) -> Picture:
+        curves = {
+            label: [mean_interval(each) for each in zip(*seeds, strict=True)]
+            for label, seeds in values[quantity].items()
+        }
+        return learning_curves(curves, quantity, epoch, quantities[quantity][1])
+
+    component = {
+        "component": "curves",
+        "methods": list(histories),
+        "t": float(stdtrit(len(next(iter(histories.values()))) - 1, 0.975)),
+        "quantities": [
+            {"name": name, "digits": digits, "values": list(values[name].values())}
+            for name, (_, digits) in quantities.items()
+        ],
+    }
+    return explorer(controls, draw, draw(next(iter(quantities)), epochs), component)
 
 
 def loss_explorer(

@@ -57,7 +57,7 @@ const table = (names, body) => element("details", {}, element("summary", {}, "th
     (name) => element("th", { scope: "col" }, name)))), body));
 
 const row = (name, values) => element("tr", {}, element("th", { scope: "row" }, name),
-  ...values.map((value) => element("td", {}, value.toFixed(5))));
+  ...values.map((value) => element("td", {}, Number.isInteger(value) ? `${value}` : value.toFixed(5))));
 
 // A slider over the logarithm of the temperature, what it stands at, and its label.
 const temperatureSlider = (data) => {

@@ -1,0 +1,77 @@
+// Points with intervals and the lines between them, as SVG.
+
+const SERIES = [BLUE, ORANGE, GREEN, "#d55e00", "#cc78bc", "#ca9161", "#56b4e9"];
+// Outlines of the marks, so that no series is told by its colour alone.
+const MARKS = ["M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0", "M-4.5 -4.5h9v9h-9z", "M0 -6l6 10h-12z",
+  "M0 -6.5l5.5 6.5l-5.5 6.5l-5.5 -6.5z", "M0 6l6 -10h-12z", "M-6 0l12 0M0 -6l0 12"];
+
+const logarithm = Math.log10;
+const itself = (v) => v;
+
+// Round numbers between two, some five of them.
+const ticks = (from, to, log) => {
+  const found = [];
+  if (log) {
+    for (let power = 10 ** Math.floor(logarithm(from)); power <= to; power *= 10) {
+      found.push(...[1, 2, 5].map((m) => m * power).filter((v) => v >= from && v <= to));
+    }
+    return found.length > 7 ? found.filter((v) => Number.isInteger(+logarithm(v).toFixed(9))) : found;
+  }
+  const rough = (to - from) / 5, power = 10 ** Math.floor(logarithm(rough));
+  const step = power * [1, 2, 5, 10].find((m) => m * power >= rough * 0.999);
+  for (let i = Math.ceil(from / step - 1e-9); i * step <= to * (1 + 1e-9); i++) found.push(i * step);
+  return found;
+};
+
+const short = (v) => v.toLocaleString("en", { maximumSignificantDigits: 4 });
+
+// A series is {name, points: [{x, y, low, high}]}, where low and high may be left out, and may have
+// ``line`` false. An axis is {name, from, to, log}. ``limit`` shades what lies right of it, ``rings``
+// are points that bear a ring, ``diagonal`` draws y = x.
+const xyChart = (series, x, y, describe, { limit, rings = [], diagonal } = {}) => {
+  const width = 560, height = 280, left = 52, bottom = 40;
+  const scaled = (axis, start, end) => {
+    const f = axis.log ? logarithm : itself;
+    const from = f(axis.from), to = f(axis.to);
+    return (v) => start + (end - start) * (f(v) - from) / (to - from || 1);
+  };
+  // A mark's width is left free above and below.
+  const right = scaled(x, left, width - 6), up = scaled(y, height - bottom - 6, 14);
+  const parts = [];
+  const draw = (name, attributes, ...text) => parts.push(element(name, { svg: 1, ...attributes }, ...text));
+  const line = (x1, y1, x2, y2, attributes = {}) => draw("line", { x1, y1, x2, y2, ...attributes });
+  for (const v of ticks(x.from, x.to, x.log)) {
+    line(right(v), 8, right(v), height - bottom, { class: "grid" });
+    draw("text", { x: right(v), y: height - bottom + 16, "text-anchor": "middle" }, short(v));
+  }
+  for (const v of ticks(y.from, y.to, y.log)) {
+    line(left, up(v), width - 6, up(v), { class: "grid" });
+    draw("text", { x: left - 6, y: up(v) + 5, "text-anchor": "end" }, short(v));
+  }
+  line(left, height - bottom, width - 6, height - bottom);
+  draw("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, x.name);
+  if (limit !== undefined && limit < x.to) {
+    draw("rect", { class: "beyond", x: right(limit), y: 8, width: width - 6 - right(limit), height: height - bottom - 8 });
+  }
+  if (diagonal) line(right(x.from), up(x.from), right(x.to), up(x.to), { class: "outline" });
+  series.forEach((one, i) => {
+    const colour = SERIES[i % SERIES.length];
+    if (one.line !== false) {
+      draw("polyline", { points: one.points.map((p) => `${right(p.x)},${up(p.y)}`).join(" "), fill: "none", stroke: colour, "stroke-width": 1.5 });
+    }
+    for (const p of one.points) {
+      if (p.low !== undefined) line(right(p.x), up(p.low), right(p.x), up(p.high), { style: `stroke: ${colour}; stroke-width: 1.5` });
+      draw("path", { d: MARKS[i % MARKS.length], transform: `translate(${right(p.x)} ${up(p.y)})`, fill: colour, stroke: colour });
+    }
+  });
+  for (const p of rings) draw("circle", { class: "ring", cx: right(p.x), cy: up(p.y), r: 10 });
+  const key = series.map((one, i) => element("span", {}, element("svg", { viewBox: "-8 -8 16 16", class: "mark", "aria-hidden": "true" },
+    element("path", { svg: 1, d: MARKS[i % MARKS.length], fill: SERIES[i % SERIES.length], stroke: SERIES[i % SERIES.length] })), one.name));
+  return [
+    element("p", { class: "note key" }, `${y.name}: `, ...key),
+    element("svg", { viewBox: `0 0 ${width} ${height}`, class: "wide", role: "img", "aria-label": describe }, ...parts),
+  ];
+};
+
+// Float32 numbers that travel as base64.
+const unpacked = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);

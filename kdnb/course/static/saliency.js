@@ -1,0 +1,43 @@
+// Where networks look: maps over an image, cut out of one picture for each network and kind of map.
+COMPONENTS.saliency = (data) => {
+  const says = element("p", { role: "status" });
+  const chart = element("div", { class: "side maps" });
+  const numbers = element("tbody");
+  const select = (names, start = 0) => {
+    const made = element("select", {}, ...names.map((name) => element("option", {}, name)));
+    made.selectedIndex = start;
+    return made;
+  };
+  const image = select(data.images.map((one) => one.name)), target = select(data.classes, data.target);
+  const kind = select(data.kinds.map((one) => one.name)), model = select(["all models", ...data.models]);
+  const place = (index, count) => (count > 1 ? 100 * index / (count - 1) : 0);
+
+  const draw = () => {
+    const i = image.selectedIndex, c = target.selectedIndex, maps = data.kinds[kind.selectedIndex].maps;
+    const shown = data.models.map((name, m) => ({ name, m, map: maps[m] })).filter(
+      (one) => one.map && (model.selectedIndex === 0 || model.selectedIndex - 1 === one.m));
+    const about = `${kind.value} for ${data.classes[c]}, ${data.images[i].name}`;
+    says.textContent = shown.length ? `${about}. ` + shown.map(({ name, map }) => {
+      const [share, y, x] = map.says[i][c];
+      return `${name}: ${(100 * share).toFixed(0)} % of the evidence speaks for it, strongest at row ${y}, column ${x}`;
+    }).join("; ") + "." : `${model.value} has no feature maps, so there is no ${kind.value}.`;
+    const over = ({ name, map }) => element("figure", {},
+      element("div", { class: "over", role: "img", "aria-label": `${name}: ${about}` },
+        element("img", { src: data.images[i].png, alt: "" }),
+        element("div", { style: `background: url(${map.png}) ${place(c, data.classes.length)}% ${place(i, data.images.length)}% / `
+          + `${100 * data.classes.length}% ${100 * data.images.length}%` })),
+      element("figcaption", {}, name));
+    chart.replaceChildren(element("figure", {},
+      element("div", { class: "over" }, element("img", { src: data.images[i].png, alt: data.images[i].name, class: "whole" })),
+      element("figcaption", {}, "image")), ...shown.map(over));
+    numbers.replaceChildren(...shown.map(({ name, map }) => row(name, map.says[i][c])));
+  };
+  for (const control of [image, target, kind, model]) control.addEventListener("change", draw);
+  draw();
+  const named = (name, control) => element("label", {}, `${name} `, control);
+  return [
+    element("div", { class: "controls" }, named("image", image), named("class", target), named("map", kind), named("model", model)),
+    chart, element("p", { class: "note" }, "orange speaks for the class, blue against it"), says,
+    table(["model", "share for the class", "strongest: row", "column"], numbers),
+  ];
+};
