@@ -246,7 +246,7 @@ def test_the_learning_curves_show_means_and_t_intervals(browser, tmp_path):
             torch.testing.assert_close(numbers(component), expected, atol=1e-5, rtol=0)
             said = component.locator("[role=status]").inner_text()
             quantity = choice.locator("option").nth(which).inner_text()
-            assert said.startswith(f"After epoch {epoch}, {quantity}: alone ")
+            assert said.startswith(f"After epoch {epoch}, {quantity}: alone: ")
         assert epoch == 9
 
 

@@ -8,7 +8,7 @@ const MARKS = ["M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0", "M-4.5 -4.5h9v9h-9z", "M0
 const logarithm = Math.log10;
 const itself = (v) => v;
 
-// Round numbers between two, some five of them.
+// Round numbers between two, some five to seven.
 const ticks = (from, to, log) => {
   const found = [];
   if (log) {
@@ -17,9 +17,9 @@ const ticks = (from, to, log) => {
     }
     return found.length > 7 ? found.filter((v) => Number.isInteger(+logarithm(v).toFixed(9))) : found;
   }
-  const rough = (to - from) / 5, power = 10 ** Math.floor(logarithm(rough));
+  const rough = (to - from) / 7, power = 10 ** Math.floor(logarithm(rough));
   const step = power * [1, 2, 5, 10].find((m) => m * power >= rough * 0.999);
-  for (let i = Math.ceil(from / step - 1e-9); i * step <= to * (1 + 1e-9); i++) found.push(i * step);
+  for (let i = Math.ceil(from / step - 1e-9); i * step <= to * (1 + 1e-9); i++) found.push(i * step || 0);  // not -0
   return found;
 };
 

@@ -23,7 +23,7 @@ COMPONENTS.curves = (data) => {
     reading.textContent = `epoch ${epoch}`;
     slider.setAttribute("aria-valuetext", reading.textContent);
     says.textContent = `After epoch ${epoch}, ${quantity.name}: ` + data.methods.map(
-      (name, i) => `${name} ${now[i].y.toFixed(quantity.digits)}`).join("; ") + ".";
+      (name, i) => `${name}: ${now[i].y.toFixed(quantity.digits)}`).join("; ") + ".";
     const ends = shown.flat();
     const low = Math.min(...ends.map((p) => p.low)), high = Math.max(...ends.map((p) => p.high));
     const each = Math.ceil(epochs / 12);  // so many marks that they can be told apart
