@@ -24,7 +24,7 @@ from kdnb.saliency import Saliency, normalised
 
 FOR, AGAINST = PALETTE[3], PALETTE[0]
 LEVELS = 20  # of strength in the page, for and against
-LARGEST_IN_PAGE = 56  # pixels of a map's side
+LARGEST_IN_PAGE = 64  # pixels of a map's side
 NEAR = 0.8  # of a trained network's likeness: then random weights are not far below
 
 
