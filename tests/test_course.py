@@ -110,6 +110,7 @@ def pictures():
     return {
         "images": plots.images(images, ["one", "two", "three"]),
         "softened": plots.softened(images[0], logits[0], NAMES, [1, 4], 2),
+        "answers": plots.answers(images[0], {"one": logits[0], "two": logits[1]}, NAMES, 4.0, 2),
         "training_curves": plots.training_curves({"teacher": history()}, 4),
         "confusion": plots.confusion_matrix(confusion(logits, labels), NAMES),
         "reliability": plots.reliability({"T = 1": calibration(logits, labels)}),

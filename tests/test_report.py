@@ -123,8 +123,8 @@ def test_nothing_is_wider_than_the_page(page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_the_slider_is_alive_in_jupyterlab(made, jupyterlab):
-    """Open notebook 00 in JupyterLab, run it, press an arrow key on T: the picture changes."""
+def test_slider_and_pad_are_alive_in_jupyterlab(made, jupyterlab):
+    """Run notebook 00 in JupyterLab: an arrow key on T moves the picture, a stroke the answers."""
     with jupyterlab("00_what_is_distillation.ipynb", runs=made[1]) as page:
         picture = page.locator(".jupyter-widgets img[alt*='at T =']")
         picture.wait_for(timeout=120_000)
@@ -139,5 +139,22 @@ def test_the_slider_is_alive_in_jupyterlab(made, jupyterlab):
             timeout=20_000,
         )
         after = picture.get_attribute("alt")
+        outer = page.locator("iframe[title='Draw a digit']")
+        outer.wait_for(timeout=60_000)
+        outer.scroll_into_view_if_needed()  # frames out of sight draw nothing
+        frame = outer.content_frame
+        pad, says = frame.locator("canvas.pad"), frame.locator("[role=status]")
+        rested = says.inner_text()
+        box = pad.bounding_box()
+        page.mouse.move(box["x"] + 100, box["y"] + 40)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 110, box["y"] + 200, steps=8)
+        page.mouse.up()
+        page.wait_for_timeout(500)
+        drawn = says.inner_text()
+        frame.locator("input[type=range]").press("End")
+        hottest = says.inner_text()
     # One step is an eighth of a doubling: from 4 to 4 · 2^(1/8) = 4.362.
     assert "at T = 4 " in before and "at T = 4.36" in after
+    assert "At T = 4.00: teacher" in rested and "At T = 4.00: teacher 1 with" in drawn != rested
+    assert "At T = 64.0: teacher 1 with" in hottest

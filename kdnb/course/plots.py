@@ -133,6 +133,39 @@ def softened(
 
 
 @styled
+def answers(
+    image: Tensor,
+    logits: Mapping[str, Tensor],
+    class_names: Sequence[str],
+    temperature: float,
+    label: int,
+) -> Picture:
+    """One image (1 or 3, H, W) uint8 and what each model makes of it: softmax((C,) logits / T)."""
+    figure = Figure(figsize=(1.7 + 2.35 * len(logits), 2.5), layout="constrained")
+    first, *rest = figure.subplots(1, 1 + len(logits), width_ratios=[1.5, *[2.35] * len(logits)])
+    show_image(first, image)
+    first.set_title(f"label: {class_names[label]}")
+    alt = []
+    for ax, (name, z) in zip(rest, logits.items(), strict=True):
+        p = F.softmax(z.double() / temperature, 0)
+        top = int(p.argmax())
+        colors = [PALETTE[0] if c == top else PALETTE[1] for c in range(len(class_names))]
+        ax.bar(range(len(class_names)), p.numpy(), color=colors)
+        ax.set_xticks(range(len(class_names)), class_names)
+        ax.set_ylim(0, 1.05)
+        ax.grid(axis="x", visible=False)
+        says = f"{class_names[top]} with {p[top].item():.3f}"
+        ax.set_title(f"{textwrap.fill(name, 26)}\n{says}", fontsize=9)
+        alt.append(f"{name} says {says}")
+    figure.suptitle(f"probabilities at T = {temperature:.3g}", fontsize=10)
+    return Picture(
+        figure,
+        f"An image labelled {class_names[label]}, and probabilities at T = {temperature:.3g}: "
+        f"{'; '.join(alt)}.",
+    )
+
+
+@styled
 def training_curves(histories: Mapping[str, History], epochs: int, title: str = "") -> Picture:
     """Training and validation loss on the left, validation accuracy on the right, by epoch."""
     figure = Figure(figsize=(7.6, 3.1), layout="constrained")

@@ -1,13 +1,10 @@
 """Executed notebooks in, one HTML file out that asks for nothing else."""
 
-import base64
-import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from latex2mathml.converter import convert
 from markupsafe import Markup
 from nbconvert import HTMLExporter
@@ -16,10 +13,10 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
+from kdnb.course.components import scripted
 from kdnb.course.protocol import COMPONENT, RESULTS
 
 TEMPLATES = Path(__file__).parent / "templates"
-STATIC = Path(__file__).parent / "static"
 # The first of these that an output has is shown; a widget without its kernel is not among them.
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
 
@@ -92,19 +89,8 @@ def render_page(
     chapters: Sequence[Chapter], *, title: str, about: str, facts: Sequence[tuple[str, str]]
 ) -> str:
     """One HTML page: a cover with ``facts`` as (name, value) rows, contents, then the chapters."""
-    environment = Environment(
-        loader=PackageLoader("kdnb.course", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = page_script()
-    digest = hashlib.sha256(script.encode()).digest()
-    return environment.get_template("page.html.j2").render(
-        script=Markup(script),
-        # The only script that the page lets run is this one, to the byte.
-        script_hash=f"sha256-{base64.b64encode(digest).decode()}",
+    return scripted(
+        "page.html.j2",
         title=title,
         about=about,
         facts=facts,
@@ -112,14 +98,6 @@ def render_page(
         highlight_css=Markup(HtmlFormatter(style="friendly").get_style_defs(".highlight")),
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-
-
-def page_script() -> str:
-    """All that the page runs: what components share, the components, and what starts them."""
-    names = sorted(path.name for path in STATIC.glob("*.js"))
-    between = [name for name in names if name not in ("base.js", "start.js")]
-    files = [STATIC / name for name in ("base.js", *between, "start.js")]
-    return '"use strict";\n' + "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
 def published_results(notebook: NotebookNode) -> list[dict]:

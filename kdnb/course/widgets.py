@@ -146,13 +146,13 @@ def temperature_explorer(
     component = {
         "component": "temperature",
         "classes": list(class_names),
-        **_ends_of(controls["temperature"]),
+        **ends_of(controls["temperature"]),
         "images": _images_with(names, images, logits),
     }
     return explorer(controls, draw, rest, component)
 
 
-def _ends_of(slider: ipywidgets.FloatLogSlider) -> dict[str, float]:
+def ends_of(slider: ipywidgets.FloatLogSlider) -> dict[str, float]:
     """Where a temperature slider stands and how far it goes, for the page's."""
     low, high = (slider.base**end for end in (slider.min, slider.max))
     return {"temperature": slider.value, "lowest": low, "highest": high}
@@ -196,7 +196,7 @@ def subclass_explorer(
     component = {
         "component": "subclasses",
         "classes": list(class_names),
-        **_ends_of(controls["temperature"]),
+        **ends_of(controls["temperature"]),
         "images": _images_with(names, images, subclass_logits),
     }
     return explorer(controls, draw, draw(0, temperature), component)
@@ -291,7 +291,7 @@ def calibration_explorer(logits: Tensor, labels: Tensor, temperature: float = 1.
         "logits": packed(logits),
         "labels": labels.tolist(),
         "classes": logits.shape[1],
-        **_ends_of(slider),
+        **ends_of(slider),
     }
     return explorer({"temperature": slider}, draw, draw(temperature), component)
 
@@ -374,7 +374,7 @@ def loss_explorer(
         "teacher": teacher_logits.double().tolist(),
         "label": label,
         "soft_weight": soft_weight,
-        **_ends_of(controls["temperature"]),
+        **ends_of(controls["temperature"]),
     }
     return explorer(controls, draw, draw(temperature, soft_weight), component)
 

@@ -1,0 +1,53 @@
+"""What moves in a page: its scripts, and a frame that runs one component in a live notebook."""
+
+import base64
+import hashlib
+import html
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+STATIC = Path(__file__).parent / "static"
+
+
+def page_script() -> str:
+    """All that a page runs: what components share, the components, and what starts them."""
+    names = sorted(path.name for path in STATIC.glob("*.js"))
+    between = [name for name in names if name not in ("base.js", "start.js")]
+    files = [STATIC / name for name in ("base.js", *between, "start.js")]
+    return '"use strict";\n' + "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def scripted(template: str, **values: object) -> str:
+    """One of the course's templates with these values and the page's script.
+
+    What is given is text, and escaped, unless it says that it is markup.
+    """
+    environment = Environment(
+        loader=PackageLoader("kdnb.course", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = page_script()
+    digest = hashlib.sha256(script.encode()).digest()
+    return environment.get_template(template).render(
+        script=Markup(script),
+        # The only script that the page lets run is this one, to the byte.
+        script_hash=f"sha256-{base64.b64encode(digest).decode()}",
+        **values,
+    )
+
+
+def frame(component: dict, title: str, height: int) -> str:
+    """A component of the page as HTML for a live notebook: the same script in a frame of its own.
+
+    The frame reaches neither the notebook nor the network. ``height`` is in CSS pixels.
+    """
+    page = scripted("frame.html.j2", component=component, title=title)
+    return (
+        f'<iframe title="{html.escape(title)}" sandbox="allow-scripts" srcdoc="{html.escape(page)}"'
+        f' style="width:100%;height:{height}px;border:0"></iframe>'
+    )
