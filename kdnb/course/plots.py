@@ -14,9 +14,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from kdnb.history import History
 from kdnb.metrics import Calibration, Interval, Matching, entropy_bits
 from kdnb.runs import Comparison
-from kdnb.training import History
 
 # seaborn's "colorblind" palette, in an order that also differs in lightness
 PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9"]

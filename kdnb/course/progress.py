@@ -32,6 +32,9 @@ class Progress:
                 self._loaded += 1
             else:
                 self._trained += 1
+        news = len(update.history.epochs) > update.continued
+        if not (news or update.loaded or update.history.interrupted):
+            return  # training is about to begin
         if os.environ.get(HEADLESS):
             self._print(update)
         else:
