@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import TinyTeacher
+from torch import nn
 
 from kdnb.checkpoint import Checkpoint
 from kdnb.environment import seeded
@@ -31,6 +31,25 @@ OBJECTIVES = {
 }
 
 
+class Teacher(nn.Module):
+    """Batch norm, dropout, and a convolution whose layout in memory depends on who made it."""
+
+    def __init__(self, num_classes=4, subclasses=1):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 4, 5, stride=4),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Conv2d(4, 6, 3),
+            nn.Dropout(0.5),
+            nn.Flatten(),
+            nn.Linear(6 * 4 * 4, num_classes * subclasses),
+        )
+
+    def forward(self, images):
+        return self.layers(images)
+
+
 class StopAfter:
     """Stops training after so many steps, as the button does; ``at_end`` when an epoch is over."""
 
@@ -47,7 +66,7 @@ class StopAfter:
             raise KeyboardInterrupt
 
 
-def trained(tiny, objective, recipe=RECIPE, make=TinyTeacher, stop=None, resume=None, keep=None):
+def trained(tiny, objective, recipe=RECIPE, make=Teacher, stop=None, resume=None, keep=None):
     with seeded(5):
         model = make(subclasses=objective.subclasses)
     history = fit(
