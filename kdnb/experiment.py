@@ -8,14 +8,17 @@ order and the same teacher, so differences between methods are paired by seed.
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from kdnb import losses
 from kdnb.answers import Answers
+from kdnb.checkpoint import Checkpoint
 from kdnb.data import Dataset, Split
 from kdnb.environment import best_device, provenance, seeded
+from kdnb.history import History
 from kdnb.methods import ALONE, Method
 from kdnb.metrics import accuracy
 from kdnb.models import StagedNetwork
@@ -23,12 +26,14 @@ from kdnb.objectives import LABELS, Imitation, Objective
 from kdnb.runs import Comparison, Run, Update
 from kdnb.store import Store, code_fingerprint, digest, weights_digest
 from kdnb.tasks import Division, Recipe, Task
-from kdnb.training import Epoch, History, fit
+from kdnb.training import fit
 
 # The modules whose code decides what a training run gives.
 ENGINE = (
     "bodies.py",
+    "checkpoint.py",
     "data/views.py",
+    "history.py",
     "losses.py",
     "models.py",
     "objectives.py",
@@ -56,8 +61,12 @@ class _Job:
 class Experiment:
     """A task with its dataset, its run store and the device: everything is trained through here.
 
-    What the store already holds is loaded; what it lacks is trained and stored. ``watch`` is called
-    with an `Update` after every epoch, for every run that was loaded and for one that was stopped.
+    What the store already holds is loaded; what it lacks is trained and stored. A training that was
+    stopped goes on where its last whole epoch ended when it is asked for again.
+
+    ``watch`` is called with an `Update` before the first epoch and after every one, for every run
+    that was loaded and for one that was stopped. If it has a method ``step``, that is called after
+    every step with the number of its images. Either stops training by raising KeyboardInterrupt.
     """
 
     def __init__(
@@ -208,6 +217,7 @@ class Experiment:
         with seeded(job.seed):
             model = job.architecture(num_classes=self.num_classes, subclasses=objective.subclasses)
         history, loaded, recipe = History(), True, job.recipe
+        continued = 0  # how many of the epochs were there before
         while recipe and not history.interrupted:
             part = model.split(recipe.trains)[1] if recipe.trains else model
             key, settings = self._address(job, model, recipe, objective)
@@ -215,12 +225,21 @@ class Experiment:
             if entry is not None:
                 part.load_state_dict(entry.tensors)
                 model.eval()
-                history = history.followed_by(_history_from(entry.record["history"]))
+                history = history.followed_by(History.from_record(entry.record["history"]))
                 origin = entry.record["provenance"]
+                continued = len(history.epochs)
             else:
                 loaded = False
                 self.store.require_writable()
-                new = self._fit(job, model, recipe, objective, history)
+                half = self.store.get(f"part-{key}")
+                resume = Checkpoint.from_entry(half) if half else None
+                if resume:
+                    continued = len(history.epochs) + len(resume.history.epochs)
+                tell = partial(self._tell, job, before=history, continued=continued)
+                keep = partial(self._keep, job, f"part-{key}")
+                new = self._fit(
+                    job, model, recipe, objective, on_epoch=tell, on_stop=keep, resume=resume
+                )
                 origin = provenance(self.device)
                 if not new.interrupted:
                     record = {
@@ -230,15 +249,16 @@ class Experiment:
                         "history": asdict(new),
                         "provenance": origin,
                     }
-                    self.store.keep(key, part.state_dict(), record)
+                    if self.store.keep(key, part.state_dict(), record):
+                        self.store.remove(f"part-{key}")
                 history = history.followed_by(new)
             trained_from, recipe = recipe.trains, recipe.then
         if loaded or history.interrupted:
-            self._tell(job, history, loaded)
+            self._tell(job, history, loaded=loaded, continued=continued)
         return Run(job.label, job.seed, model, history, origin, loaded, trained_from)
 
     def _fit(
-        self, job: _Job, model: nn.Module, recipe: Recipe, objective: Objective, before: History
+        self, job: _Job, model: nn.Module, recipe: Recipe, objective: Objective, **options: object
     ) -> History:
         """Gather what training needs, the teacher's answers and frozen features, and train."""
         val = self.dataset.val
@@ -262,14 +282,33 @@ class Experiment:
             job.seed,
             objective=objective,
             features=features,
-            on_epoch=lambda history: self._tell(job, before.followed_by(history)),
+            on_step=getattr(self.watch, "step", None),
             device=self.device,
+            **options,
         )
 
-    def _tell(self, job: _Job, history: History, loaded: bool = False) -> None:
-        if self.watch is not None:
-            epochs = job.recipe.total_epochs
-            self.watch(Update(job.label, job.seed, job.number, job.total, history, epochs, loaded))
+    def _keep(self, job: _Job, key: str, checkpoint: Checkpoint) -> None:
+        """Store a training that was stopped, to be continued when it is asked for again."""
+        entry = checkpoint.entry()
+        about = {"label": job.label, "task": self.task.name, "seed": job.seed}
+        self.store.keep(key, entry.tensors, {**about, **entry.record})
+
+    def _tell(
+        self,
+        job: _Job,
+        history: History,
+        before: History | None = None,
+        loaded: bool = False,
+        continued: int = 0,
+    ) -> None:
+        if self.watch is None:
+            return
+        if before:
+            history = before.followed_by(history)
+        epochs = job.recipe.total_epochs
+        self.watch(
+            Update(job.label, job.seed, job.number, job.total, history, epochs, loaded, continued)
+        )
 
     def _address(
         self, job: _Job, model: nn.Module, recipe: Recipe, objective: Objective
@@ -306,8 +345,3 @@ def _described(objective: Objective, teacher: Run | None, train: Split) -> dict:
     if objective.hears_subclasses and train.subclasses is not None:
         about["known_subclasses"] = digest(train.subclasses.tolist())
     return about
-
-
-def _history_from(record: dict) -> History:
-    epochs = [Epoch(**epoch) for epoch in record["epochs"]]
-    return History(epochs, record["best"], record["interrupted"])

@@ -5,9 +5,9 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
+from kdnb.history import History
 from kdnb.metrics import Interval, mean_interval
 from kdnb.store import weights_digest
-from kdnb.training import History
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Update:
-    """What a watcher is told: run ``number`` of ``total`` now stands as in ``history``."""
+    """What a watcher is told: run ``number`` of ``total`` now stands as in ``history``.
+
+    The first ``continued`` of its epochs were not trained now: an earlier training was stopped
+    there, or they were in the run store.
+    """
 
     label: str
     seed: int
@@ -42,6 +46,7 @@ class Update:
     history: History
     epochs: int
     loaded: bool = False
+    continued: int = 0
 
     @property
     def run_finished(self) -> bool:

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -111,12 +112,26 @@ class Store:
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
-    def keep(self, key: str, tensors: Mapping[str, Tensor], record: dict) -> None:
-        """`put`, but where that fails it only warns: the work in memory still counts."""
+    def keep(self, key: str, tensors: Mapping[str, Tensor], record: dict) -> bool:
+        """`put`, but where that fails it only warns: the work in memory still counts.
+
+        Returns whether it was kept.
+        """
         try:
             self.put(key, {name: t.detach().cpu() for name, t in tensors.items()}, record)
         except StoreError as error:
-            warnings.warn(f"finished, but not kept: {error}", stacklevel=2)
+            warnings.warn(f"trained, but not kept: {error}", stacklevel=2)
+            return False
+        return True
+
+    def remove(self, key: str) -> None:
+        """Take an entry away, whole; where there is none, nothing happens."""
+        if not (self.root / key).is_dir():
+            return
+        old = Path(tempfile.mkdtemp(prefix=f".{key}-old-", dir=self.root))
+        with suppress(FileNotFoundError):  # another process was faster
+            (self.root / key).rename(old / "entry")
+        shutil.rmtree(old, ignore_errors=True)
 
     def require_writable(self) -> None:
         """Raise `StoreError` if nothing can be written here, before work is done for nothing."""

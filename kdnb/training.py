@@ -3,55 +3,21 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdnb.checkpoint import Checkpoint, Training
 from kdnb.data import Split
 from kdnb.data.views import ShiftedImages, TurnedImages, Views, warped
 from kdnb.environment import best_device, seeded
+from kdnb.history import Epoch, History
 from kdnb.objectives import LABELS, Imitation, Objective, Rows
 from kdnb.tasks import Recipe
 
 PREDICT_BATCH = 128
-
-
-@dataclass
-class Epoch:
-    """What one epoch gave: mean training losses (nats), validation loss and accuracy, seconds.
-
-    The parts of the training loss are None where the objective has no such part.
-    """
-
-    train_loss: float
-    soft_loss: float | None
-    hard_loss: float | None
-    val_loss: float
-    val_accuracy: float
-    seconds: float
-    auxiliary_loss: float | None = None
-
-
-@dataclass
-class History:
-    """A training run, epoch by epoch; ``best`` is the index of the epoch whose weights are kept."""
-
-    epochs: list[Epoch] = field(default_factory=list)
-    best: int | None = None
-    interrupted: bool = False
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of training and validation together."""
-        return sum(epoch.seconds for epoch in self.epochs)
-
-    def followed_by(self, later: "History") -> "History":
-        """The two trainings as one, of which the later one's best epoch counts."""
-        best = None if later.best is None else len(self.epochs) + later.best
-        return History(self.epochs + later.epochs, best, later.interrupted)
 
 
 class TrainingDivergedError(ArithmeticError):
@@ -77,6 +43,9 @@ def fit(
     objective: Objective = LABELS,
     features: tuple[Views, Views] | None = None,
     on_epoch: Callable[[History], None] | None = None,
+    on_step: Callable[[int], None] | None = None,
+    on_stop: Callable[[Checkpoint], None] | None = None,
+    resume: Checkpoint | None = None,
     device: torch.device | None = None,
 ) -> History:
     """Train ``model`` in place and leave it, in eval mode, with the weights of its best epoch.
@@ -92,9 +61,13 @@ def fit(
     their weights nor their batch-norm statistics can move; the trained stages keep their statistics
     too, since few images make poor ones.
 
-    ``on_epoch`` is called after each epoch.
+    ``on_epoch`` is called before the first epoch and after each, ``on_step`` after each step with
+    the number of images it showed.
 
-    Ctrl-C stops training and returns the history so far, marked as interrupted.
+    Ctrl-C, or a KeyboardInterrupt from either of them, stops training: what is returned is the
+    history up to the last whole epoch, marked as interrupted, and ``on_stop`` is given the
+    checkpoint of that epoch, if there was one. With ``resume``, a checkpoint of the same run,
+    training goes on from there; on the CPU it ends, bit for bit, as if it had never been stopped.
 
     Raises ValueError if the soft targets do not fit the images and views, the recipe warps images
     that were answered for beforehand, or features are missing. Raises `TrainingDivergedError` if
@@ -128,12 +101,15 @@ def fit(
         optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=0.2
     )
     order = torch.Generator().manual_seed(seed)
-    history = History()
-    last_good = best_weights = _weights(model)
-    best = (-1.0, 0.0)
+    training = Training(model, optimizer, schedule, order, device)
+    done = resume or training.checkpoint(History(), None)  # the last whole epoch
     try:
         with seeded(seed):
-            for epoch in range(recipe.epochs):
+            if resume is not None:
+                training.restore(resume)
+            if on_epoch is not None:
+                on_epoch(done.history)
+            while len(done.history.epochs) < recipe.epochs:
                 start = time.perf_counter()
                 _train_mode(model, keep_statistics=bool(recipe.trains))
                 record = []  # the loss and its parts after each step
@@ -160,31 +136,33 @@ def fit(
                     schedule.step()
                     parts = {n: part for n, part in loss._asdict().items() if part is not None}
                     record.append(torch.stack(list(parts.values())).detach())
+                    if on_step is not None:
+                        on_step(len(index))
                 val_loss, val_accuracy = _validate(model, val_inputs, val, objective, device)
                 losses = torch.stack(record)
-                _check_finite(losses, val_loss, model, last_good, history, recipe)
+                _check_finite(losses, val_loss, model, done, recipe)
                 means = dict(zip(parts, losses.mean(0).tolist(), strict=True))
-                history.epochs.append(
-                    Epoch(
-                        train_loss=means["total"],
-                        soft_loss=means.get("soft"),
-                        hard_loss=means.get("hard"),
-                        auxiliary_loss=means.get("auxiliary"),
-                        val_loss=val_loss,
-                        val_accuracy=val_accuracy,
-                        seconds=time.perf_counter() - start,
-                    )
+                epoch = Epoch(
+                    train_loss=means["total"],
+                    soft_loss=means.get("soft"),
+                    hard_loss=means.get("hard"),
+                    auxiliary_loss=means.get("auxiliary"),
+                    val_loss=val_loss,
+                    val_accuracy=val_accuracy,
+                    seconds=time.perf_counter() - start,
                 )
-                last_good = _weights(model)
-                if (val_accuracy, -val_loss) > best or not objective.chooses_by_labels:
-                    best, history.best, best_weights = (val_accuracy, -val_loss), epoch, last_good
+                history = done.history.with_epoch(epoch, objective.chooses_by_labels)
+                is_best = history.best == len(done.history.epochs)
+                done = training.checkpoint(history, None if is_best else done.best_weights)
                 if on_epoch is not None:
-                    on_epoch(history)
+                    on_epoch(done.history)
     except KeyboardInterrupt:
-        history.interrupted = True
-    model.load_state_dict(best_weights)
+        if done.history.epochs and on_stop is not None:
+            on_stop(done)
+        done = replace(done, history=replace(done.history, interrupted=True))
+    model.load_state_dict(done.best_weights)
     model.eval()
-    return history
+    return done.history
 
 
 def epoch_batches(
@@ -257,28 +235,20 @@ def _validate(
     return loss, (logits.argmax(1) == val.labels).double().mean().item()
 
 
-def _weights(model: nn.Module) -> dict[str, Tensor]:
-    return deepcopy(model.state_dict())
-
-
 def _check_finite(
-    losses: Tensor,
-    val_loss: float,
-    model: nn.Module,
-    last_good: dict[str, Tensor],
-    history: History,
-    recipe: Recipe,
+    losses: Tensor, val_loss: float, model: nn.Module, done: Checkpoint, recipe: Recipe
 ) -> None:
     """Looked at once an epoch: asking after every step would make a GPU wait each time."""
     bad = ~losses.isfinite().all(1)
     if not bad.any() and torch.tensor(val_loss).isfinite():
         return
+    epochs = len(done.history.epochs)
     step = int(bad.int().argmax()) + 1 if bad.any() else len(losses)
-    model.load_state_dict(last_good)
+    model.load_state_dict(done.weights)
     model.eval()
     raise TrainingDivergedError(
-        f"the loss is no longer finite in epoch {len(history.epochs) + 1}, step {step}; the "
-        f"weights of epoch {len(history.epochs)} are kept: try a learning rate below "
+        f"the loss is no longer finite in epoch {epochs + 1}, step {step}; the "
+        f"weights of epoch {epochs} are kept: try a learning rate below "
         f"{recipe.learning_rate}",
-        history,
+        done.history,
     )

@@ -2,16 +2,13 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 
 import pytest
 import torch
+from lab import CHROMIUM_FLAGS, opened_in_lab
 from playwright.sync_api import sync_playwright
 from torch import nn
 
@@ -19,15 +16,6 @@ from kdnb.data import Dataset, Split
 from kdnb.objectives import Agreement
 from kdnb.store import Store
 from kdnb.tasks import Division, Recipe, Task
-
-ROOT = Path(__file__).parents[1]
-CHROMIUM_FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-KERNEL_IDLE = (
-    "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-)
 
 
 def pytest_collection_modifyitems(items):
@@ -65,51 +53,7 @@ def browser(chromium):
 @pytest.fixture
 def jupyterlab(browser, tmp_path):
     """``with jupyterlab(notebook, runs=store) as page``: open in JupyterLab, all cells running."""
-
-    @contextmanager
-    def opened(notebook: str | Path, runs: Path):
-        shutil.copy(ROOT / "notebooks" / notebook, tmp_path)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command = [
-            sys.executable, "-m", "jupyterlab", f"--port={port}", "--ip=127.0.0.1", "--no-browser",
-            "--allow-root", "--ServerApp.token=", "--ServerApp.port_retries=0",
-            f"--ServerApp.root_dir={tmp_path}", "--expose-app-in-browser",
-        ]  # fmt: skip
-        with (tmp_path / "lab.log").open("w") as log:
-            environment = {**os.environ, "KDNB_RUNS": str(runs)}
-            lab = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-            try:
-                wait_for(f"http://127.0.0.1:{port}/api/status", lab)
-                page = browser.new_page(viewport={"width": 1280, "height": 1000})
-                page.goto(f"http://127.0.0.1:{port}/lab/tree/{Path(notebook).name}?reset")
-                page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-                # Before its kernel is there, JupyterLab answers "run" with a dialog.
-                page.wait_for_function(KERNEL_IDLE, timeout=60_000)
-                # In braces: the promise is fulfilled only when the last cell has run.
-                page.evaluate(
-                    "() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }"
-                )
-                yield page
-                page.close()
-            finally:
-                lab.terminate()
-                lab.wait(timeout=30)
-
-    return opened
-
-
-def wait_for(url, process, seconds=60):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "JupyterLab stopped"
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise TimeoutError(url)
+    return partial(opened_in_lab, browser, tmp_path)
 
 
 @pytest.fixture(scope="session")

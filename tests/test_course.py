@@ -311,7 +311,100 @@ def test_live_too_it_says_so(monkeypatch, epochs):
     stopped = history(epochs)
     stopped.interrupted, stopped.best = True, None
     Progress()(Update("teacher", 0, 1, 1, stopped, 5))
-    assert titles == [f"teacher, seed 0: stopped after {epochs} epochs, the best weights are kept"]
+    kept = "the best weights are kept; run again to go on"
+    assert titles == [f"teacher, seed 0: stopped after {epochs} epochs, {kept}"]
+
+
+class Handle:
+    """Notes what a display was given, in place of IPython's."""
+
+    def __init__(self):
+        self.shown = []
+        Handle.last = self
+
+    def display(self, thing):
+        self.shown.append(thing)
+
+    update = display
+
+
+@pytest.fixture
+def live(monkeypatch):
+    """As in a kernel with a reader before it; cells are counted by ``live.execution_count``."""
+
+    class Shell:
+        execution_count = 1
+        kernel = type("Kernel", (), {"_supports_kernel_subshells": True})
+
+    shell = Shell()
+    monkeypatch.delenv(HEADLESS, raising=False)
+    monkeypatch.setattr("kdnb.course.protocol.get_ipython", lambda: shell)
+    monkeypatch.setattr("kdnb.course.progress.get_ipython", lambda: shell)
+    monkeypatch.setattr("kdnb.course.progress.DisplayHandle", Handle)
+    return shell
+
+
+def test_a_click_on_stop_is_honoured_at_the_next_step_and_leaves_one_picture(live):
+    progress = Progress()
+    progress(Update("teacher", 0, 1, 1, History(), 5))
+    (panel,) = Handle.last.shown
+    assert panel.button in panel.box.children
+    progress.step(16)
+    progress(Update("teacher", 0, 1, 1, history(1), 5))
+    progress.step(16)
+    panel.button.click()
+    with pytest.raises(KeyboardInterrupt):
+        progress.step(16)
+    stopped = history(1)
+    stopped.interrupted = True
+    progress(Update("teacher", 0, 1, 1, stopped, 5))
+    data, _ = Handle.last.shown[-1]._repr_mimebundle_()
+    assert set(data) == {"text/html", "text/plain"}, "no widget stays, and PNG only once"
+    assert 'alt="Training curves over 5 epochs' in data["text/html"]
+    assert panel.button.comm is None, "closed"
+    progress.step(16)  # and the click is forgotten
+
+
+def test_what_comes_from_the_store_has_no_button(live):
+    progress = Progress()
+    for number in (1, 2):
+        progress(Update("teacher", 0, number, 2, history(5), 5, loaded=True))
+    (picture,) = Handle.last.shown
+    assert isinstance(picture, plots.Picture)
+
+
+def test_where_clicks_cannot_arrive_there_is_no_button(live):
+    live.kernel._supports_kernel_subshells = False
+    Progress()(Update("teacher", 0, 1, 1, History(), 5))
+    (panel,) = Handle.last.shown
+    assert panel.button not in panel.box.children
+
+
+def test_a_cell_that_is_run_again_shows_itself_anew(live):
+    progress = Progress()
+    progress(Update("teacher", 0, 1, 1, history(5), 5))
+    first = Handle.last
+    live.execution_count = 2
+    progress(Update("teacher", 0, 1, 1, history(2), 5, continued=2))
+    assert Handle.last is not first and len(first.shown) == 1
+    assert "continued at epoch 3" in Handle.last.shown[0].status.value
+
+
+def test_pace_and_time_left_count_what_was_trained_here(live, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("kdnb.course.progress.time.monotonic", lambda: clock[0])
+    progress = Progress()
+    progress(Update("teacher", 0, 1, 1, history(4), 10, continued=4))
+    (panel,) = Handle.last.shown
+    for _ in range(10):
+        clock[0] += 1
+        progress.step(50)
+    assert ", 50 images/s" in panel.status.value and "left" not in panel.status.value
+    progress(Update("teacher", 0, 1, 1, history(5), 10, continued=4))
+    clock[0] += 1
+    progress.step(50)
+    # 1.1 epochs in 11 s; 4.9 are left.
+    assert "epoch 6 of 10" in panel.status.value and "about 49 s left" in panel.status.value
 
 
 def test_live_it_is_one_display_that_is_redrawn(monkeypatch):

@@ -9,7 +9,7 @@ from functools import partial
 import nbformat
 import pytest
 import torch
-from conftest import ROOT
+from lab import ROOT
 from test_components import numbers, opened, page_of
 from torch import nn
 

@@ -51,6 +51,15 @@ def test_a_second_entry_replaces_the_first(store):
     assert leftovers(store) == []
 
 
+def test_what_is_removed_is_gone(store):
+    store.put("run-1", TENSORS, {})
+    store.put("run-2", TENSORS, {})
+    store.remove("run-1")
+    store.remove("run-3")  # never there
+    assert store.get("run-1") is None and store.get("run-2") is not None
+    assert leftovers(store) == []
+
+
 def test_a_failed_write_leaves_nothing(store, monkeypatch):
     store.put("run-1", TENSORS, {"n": 1})
 

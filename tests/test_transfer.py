@@ -144,12 +144,44 @@ def test_ctrl_c_in_the_second_step_keeps_the_first(lab, store):
     assert lab.student(ALONE, 0).weights == lab.student(ALONE, 0).weights
 
 
+@pytest.mark.parametrize(("steps", "whole"), [(6, 1), (10, 2), (14, 3)])
+def test_continued_in_either_step_it_ends_as_if_never_stopped(
+    pictures, store, tmp_path, steps, whole
+):
+    """Each epoch has four steps here; features, frozen stages and statistics come back as well."""
+
+    class Stops:
+        left = steps
+
+        def __call__(self, update):
+            self.update = update
+
+        def step(self, images):
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+    half = Experiment(task_of(pictures), store=store, watch=Stops(), device=CPU).student(ALONE, 0)
+    assert half.history.interrupted and len(half.history.epochs) == whole
+    watch = Stops()
+    watch.left = 0
+    again = Experiment(task_of(pictures), store=store, watch=watch, device=CPU).student(ALONE, 0)
+    other = type(store)(tmp_path / "other")
+    never = Experiment(task_of(pictures), store=other, device=CPU).student(ALONE, 0)
+    assert watch.update.continued == whole
+    assert again.weights == never.weights and again.history.best == never.history.best
+    assert [e.train_loss for e in again.history.epochs] == [
+        e.train_loss for e in never.history.epochs
+    ]
+    assert not list(store.root.glob("part-*"))
+
+
 def test_watchers_see_one_run_of_all_epochs(lab):
     seen = []
     lab.watch = seen.append
     lab.student(ALONE, 0)
-    assert [len(u.history.epochs) for u in seen] == [1, 2, 3, 4]
-    assert [u.run_finished for u in seen] == [False, False, False, True]
+    assert [len(u.history.epochs) for u in seen] == [0, 1, 2, 2, 3, 4]  # before each step too
+    assert [u.run_finished for u in seen] == [False] * 5 + [True]
     assert {u.epochs for u in seen} == {4}
 
 

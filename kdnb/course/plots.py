@@ -1,9 +1,12 @@
 """Figures, each with a text alternative made from the same data."""
 
+import base64
+import html
 import io
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from threading import RLock
 
 import matplotlib
 import numpy as np
@@ -14,15 +17,16 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from kdnb.course.drawings import GREY, PALETTE, Drawing
+from kdnb.course.protocol import live_kernel
+from kdnb.history import History
 from kdnb.metrics import Calibration, Interval, Matching, entropy_bits
 from kdnb.runs import Comparison
-from kdnb.training import History
 
-# seaborn's "colorblind" palette, in an order that also differs in lightness
-PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9"]
 MARKERS = "osD^vPX*"
-GREY = "#6b6b6b"
 DOTS_PER_INCH = 144
+# A slider may ask for a picture, on a thread of its own, while a cell draws: one at a time.
+DRAWING = RLock()
 STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -36,19 +40,37 @@ STYLE = {
 
 
 class Picture:
-    """A figure and its text alternative; shows itself as a PNG with that text."""
+    """A figure and its text alternative; shows itself as a PNG with that text.
+
+    With a reader before it, as HTML with a PNG in it: JupyterLab drops the text from a bare one.
+    """
 
     def __init__(self, figure: Figure, alt: str):
         self.alt = alt
         buffer = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
+        with DRAWING, matplotlib.rc_context(STYLE):
             figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
         self.png = buffer.getvalue()
         self.width = round(figure.get_figwidth() * 96)  # CSS pixels
 
+    @property
+    def source(self) -> str:
+        """The picture as the source of an HTML image."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple:
+        if live_kernel():  # there an image of type PNG would be shown without its words
+            return {"text/html": image_tag(self), "text/plain": self.alt}, {"text/html": {}}
         data = {"image/png": self.png, "text/plain": self.alt}
         return data, {"image/png": {"alt": self.alt, "width": self.width}}
+
+
+def image_tag(picture: Picture | Drawing) -> str:
+    """A picture as HTML that needs no other file."""
+    return (
+        f'<img src="{picture.source}" width="{picture.width}" '
+        f'style="max-width:100%;height:auto" alt="{html.escape(picture.alt)}">'
+    )
 
 
 def styled(plot: Callable[..., Picture]) -> Callable[..., Picture]:
@@ -56,7 +78,7 @@ def styled(plot: Callable[..., Picture]) -> Callable[..., Picture]:
 
     @wraps(plot)
     def wrapper(*args: object, **kwargs: object) -> Picture:
-        with matplotlib.rc_context(STYLE):
+        with DRAWING, matplotlib.rc_context(STYLE):
             return plot(*args, **kwargs)
 
     return wrapper
@@ -102,7 +124,6 @@ def softened(
     show_image(first, image)
     if label is not None:
         first.set_title(f"label: {class_names[label]}")
-    alt = []
     for ax, temperature in zip(rest, temperatures, strict=True):
         probabilities = F.softmax(logits.double() / temperature, 0)
         top = int(probabilities.argmax())
@@ -122,14 +143,27 @@ def softened(
             + ("\n" if panels > 1 else " ")
             + f"{rest_mass:.1%} outside {class_names[top]}"
         )
-        second = int(probabilities.topk(2).indices[1])
+    return Picture(figure, softened_words(logits, class_names, temperatures, label))
+
+
+def softened_words(
+    logits: Tensor,
+    class_names: Sequence[str],
+    temperatures: Sequence[float],
+    label: int | None = None,
+) -> str:
+    """What `softened` shows."""
+    alt = []
+    for temperature in temperatures:
+        probabilities = F.softmax(logits.double() / temperature, 0)
+        (first, next_), (top, second) = (t.tolist() for t in probabilities.topk(2))
         alt.append(
-            f"at T = {temperature:.3g} {class_names[top]} has probability "
-            f"{probabilities[top].item():.3f}, next is {class_names[second]} with "
-            f"{probabilities[second].item():.3f}, entropy {bits:.2f} bits"
+            f"at T = {temperature:.3g} {class_names[top]} has probability {first:.3f}, next is "
+            f"{class_names[second]} with {next_:.3f}, "
+            f"entropy {entropy_bits(probabilities).item():.2f} bits"
         )
     named = "" if label is None else f" labelled {class_names[label]}"
-    return Picture(figure, f"An image{named} and the teacher's probabilities: {'; '.join(alt)}.")
+    return f"An image{named} and the teacher's probabilities: {'; '.join(alt)}."
 
 
 @styled
@@ -170,7 +204,6 @@ def training_curves(histories: Mapping[str, History], epochs: int, title: str = 
     """Training and validation loss on the left, validation accuracy on the right, by epoch."""
     figure = Figure(figsize=(7.6, 3.1), layout="constrained")
     left, right = figure.subplots(1, 2)
-    alt = []
     for (label, history), color, marker in zip(histories.items(), PALETTE, MARKERS, strict=False):
         x = range(1, len(history.epochs) + 1)
         style = {"color": color, "marker": marker, "markersize": 4, "markevery": 0.1}
@@ -183,15 +216,23 @@ def training_curves(histories: Mapping[str, History], epochs: int, title: str = 
         if history.best is not None:
             best = accuracies[history.best]
             right.plot(history.best + 1, best, "o", ms=10, mfc="none", mec=color)
-            alt.append(
-                f"{label}: validation accuracy {best:.2f} % at its best epoch {history.best + 1}"
-            )
     left.set(xlabel="epoch", ylabel="loss (nats)", yscale="log", xlim=(0.5, epochs + 0.5))
     right.set(xlabel="epoch", ylabel="validation accuracy (%)", xlim=(0.5, epochs + 0.5))
     right.set_title("ring: the epoch that is kept", fontsize=8, loc="right")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     figure.suptitle(title, fontsize=10)
-    return Picture(figure, f"Training curves over {epochs} epochs. {'; '.join(alt)}.")
+    return Picture(figure, training_words(histories, epochs))
+
+
+def training_words(histories: Mapping[str, History], epochs: int) -> str:
+    """What `training_curves` shows."""
+    best = {label: h.epochs[h.best] for label, h in histories.items() if h.best is not None}
+    alt = [
+        f"{label}: validation accuracy {100 * epoch.val_accuracy:.2f} % at its best epoch "
+        f"{histories[label].best + 1}"
+        for label, epoch in best.items()
+    ]
+    return f"Training curves over {epochs} epochs. {'; '.join(alt)}."
 
 
 @styled
@@ -349,14 +390,22 @@ def subclass_bars(
     right.set_xticks(range(len(p)), [i % size + 1 for i in range(len(p))])
     right.set(ylim=(0, 1.05), xlabel="invented subclass, class by class")
     right.set_title(f"{entropy_bits(p).item():.2f} bits", fontsize=9)
-    top = int(p.argmax())
-    return Picture(
-        figure,
+    return Picture(figure, subclass_words(subclass_logits, class_names, label, temperature))
+
+
+def subclass_words(
+    subclass_logits: Tensor, class_names: Sequence[str], label: int, temperature: float
+) -> str:
+    """What `subclass_bars` shows."""
+    size = len(subclass_logits) // len(class_names)
+    p = F.softmax(subclass_logits.double() / temperature, 0)
+    by_class, top = p.view(-1, size).sum(1), int(p.argmax())
+    return (
         f"An image of class {class_names[label]} at T = {temperature:.3g}: "
         + ", ".join(f"{n} {q:.3f}" for n, q in zip(class_names, by_class.tolist(), strict=True))
         + f", {entropy_bits(by_class).item():.2f} bits; of the subclasses no. {top % size + 1} of "
         f"{class_names[top // size]} has most with {p[top].item():.3f}, in all "
-        f"{entropy_bits(p).item():.2f} bits.",
+        f"{entropy_bits(p).item():.2f} bits."
     )
 
 
@@ -432,11 +481,16 @@ def reliability(calibrations: Mapping[str, Calibration]) -> Picture:
         )  # fmt: skip
     ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03))
     ax.legend(fontsize=8, markerscale=0.6)
+    return Picture(figure, reliability_words(calibrations))
+
+
+def reliability_words(calibrations: Mapping[str, Calibration]) -> str:
+    """What `reliability` shows."""
     alt = "; ".join(
         f"{label} has an expected calibration error of {100 * c.error:.2f} %"
         for label, c in calibrations.items()
     )
-    return Picture(figure, f"Reliability diagram, larger marks hold more images: {alt}.")
+    return f"Reliability diagram, larger marks hold more images: {alt}."
 
 
 @styled

@@ -1,5 +1,9 @@
 """What the one who runs notebooks and the notebooks tell each other."""
 
+import os
+
+from IPython import get_ipython
+
 # Set in the environment of a kernel that runs without a reader.
 HEADLESS = "KDNB_HEADLESS"
 # The type under which an output carries its numbers for other programs.
@@ -8,3 +12,8 @@ RESULTS = "application/vnd.kdnb.results+json"
 OTHER_DATA = "kdnb_other_data"
 # The type under which an output carries what a component of the report's page computes from.
 COMPONENT = "application/vnd.kdnb.component+json"
+
+
+def live_kernel() -> bool:
+    """Whether a reader sits before this kernel: widgets answer, and pictures may move."""
+    return not os.environ.get(HEADLESS) and hasattr(get_ipython(), "kernel")

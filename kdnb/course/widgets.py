@@ -5,6 +5,7 @@ import html
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import ipywidgets
@@ -15,23 +16,29 @@ from PIL import Image
 from scipy.special import stdtrit
 from torch import Tensor
 
+from kdnb.course import moving
+from kdnb.course.drawings import Drawing
 from kdnb.course.plots import (
     GREY,
     PALETTE,
     Picture,
     by_partner,
+    image_tag,
     learning_curves,
     reliability,
+    reliability_words,
     softened,
+    softened_words,
     styled,
     subclass_bars,
     subclass_tables,
+    subclass_words,
 )
 from kdnb.course.protocol import COMPONENT, OTHER_DATA
-from kdnb.losses import distillation_loss
-from kdnb.metrics import Matching, calibration, mean_interval
-from kdnb.training import History
+from kdnb.history import History
+from kdnb.metrics import Calibration, Matching, calibration, mean_interval
 
+STATIC = Path(__file__).parent / "static"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -43,11 +50,22 @@ class Live:
 
     def __init__(self, box: ipywidgets.Widget, fallback: tuple[dict, dict]):
         self.box = box
+        self._shown = ipywidgets.VBox([box, _names_for_sliders()])
         self._fallback, self.metadata = fallback
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple:
-        view = self.box._repr_mimebundle_()[WIDGET_VIEW]
+        view = self._shown._repr_mimebundle_()[WIDGET_VIEW]
         return {**self._fallback, WIDGET_VIEW: view}, self.metadata
+
+
+def _names_for_sliders() -> ipywidgets.Output:
+    """An invisible output whose script gives the sliders beside it what ipywidgets leaves out.
+
+    Their handles have neither a name nor, on a logarithmic scale, the value that the reader sees.
+    """
+    script = (STATIC / "lab" / "sliders.js").read_text(encoding="utf-8")
+    run = {"output_type": "display_data", "data": {"application/javascript": script}}
+    return ipywidgets.Output(outputs=[{**run, "metadata": {}}], layout={"display": "none"})
 
 
 class Guess(Live):
@@ -70,7 +88,7 @@ class Guess(Live):
 
 def explorer(
     controls: Mapping[str, ipywidgets.Widget],
-    draw: Callable[..., Picture],
+    draw: Callable[..., Picture | Drawing],
     rest: Picture,
     component: dict | None = None,
 ) -> Live:
@@ -91,15 +109,6 @@ def explorer(
     box = ipywidgets.VBox([ipywidgets.HBox(list(controls.values())), image])
     data, metadata = rest._repr_mimebundle_()
     return Live(box, ({**data, **({COMPONENT: component} if component else {})}, metadata))
-
-
-def image_tag(picture: Picture) -> str:
-    """A picture as HTML that needs no other file."""
-    source = base64.b64encode(picture.png).decode()
-    return (
-        f'<img src="data:image/png;base64,{source}" width="{picture.width}" '
-        f'style="max-width:100%;height:auto" alt="{html.escape(picture.alt)}">'
-    )
 
 
 def png_source(image: Tensor) -> str:
@@ -137,10 +146,12 @@ def temperature_explorer(
         "temperature": temperature_slider(temperature),
     }
 
-    def draw(image: int, temperature: float) -> Picture:
-        return softened(
-            images[image], logits[image], class_names, [temperature], labels[image].item()
-        )
+    sources = [png_source(image) for image in images]
+
+    def draw(image: int, temperature: float) -> Drawing:
+        about = (logits[image], class_names)
+        words = softened_words(*about, [temperature], labels[image].item())
+        return moving.softened(sources[image], *about, temperature, labels[image].item(), words)
 
     rest = softened(images[0], logits[0], class_names, [1, temperature, 16], labels[0].item())
     component = {
@@ -188,10 +199,11 @@ def subclass_explorer(
         "temperature": temperature_slider(temperature),
     }
 
-    def draw(image: int, temperature: float) -> Picture:
-        return subclass_bars(
-            images[image], subclass_logits[image], class_names, labels[image].item(), temperature
-        )
+    sources = [png_source(image) for image in images]
+
+    def draw(image: int, temperature: float) -> Drawing:
+        about = (subclass_logits[image], class_names, labels[image].item(), temperature)
+        return moving.subclass_bars(sources[image], *about, subclass_words(*about))
 
     component = {
         "component": "subclasses",
@@ -199,7 +211,8 @@ def subclass_explorer(
         **ends_of(controls["temperature"]),
         "images": _images_with(names, images, subclass_logits),
     }
-    return explorer(controls, draw, draw(0, temperature), component)
+    rest = subclass_bars(images[0], subclass_logits[0], class_names, labels[0].item(), temperature)
+    return explorer(controls, draw, rest, component)
 
 
 def sweep_explorer(path: Path) -> Live:
@@ -246,6 +259,7 @@ def sweep_explorer(path: Path) -> Live:
             torch.tensor(first["counts"]), torch.tensor(first["partner"]), first["recovered"]
         )
 
+    @cache  # they are few, and slow to draw
     def draw(loss: str, subclasses: int, weight: float) -> Picture:
         cell = cells[loss, subclasses, weight]
         return subclass_tables({"\n".join(says(cell)): matching_of(cell)}, names, true_names)
@@ -270,20 +284,22 @@ def sweep_explorer(path: Path) -> Live:
         ],
     }  # fmt: skip
     live = explorer(controls, draw, draw(losses[-1], sizes[1], weights[2]), component)
-    live.metadata["image/png"][OTHER_DATA] = True  # these runs were made beforehand, on digits
+    for about in live.metadata.values():
+        about[OTHER_DATA] = True  # these runs were made beforehand, on digits
     return live
 
 
 def calibration_explorer(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Live:
     """The reliability diagram of softmax(logits / T) under a temperature slider."""
 
-    def draw(temperature: float) -> Picture:
-        return reliability(
-            {
-                "T = 1": calibration(logits, labels),
-                f"T = {temperature:.2f}": calibration(logits, labels, temperature),
-            }
-        )
+    plain = calibration(logits, labels)
+
+    def beside_plain(temperature: float) -> dict[str, Calibration]:
+        return {"T = 1": plain, f"T = {temperature:.2f}": calibration(logits, labels, temperature)}
+
+    def draw(temperature: float) -> Drawing:
+        both = beside_plain(temperature)
+        return moving.reliability(both, reliability_words(both))
 
     slider = temperature_slider(temperature, lowest=0.25, highest=4.0)
     component = {
@@ -293,7 +309,9 @@ def calibration_explorer(logits: Tensor, labels: Tensor, temperature: float = 1.
         "classes": logits.shape[1],
         **ends_of(slider),
     }
-    return explorer({"temperature": slider}, draw, draw(temperature), component)
+    return explorer(
+        {"temperature": slider}, draw, reliability(beside_plain(temperature)), component
+    )
 
 
 def curves_explorer(histories: Mapping[str, Sequence[History]]) -> Live:
@@ -355,10 +373,11 @@ def loss_explorer(
     Logits are (C,). Bars show minus the gradient: the way gradient descent moves the logit.
     """
 
-    def draw(temperature: float, soft_weight: float) -> Picture:
-        return _gradient_bars(
-            student_logits, teacher_logits, label, class_names, temperature, soft_weight
-        )
+    both = (student_logits, teacher_logits, label)
+
+    def draw(temperature: float, soft_weight: float) -> Drawing:
+        push = moving.Pushes(*both, temperature, soft_weight)
+        return moving.pushes(*both, class_names, temperature, push)
 
     controls = {
         "temperature": temperature_slider(temperature),
@@ -376,7 +395,8 @@ def loss_explorer(
         "soft_weight": soft_weight,
         **ends_of(controls["temperature"]),
     }
-    return explorer(controls, draw, draw(temperature, soft_weight), component)
+    rest = _gradient_bars(*both, class_names, temperature, soft_weight)
+    return explorer(controls, draw, rest, component)
 
 
 def temperature_slider(
@@ -404,40 +424,29 @@ def _gradient_bars(
     temperature: float,
     soft_weight: float,
 ) -> Picture:
-    student = student_logits.double()[None].requires_grad_()
-    loss = distillation_loss(
-        student, torch.tensor([label]), teacher_logits.double()[None], temperature, soft_weight
-    )
-    soft = -soft_weight * torch.autograd.grad(loss.soft, student, retain_graph=True)[0][0]
-    hard = -(1 - soft_weight) * torch.autograd.grad(loss.hard, student)[0][0]
-    total = soft + hard
-
+    push = moving.Pushes(student_logits, teacher_logits, label, temperature, soft_weight)
     classes = len(class_names)
     figure = Figure(figsize=(7.6, 2.7), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
     x = torch.arange(classes).numpy()
     teacher_p = F.softmax(teacher_logits.double() / temperature, 0).numpy()
-    student_p = F.softmax(student.detach()[0] / temperature, 0).numpy()
+    student_p = F.softmax(student_logits.double() / temperature, 0).numpy()
     left.bar(x - 0.2, teacher_p, width=0.4, color=PALETTE[0], label="teacher")
     left.bar(x + 0.2, student_p, width=0.4, color=PALETTE[1], label="student", hatch="//")
     left.set(ylim=(0, 1.05), ylabel=f"probability at T = {temperature:.3g}")
-    right.bar(x - 0.2, soft.numpy(), width=0.4, color=PALETTE[0], label="soft part")
-    right.bar(x + 0.2, hard.numpy(), width=0.4, color=PALETTE[2], label="hard part", hatch="..")
-    right.plot(x, total.numpy(), "_", color="black", ms=14, label="together")
+    right.bar(x - 0.2, push.soft.numpy(), width=0.4, color=PALETTE[0], label="soft part")
+    right.bar(
+        x + 0.2, push.hard.numpy(), width=0.4, color=PALETTE[2], label="hard part", hatch=".."
+    )
+    right.plot(x, push.total.numpy(), "_", color="black", ms=14, label="together")
     right.axhline(0, color=GREY, lw=0.8)
     right.set_ylabel("push on the logit")
     for ax in (left, right):
         ax.set_xticks(range(classes), class_names)
         ax.legend(fontsize=8)
     figure.suptitle(
-        f"label {class_names[label]}: loss {loss.total.item():.3f} nats "
-        f"(soft {loss.soft.item():.3f}, hard {loss.hard.item():.3f})",
+        f"label {class_names[label]}: loss {push.loss:.3f} nats "
+        f"(soft {push.soft_loss:.3f}, hard {push.hard_loss:.3f})",
         fontsize=10,
     )
-    up, down = int(total.argmax()), int(total.argmin())
-    return Picture(
-        figure,
-        f"Probabilities and pushes at T = {temperature:.3g}, soft_weight {soft_weight:.2f}: loss "
-        f"{loss.total.item():.3f} nats; logit {class_names[up]} is pushed up by "
-        f"{total[up].item():.3f}, logit {class_names[down]} down by {-total[down].item():.3f}.",
-    )
+    return Picture(figure, push.words(label, class_names, temperature))

@@ -1,0 +1,25 @@
+// JupyterLab runs this in an output beside some sliders of ipywidgets (`element` is that output).
+// Names their handles after their labels, and has them read out what stands beside them.
+const whenShown = () => {
+  const box = element.closest(".widget-vbox:has(.widget-inline-hbox)");
+  if (!box) {
+    whenShown.left -= 1;
+    if (whenShown.left) requestAnimationFrame(whenShown);
+    return;
+  }
+  const tell = () => {
+    for (const row of box.querySelectorAll(".widget-inline-hbox")) {
+      const handle = row.querySelector(".noUi-handle");
+      const label = row.querySelector(".widget-label"), reading = row.querySelector(".widget-readout");
+      if (!handle || !label) continue;
+      handle.setAttribute("aria-label", label.textContent);
+      handle.setAttribute("aria-description", label.title);
+      if (reading) handle.setAttribute("aria-valuetext", reading.textContent);
+    }
+  };
+  const watch = { childList: true, subtree: true, characterData: true };
+  new MutationObserver(tell).observe(box, { ...watch, attributeFilter: ["aria-valuenow"] });
+  tell();
+};
+whenShown.left = 600;
+whenShown();

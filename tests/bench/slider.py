@@ -1,0 +1,86 @@
+"""How fast the live notebooks answer: ``python tests/bench/slider.py``.
+
+First in JupyterLab, in Chromium: milliseconds from a key on a slider to the new picture, decoded,
+over twenty moves. Then what the display of a training under way costs, on the digits teacher.
+"""
+
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from playwright.sync_api import Browser, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from lab import CHROMIUM_FLAGS, moved, opened_in_lab
+
+from kdnb.course import progress
+from kdnb.experiment import Experiment
+from kdnb.store import Store
+from kdnb.tasks import task
+
+EXPLORERS = [  # notebook, words of its picture, name of the slider
+    ("00_what_is_distillation.ipynb", "at T =", "T"),
+    ("01_train_the_teacher.ipynb", "Reliability", "T"),
+    ("02_conventional_distillation.ipynb", "Probabilities and pushes", "soft_weight"),
+]
+TWENTY = ["ArrowLeft"] * 10 + ["ArrowRight"] * 10
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or [notebook[:2] for notebook, *_ in EXPLORERS]
+    print(
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {torch.get_num_threads()} threads"
+    )
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        for notebook, words, name in EXPLORERS:
+            if notebook[:2] in chosen:
+                moves_of(browser, notebook, words, name)
+    share_of_drawing()
+
+
+def moves_of(browser: Browser, notebook: str, words: str, name: str) -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        opened_in_lab(browser, Path(folder), notebook, Store().root) as page,
+    ):
+        picture = f".jupyter-widgets img[alt*='{words}']"
+        page.locator(picture).first.wait_for(timeout=600_000)
+        page.wait_for_function(  # nothing else may run while it is measured
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status"
+            " === 'idle' && !document.body.innerText.includes('[*]')",
+            timeout=600_000,
+        )
+        box = page.locator(f".widget-vbox:has({picture})").last
+        handle = box.get_by_role("slider", name=name, exact=True)
+        times = sorted(ms for ms, _ in moved(page, handle, TWENTY))
+    print(
+        f"{notebook[:2]}, {name}: key to picture median {statistics.median(times):.0f} ms, "
+        f"from {times[0]:.0f} to {times[-1]:.0f} over {len(times)} moves"
+    )
+
+
+def share_of_drawing() -> None:
+    """The live face without a browser: what is measured is what training waits for."""
+    progress.live_kernel = lambda: True
+    with tempfile.TemporaryDirectory() as folder:
+        watch = progress.Progress()
+        lab = Experiment(task("digits"), store=Store(folder), watch=watch)
+        start = time.perf_counter()
+        lab.teacher(0)
+        seconds = time.perf_counter() - start
+    print(
+        f"digits teacher: {watch.moving_seconds:.2f} s of {seconds:.1f} s drawn while it trained "
+        f"({100 * watch.moving_seconds / seconds:.1f} %), and "
+        f"{watch.resting_seconds:.2f} s for the picture at the end"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""JupyterLab in a browser, for tests and for `bench/slider.py`."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Locator, Page
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+KERNEL_IDLE = (
+    "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+)
+# Notes on the explorer around a slider's handle the milliseconds from a key to a decoded picture.
+WATCH_MOVES = """handle => {
+  const box = handle.closest(".widget-vbox:has(img)");
+  let pressed = 0, alt = box.querySelector("img").alt;
+  box.moves = [];
+  box.watcher?.disconnect();
+  box.addEventListener("keydown", () => { pressed = performance.now(); }, true);
+  box.watcher = new MutationObserver(async () => {
+    const image = box.querySelector("img");
+    if (!image || image.alt === alt) return;
+    alt = image.alt;
+    await image.decode();
+    box.moves.push([performance.now() - pressed, alt]);
+  });
+  box.watcher.observe(box, { childList: true, subtree: true });
+}"""
+MOVES = "handle => handle.closest('.widget-vbox:has(img)').moves"
+
+
+@contextmanager
+def opened_in_lab(
+    browser: Browser, folder: Path, notebook: str | Path, runs: Path
+) -> Iterator[Page]:
+    """A copy of a notebook (of the course, or a path) open in JupyterLab, all its cells running."""
+    copy = Path(shutil.copy(ROOT / "notebooks" / notebook, folder))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "jupyterlab", f"--port={port}", "--ip=127.0.0.1", "--no-browser",
+        "--allow-root", "--ServerApp.token=", "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={folder}", "--expose-app-in-browser",
+    ]  # fmt: skip
+    with (folder / "lab.log").open("w") as log:
+        environment = {**os.environ, "KDNB_RUNS": str(runs)}
+        lab = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/api/status", lab)
+            page = browser.new_page(viewport={"width": 1280, "height": 1000})
+            page.goto(f"http://127.0.0.1:{port}/lab/tree/{copy.name}?reset")
+            page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+            # Before its kernel is there, JupyterLab answers "run" with a dialog.
+            page.wait_for_function(KERNEL_IDLE, timeout=60_000)
+            command_of(page, "notebook:run-all-cells")
+            yield page
+            page.close()
+        finally:
+            lab.terminate()
+            lab.wait(timeout=30)
+
+
+def command_of(page: Page, name: str) -> None:
+    """Start one of JupyterLab's commands."""
+    # In braces: the promise of running cells is fulfilled only when the last has run.
+    page.evaluate("name => { window.jupyterapp.commands.execute(name) }", name)
+
+
+def moved(page: Page, handle: Locator, keys: list[str]) -> list[tuple[float, str]]:
+    """Press keys on a slider; for each the milliseconds to the new picture, and its words."""
+    handle.focus()
+    handle.evaluate(WATCH_MOVES)
+    for number, key in enumerate(keys, start=1):
+        handle.press(key)
+        page.wait_for_function(
+            f"([handle, number]) => ({MOVES})(handle).length >= number",
+            arg=[handle.element_handle(), number],
+            timeout=20_000,
+        )
+    return handle.evaluate(MOVES)
+
+
+def _wait_for(url: str, process: subprocess.Popen, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "JupyterLab stopped"
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise TimeoutError(url)

@@ -1,0 +1,256 @@
+"""A training that is stopped and continued gives, bit for bit, what it gives in one go."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from kdnb.checkpoint import Checkpoint
+from kdnb.environment import seeded
+from kdnb.experiment import Experiment
+from kdnb.history import Epoch, History
+from kdnb.methods import ALONE, conventional, subclass, within_classes
+from kdnb.objectives import Agreement, Distillation, Objective, Spread, WithinClasses
+from kdnb.store import weights_digest
+from kdnb.tasks import Recipe
+from kdnb.training import fit
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=1e-2, shift=1)  # of 6 steps an epoch
+ANSWERS = torch.randn(9, 96, 8, generator=torch.Generator().manual_seed(0))
+OBJECTIVES = {
+    "labels": Objective(),
+    "distillation": Distillation(temperature=4.0, soft_weight=0.9, teacher_logits=ANSWERS[..., :4]),
+    "subclass distillation": Distillation(
+        subclasses=2, temperature=4.0, soft_weight=0.9, teacher_logits=ANSWERS
+    ),
+    "within classes": WithinClasses(subclasses=2, temperature=4.0, teacher_logits=ANSWERS),
+    "auxiliary loss": Spread(subclasses=2),
+    "two views": Agreement(subclasses=2),
+}
+
+
+class Teacher(nn.Module):
+    """Batch norm, dropout, and a convolution whose layout in memory depends on who made it."""
+
+    def __init__(self, num_classes=4, subclasses=1):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 4, 5, stride=4),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Conv2d(4, 6, 3),
+            nn.Dropout(0.5),
+            nn.Flatten(),
+            nn.Linear(6 * 4 * 4, num_classes * subclasses),
+        )
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+class StopAfter:
+    """Stops training after so many steps, as the button does; ``at_end`` when an epoch is over."""
+
+    def __init__(self, steps, at_end=False):
+        self.left, self.at_end = steps, at_end
+
+    def step(self, images):
+        self.left -= 1
+        if self.left == 0 and not self.at_end:
+            raise KeyboardInterrupt
+
+    def epoch(self, history):
+        if self.left == 0 and self.at_end:
+            raise KeyboardInterrupt
+
+
+def trained(tiny, objective, recipe=RECIPE, make=Teacher, stop=None, resume=None, keep=None):
+    with seeded(5):
+        model = make(subclasses=objective.subclasses)
+    history = fit(
+        model, tiny.train, tiny.val, recipe, 3, objective=objective, device=CPU, resume=resume,
+        on_stop=keep, on_step=stop and stop.step, on_epoch=stop and stop.epoch,
+    )  # fmt: skip
+    return model, history
+
+
+def without_seconds(history):
+    epochs = [replace(epoch, seconds=0.0) for epoch in history.epochs]
+    return replace(history, epochs=epochs)
+
+
+def through_the_store(checkpoint, store):
+    entry = checkpoint.entry()
+    assert store.keep("part-x", entry.tensors, entry.record)
+    return Checkpoint.from_entry(store.get("part-x"))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_stopped_anywhere_and_continued_is_as_never_stopped(tiny, store, name):
+    """After each epoch, in the middle of each, and at an epoch's last step."""
+    objective = OBJECTIVES[name]
+    recipe = RECIPE if "teacher_logits" in vars(objective) else replace(RECIPE, warp=0.1)
+    model, history = trained(tiny, objective, recipe)
+    stops = [StopAfter(6 * n, at_end=True) for n in (1, 2, 3, 4)]
+    stops += [StopAfter(steps) for steps in (8, 12, 15, 23)]
+    for stop in stops:
+        kept = []
+        _, half = trained(tiny, objective, recipe, stop=stop, keep=kept.append)
+        assert half.interrupted and len(kept) == 1
+        assert len(half.epochs) == len(kept[0].history.epochs) < 4 or stop.at_end
+        resume = through_the_store(kept[0], store)
+        again, whole = trained(tiny, objective, recipe, resume=resume)
+        assert weights_digest(again) == weights_digest(model)
+        assert without_seconds(whole) == without_seconds(history)
+        assert whole.epochs[: len(half.epochs)] == half.epochs, "with the seconds they took"
+
+
+def test_what_it_continues_from_is_not_used_up(tiny):
+    """Continued and stopped again before an epoch is over: the checkpoint is still that of then."""
+    model, _ = trained(tiny, OBJECTIVES["labels"])
+    kept = []
+    trained(tiny, OBJECTIVES["labels"], stop=StopAfter(8), keep=kept.append)
+    for steps in (4, 5):
+        trained(
+            tiny, OBJECTIVES["labels"], stop=StopAfter(steps), resume=kept[-1], keep=kept.append
+        )
+    again, _ = trained(tiny, OBJECTIVES["labels"], resume=kept[-1])
+    assert len(kept) == 3 and weights_digest(again) == weights_digest(model)
+
+
+def test_the_best_weights_survive_though_they_are_not_the_last(tiny, store):
+    """Of an epoch whose like no later one reaches, the weights come out of the checkpoint."""
+    kept, model_at = [], {}
+    stop = StopAfter(9)
+    model, _ = trained(tiny, OBJECTIVES["labels"], stop=stop, keep=kept.append)
+    best = kept[0]
+    model_at[1] = weights_digest(model)
+    # As if the epoch kept had been unbeatable.
+    unbeatable = [replace(best.history.epochs[0], val_accuracy=2.0)]
+    best = replace(best, history=History(unbeatable, 0))
+    trained(tiny, OBJECTIVES["labels"], stop=StopAfter(9), resume=best, keep=kept.append)
+    later = through_the_store(kept[-1], store)
+    assert len(later.history.epochs) == 2 and later.history.best == 0
+    finished, history = trained(tiny, OBJECTIVES["labels"], resume=later)
+    assert history.best == 0 and weights_digest(finished) == model_at[1]
+
+
+def test_before_the_first_epoch_ends_there_is_nothing_to_keep(tiny):
+    kept = []
+    _, history = trained(tiny, OBJECTIVES["labels"], stop=StopAfter(3), keep=kept.append)
+    assert history == History(interrupted=True) and kept == []
+
+
+def test_which_epoch_is_best():
+    def epoch(accuracy, loss):
+        return Epoch(1.0, None, 1.0, loss, accuracy, 1.0)
+
+    history = History()
+    for row in [(0.5, 1.0), (0.4, 0.5), (0.5, 0.9), (0.5, 0.9)]:
+        history = history.with_epoch(epoch(*row))
+    assert history.best == 2 and len(history.epochs) == 4
+    assert history.with_epoch(epoch(0.1, 9.0), by_labels=False).best == 4
+
+
+# Through an experiment
+
+
+class Stopping:
+    """A watcher that stops the run with this label after so many steps of it; else it notes."""
+
+    def __init__(self, label="", steps=0):
+        self.label, self.left, self.now, self.told = label, steps, "", []
+
+    def __call__(self, update):
+        self.now = update.label
+        self.told.append(update)
+
+    def step(self, images):
+        if self.now == self.label:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+
+def lab_of(task, store, watch=None):
+    return Experiment(task, store=store, watch=watch, device=CPU)
+
+
+METHODS = [ALONE, conventional(4.0, 0.9), "subclass", "within"]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: getattr(m, "label", m))
+def test_asked_again_a_run_goes_on_and_its_checkpoint_goes(tiny_task, store, tmp_path, method):
+    if isinstance(method, str):
+        make = {"subclass": subclass, "within": within_classes}[method]
+        numbers = (4.0, 0.9) if method == "subclass" else (4.0,)
+        method = make(*numbers, tiny_task.division)
+    whole = lab_of(tiny_task, type(store)(tmp_path / "other")).student(method, 0)
+    half = lab_of(tiny_task, store, Stopping(method.label, 15)).student(method, 0)
+    assert half.history.interrupted and len(half.history.epochs) == 2
+    assert len(list(store.root.glob("part-*"))) == 1
+    watch = Stopping()
+    again = lab_of(tiny_task, store, watch).student(method, 0)
+    assert again.weights == whole.weights and not again.loaded
+    assert without_seconds(again.history) == without_seconds(whole.history)
+    told = [update for update in watch.told if update.label == method.label]
+    assert {update.continued for update in told} == {2}
+    assert [len(update.history.epochs) for update in told] == [2, 3]
+    assert not list(store.root.glob("part-*"))
+    assert lab_of(tiny_task, store).student(method, 0).loaded
+
+
+def test_stopped_retraining_goes_on_too(tiny_task, store):
+    first = lab_of(tiny_task, store).teacher(0)
+    stopped = lab_of(tiny_task, store, Stopping("teacher", 8)).teacher(0, retrain=True)
+    assert stopped.history.interrupted
+    watch = Stopping()
+    again = lab_of(tiny_task, store, watch).teacher(0, retrain=True)
+    assert watch.told[0].continued == 1 and again.weights == first.weights
+    assert not list(store.root.glob("part-*"))
+
+
+def test_a_stopped_comparison_goes_on_in_the_middle_of_a_run(tiny_task, store, tmp_path):
+    methods = [ALONE, conventional(4.0, 0.9)]
+    whole = lab_of(tiny_task, type(store)(tmp_path / "other")).compare(methods, [0, 1])
+    half = lab_of(tiny_task, store, Stopping(ALONE.label, 18 + 10)).compare(methods, [0, 1])
+    assert half.interrupted and half.seeds == (0,)
+    watch = Stopping()
+    again = lab_of(tiny_task, store, watch).compare(methods, [0, 1])
+    assert torch.equal(again.accuracies, whole.accuracies)
+    # of its three epochs one had been whole; the last run had not begun
+    continued = [u.continued for u in watch.told if u.seed == 1 and u.label == ALONE.label]
+    assert set(continued) == {1}
+
+
+def test_a_run_of_another_recipe_does_not_continue_this_one(tiny_task, store):
+    lab_of(tiny_task, store, Stopping(ALONE.label, 8)).student(ALONE, 0)
+    other = replace(tiny_task, student_recipe=replace(tiny_task.student_recipe, epochs=4))
+    watch = Stopping()
+    lab_of(other, store, watch).student(ALONE, 0)
+    assert {update.continued for update in watch.told} == {0}
+
+
+@pytest.mark.parametrize("name", ["record.json", "tensors.safetensors"])
+def test_from_a_damaged_checkpoint_training_begins_anew(tiny_task, store, tmp_path, name):
+    whole = lab_of(tiny_task, type(store)(tmp_path / "other")).student(ALONE, 0)
+    lab_of(tiny_task, store, Stopping(ALONE.label, 15)).student(ALONE, 0)
+    (part,) = store.root.glob("part-*")
+    (part / name).write_bytes((part / name).read_bytes()[:20])
+    with pytest.warns(UserWarning, match="part-.* is damaged"):
+        again = lab_of(tiny_task, store).student(ALONE, 0)
+    assert again.weights == whole.weights and not list(store.root.glob("part-*"))
+
+
+def test_stopping_still_works_where_nothing_can_be_kept(tiny_task, store, monkeypatch):
+    from kdnb.store import StoreError
+
+    def full(*args):
+        raise StoreError("disk full")
+
+    monkeypatch.setattr(store, "put", full)
+    with pytest.warns(UserWarning, match="trained, but not kept: disk full"):
+        run = lab_of(tiny_task, store, Stopping(ALONE.label, 8)).student(ALONE, 0)
+    assert run.history.interrupted and len(run.history.epochs) == 1

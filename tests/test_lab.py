@@ -1,0 +1,148 @@
+"""The notebooks under a reader's hands: in JupyterLab, in a real browser, by keyboard."""
+
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import pytest
+from lab import command_of, moved
+
+pytestmark = pytest.mark.slow
+TWENTY = ["ArrowRight"] * 12 + ["ArrowLeft"] * 8
+
+TRAINING = [
+    """from dataclasses import replace
+from kdnb import tasks
+from kdnb.course.progress import Progress
+from kdnb.experiment import Experiment
+
+digits = tasks.task("digits")
+recipe = replace(digits.teacher_recipe, epochs=500)
+lab = Experiment(replace(digits, teacher_recipe=recipe), watch=Progress())""",
+    """teacher = lab.teacher(0)
+print("kept", len(teacher.history.epochs), "interrupted", teacher.history.interrupted)""",
+    """print("alive", 6 * 7)""",
+]
+
+
+def outputs_of(page):
+    return page.locator(".jp-Cell-outputArea")
+
+
+def slider(page, name):
+    """By its accessible name, as a screen reader finds it."""
+    return page.get_by_role("slider", name=name, exact=True)
+
+
+def test_every_move_of_the_slider_and_a_stroke_on_the_pad_are_answered(reports, jupyterlab):
+    with jupyterlab("00_what_is_distillation.ipynb", runs=reports[1]) as page:
+        picture = page.locator(".jupyter-widgets img[alt*='at T =']")
+        picture.wait_for(timeout=120_000)
+        before = picture.get_attribute("alt")
+        handle = slider(page, "T")
+        words = [alt for _, alt in moved(page, handle, TWENTY)]
+        reading = handle.get_attribute("aria-valuetext")
+        pictures = page.locator(".jp-OutputArea-output img").evaluate_all(
+            "images => images.map(image => image.alt)"
+        )
+        choice = page.get_by_role("combobox", name="image", exact=True)
+        choice.select_option(index=1)
+        page.wait_for_function(
+            "before => document.querySelector(\".jupyter-widgets img[alt*='at T =']\").alt"
+            " !== before",
+            arg=words[-1],
+        )
+        answers = drawn_and_heated(page)
+    assert len(words) == 20 and all(a != b for a, b in pairwise([before, *words]))
+    # One step is an eighth of a doubling: from 4 to 4 · 2^(1/8) = 4.362, and after 12 - 8 to 5.657.
+    assert "at T = 4 " in before and "at T = 4.36 " in words[0] and "at T = 5.66 " in words[-1]
+    assert reading == "5.66", "the temperature, not its logarithm"
+    assert len(pictures) >= 2 and all(len(alt) > 20 for alt in pictures)
+    rested, drawn, hot = answers
+    assert "At T = 4.00: teacher" in rested and "At T = 4.00: teacher 1 with" in drawn != rested
+    assert "At T = 64.0: teacher 1 with" in hot
+
+
+def drawn_and_heated(page):
+    """What the pad says at rest, of a stroke from top to bottom, and of that at the highest T."""
+    outer = page.locator("iframe[title='Draw a digit']")
+    outer.wait_for(timeout=60_000)
+    outer.scroll_into_view_if_needed()  # frames out of sight draw nothing
+    frame = outer.content_frame
+    pad, says = frame.locator("canvas.pad"), frame.locator("[role=status]")
+    answers = [says.inner_text()]
+    box = pad.bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 110, box["y"] + 200, steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    answers.append(says.inner_text())
+    frame.locator("input[type=range]").press("End")
+    return [*answers, says.inner_text()]
+
+
+def test_both_sliders_of_the_loss_move(reports, jupyterlab):
+    with jupyterlab("02_conventional_distillation.ipynb", runs=reports[1]) as page:
+        picture = page.locator(".jupyter-widgets img[alt*='Probabilities and pushes']")
+        picture.wait_for(timeout=180_000)
+        seen = [picture.get_attribute("alt")]
+        for name, keys in (("T", TWENTY), ("soft_weight", ["ArrowLeft"] * 5)):
+            seen += [alt for _, alt in moved(page, slider(page, name), keys)]
+        guess = slider(page, "your guess")
+        start = guess.get_attribute("aria-valuenow")
+        guess.press("ArrowRight")
+        assert guess.get_attribute("aria-valuenow") != start
+    assert len(seen) == 26 and all(a != b for a, b in pairwise(seen))
+    assert "soft_weight 0.65" in seen[-1]
+
+
+@pytest.fixture
+def training(tmp_path):
+    cells = [nbformat.v4.new_code_cell(source) for source in TRAINING]
+    path = tmp_path / "made" / "training.ipynb"
+    path.parent.mkdir()
+    python = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": python})
+    nbformat.write(notebook, path)
+    return path
+
+
+def test_the_stop_button_keeps_what_was_learnt_and_running_again_goes_on(
+    training, tmp_path, jupyterlab
+):
+    runs = tmp_path / "store"
+    with jupyterlab(training, runs=runs) as page:
+        stop = page.get_by_role("button", name="Stop, keep what was learnt")
+        page.get_by_text(re.compile(r"epoch [3-9] of 500.*images/s.*left")).wait_for(
+            timeout=120_000
+        )
+        assert page.locator(".jupyter-widgets img[alt*='Training curves']").count() == 1
+        stop.click()
+        page.get_by_text("alive 42").wait_for(timeout=10_000)
+        kept = int(re.search(r"kept (\d+) interrupted True", page.inner_text(".jp-Notebook"))[1])
+        assert stop.count() == 0
+        assert kept >= 2 and len(list(runs.glob("part-*"))) == 1
+        curves = page.locator(".jp-OutputArea-output img[alt*='Training curves']")
+        assert curves.count() == 1
+
+        page.locator(".jp-CodeCell").nth(1).locator(".cm-content").click()
+        command_of(page, "notebook:run-cell")
+        page.get_by_text(f"continued at epoch {kept + 1}").wait_for(timeout=30_000)
+        page.get_by_text(re.compile(f"epoch {kept + 3} of 500")).wait_for(timeout=60_000)
+        stop.click()
+        page.get_by_text("interrupted True").wait_for(timeout=10_000)
+        page.wait_for_function(f"() => !document.body.innerText.includes('kept {kept} ')")
+        command_of(page, "docmanager:save")
+        saved = wait_for_saved(page, tmp_path / training.name)
+    outputs = saved.cells[1].outputs
+    shown = [o for o in outputs if o.output_type == "display_data"]
+    assert len(shown) == 1 and set(shown[0].data) == {"text/html", "text/plain"}
+    assert len(json.dumps(shown)) < 3e5 and "stopped after" not in shown[0].data["text/plain"]
+
+
+def wait_for_saved(page, path: Path):
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+    return nbformat.read(path, as_version=4)
