@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from kdnb.metrics import Calibration, Interval, Matching, entropy_bits
@@ -22,7 +23,7 @@ from kdnb.training import History
 PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9"]
 MARKERS = "osD^vPX*"
 GREY = "#6b6b6b"
-DOTS_PER_INCH = 144
+DOTS_PER_INCH = 288  # three dots to a CSS pixel: sharp on paper and at 200 % zoom
 STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -40,15 +41,28 @@ class Picture:
 
     def __init__(self, figure: Figure, alt: str):
         self.alt = alt
-        buffer = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
-            figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
-        self.png = buffer.getvalue()
+        self.png = _png(figure)
         self.width = round(figure.get_figwidth() * 96)  # CSS pixels
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple:
         data = {"image/png": self.png, "text/plain": self.alt}
         return data, {"image/png": {"alt": self.alt, "width": self.width}}
+
+
+def _png(figure: Figure) -> bytes:
+    """The figure in 256 colours, a third of the bytes; in all of them where it holds photographs.
+
+    A chart has hues by the dozen and their edges, and looks the same; stained tissue would not.
+    """
+    drawn, picture = io.BytesIO(), io.BytesIO()
+    fast = {"compress_level": 1}  # it is only read again
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(drawn, dpi=DOTS_PER_INCH, facecolor="white", pil_kwargs=fast)
+    image = Image.open(drawn).convert("RGB")
+    if not any(np.ndim(shown.get_array()) == 3 for ax in figure.axes for shown in ax.images):
+        image = image.quantize(256, dither=Image.Dither.NONE)
+    image.save(picture, format="png")
+    return picture.getvalue()
 
 
 def styled(plot: Callable[..., Picture]) -> Callable[..., Picture]:
