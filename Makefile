@@ -21,6 +21,7 @@ bench: .venv/installed
 	$(BIN)/python tests/bench/transfer.py
 	$(BIN)/python tests/bench/saliency.py
 	$(BIN)/python tests/bench/slider.py
+	$(BIN)/python tests/bench/export.py
 
 doctor: .venv/installed
 	$(BIN)/python -m kdnb doctor

@@ -8,6 +8,7 @@ import pytest
 import torch
 from matplotlib import image as reader
 from matplotlib.figure import Figure
+from PIL import Image
 
 from kdnb.course import plots
 from kdnb.metrics import match_subclasses
@@ -125,3 +126,14 @@ def test_digits_are_drawn_as_themselves(monkeypatch):
     picture = plots.logit_map({"a": torch.randn(40, 2)}, (digits > 4).long(), digits, "0123456789")
     assert "drawn as their true subclass" in picture.alt and not figures[0].legends
     assert len(figures[0].axes[0].collections) == 10
+
+
+def test_charts_have_a_palette_and_photographs_all_their_colours():
+    """A ramp of 2,304 reds and greens; drawn three dots to a CSS pixel, ten to one of its own."""
+    ramp = torch.zeros(1, 3, 48, 48, dtype=torch.uint8)
+    ramp[0, 0], ramp[0, 1] = 5 * torch.arange(48), 5 * torch.arange(48)[:, None]
+    photograph = plots.images(ramp, ["a ramp"])
+    chart = plots.confusion_matrix(torch.tensor([[30, 2], [1, 30]]), CLASSES)
+    assert len(np.unique(pixels(photograph).reshape(-1, 3), axis=0)) > 48 * 48
+    with Image.open(io.BytesIO(chart.png)) as opened:
+        assert opened.mode == "P" and abs(opened.width - 3 * chart.width) <= 2

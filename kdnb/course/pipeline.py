@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from kdnb.course.execution import execute, find_notebooks, parse_parameters
-from kdnb.course.report import published_results, render_chapter, render_page
+from kdnb.course.report import published_results, render_chapter, render_page, seeds_of
 from kdnb.course.terminal import ReportProgress
 from kdnb.data.dataset import PROJECT
 from kdnb.environment import best_device, provenance
@@ -19,7 +19,7 @@ from kdnb.store import Store
 from kdnb.tasks import task
 
 REPORTS = PROJECT / "report"
-FACTS = ("kdnb", "python", "torch", "torchvision", "numpy", "device", "system")
+VERSIONS = ("kdnb", "python", "torch", "torchvision", "numpy")
 
 
 def make_reports(task_names: Sequence[str], **options: object) -> Iterator[Path]:
@@ -78,7 +78,7 @@ def make_report(
 
     start = time.perf_counter()
     cells = [(notebook.stem, _cell_ids(notebook)) for notebook in notebooks]
-    chapters, results = [], []
+    chapters, results, seeds = [], [], {}
     expected = _expected_seconds(output, chosen.name)
     with ReportProgress(cells, expected, label) as progress:
         for notebook in notebooks:
@@ -93,6 +93,8 @@ def make_report(
             names = [name for name, _ in cells]
             chapters.append(render_chapter(executed, notebook.stem, names, data.stamp))
             results += published_results(executed)
+            if used := seeds_of(executed):
+                seeds.setdefault(used, []).append(notebook.stem[:2])
     total = time.perf_counter() - start
 
     origin = provenance(best_device())
@@ -102,11 +104,14 @@ def make_report(
         about="What distillation is and how it works, what it gains and what it costs. "
         "Every number below was computed by this run or loaded from the run store it names.",
         facts=[
+            ("ran", f"chapters {', '.join(n.stem[:2] for n in notebooks)} in {total:.0f} s"),
+            ("set for this run", ", ".join(settings) or "nothing: all defaults"),
             ("data", data.about),
             ("data fingerprint", data.fingerprint),
-            ("set for this run", ", ".join(settings) or "nothing: all defaults"),
-            ("wall time", f"{total:.0f} s"),
-            *((fact, origin[fact]) for fact in FACTS),
+            ("seeds", "; ".join(f"{used} in {', '.join(who)}" for used, who in seeds.items())),
+            ("device", origin["device"]),
+            ("versions", ", ".join(f"{name} {origin[name]}" for name in VERSIONS)),
+            ("system", origin["system"]),
         ],
     )
     name = "-".join([chosen.name, *only])

@@ -1,8 +1,10 @@
 """Executed notebooks in, one HTML file out that asks for nothing else."""
 
+import ast
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from latex2mathml.converter import convert
@@ -43,10 +45,14 @@ class ChapterRenderer(IPythonRenderer):
         self.headings: list[tuple[int, str, str]] = []  # level, anchor, inner HTML
 
     def inline_math(self, body: str) -> str:
-        return convert(body)
+        return _mathml(body, "inline")
 
     def block_math(self, body: str) -> str:
-        return convert(body.strip(), display="block")
+        # It may stand within a paragraph, where a div may not.
+        return f"<span {_scroll('equation')}>{_mathml(body.strip(), 'block')}</span>"
+
+    def table(self, text: str) -> str:
+        return f"<div {_scroll('table')}><table>\n{text}</table></div>\n"
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         if not url.endswith(".ipynb"):
@@ -95,9 +101,40 @@ def render_page(
         about=about,
         facts=facts,
         chapters=chapters,
-        highlight_css=Markup(HtmlFormatter(style="friendly").get_style_defs(".highlight")),
+        highlight_css=Markup(_highlight_css()),
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def _mathml(body: str, display: str) -> str:
+    """LaTeX as MathML. The converter copies what stands in \\text{} as it is, tags too."""
+    return convert(body.replace("<", r"\lt ").replace(">", r"\gt "), display=display)
+
+
+def _scroll(what: str) -> str:
+    """Attributes of a box that scrolls sideways by itself; `scroll.js` gives it to the keyboard."""
+    return f'class="scroll" data-what="{what}"'
+
+
+def _highlight_css() -> str:
+    """Colours of code: of pygments' styles these have 4.5:1 on the page's two backgrounds."""
+    light, dark = (
+        HtmlFormatter(style=style, nobackground=True).get_style_defs(".highlight")
+        for style in ("xcode", "zenburn")
+    )
+    return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}"
+
+
+def seeds_of(notebook: NotebookNode) -> str:
+    """The seeds that an executed notebook's parameters name, as in "0, 1, 2"; "" if none."""
+    chosen: dict[str, object] = {}
+    for cell in notebook.cells:
+        if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", [])):
+            for line in ast.parse(cell.source).body:
+                if isinstance(line, ast.Assign) and "seed" in (name := line.targets[0].id):
+                    chosen[name] = ast.literal_eval(line.value)
+    lists = [value if isinstance(value, list) else [value] for value in chosen.values()]
+    return ", ".join(str(seed) for seed in dict.fromkeys(chain.from_iterable(lists)))
 
 
 def published_results(notebook: NotebookNode) -> list[dict]:

@@ -2,7 +2,8 @@
 // them stands one file for each component, which computes from the data beside it in the page.
 
 const SVG = "http://www.w3.org/2000/svg";
-const BLUE = "#0173b2", ORANGE = "#de8f05", GREEN = "#029e73";
+// At least 3:1 against the page, light and dark.
+const BLUE = "#0173b2", ORANGE = "#c27c0e", GREEN = "#029e73";
 
 const softmax = (logits, temperature) => {
   const top = Math.max(...logits);
@@ -53,8 +54,9 @@ const range = (start, lowest, highest, step) => element(
   "input", { type: "range", min: lowest, max: highest, step, value: start });
 
 const table = (names, body) => element("details", {}, element("summary", {}, "the numbers"),
-  element("table", {}, element("thead", {}, element("tr", {}, ...names.map(
-    (name) => element("th", { scope: "col" }, name)))), body));
+  element("div", { class: "scroll", "data-what": "table" },
+    element("table", {}, element("thead", {}, element("tr", {}, ...names.map(
+      (name) => element("th", { scope: "col" }, name)))), body)));
 
 const row = (name, values) => element("tr", {}, element("th", { scope: "row" }, name),
   ...values.map((value) => element("td", {}, Number.isInteger(value) ? `${value}` : value.toFixed(5))));

@@ -1,7 +1,7 @@
 // Invented against true subclasses, by loss, number of subclasses and weight: runs made beforehand.
 COMPONENTS.sweep = (data) => {
   const says = element("p", { role: "status" });
-  const chart = element("div", { class: "chart" });
+  const chart = element("div", { class: "scroll", "data-what": "table" });
   const choice = element("select", {}, ...data.losses.map((loss) => element("option", {}, loss)));
   choice.selectedIndex = data.losses.length - 1;
   const stepped = (name, options, start) => {
