@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
@@ -76,13 +77,14 @@ def _png(figure: Figure) -> bytes:
 
     A chart has hues by the dozen and their edges, and looks the same; stained tissue would not.
     """
-    drawn, picture = io.BytesIO(), io.BytesIO()
-    fast = {"compress_level": 1}  # it is only read again
+    canvas = FigureCanvasAgg(figure)
+    figure.set(dpi=DOTS_PER_INCH, facecolor="white")
     with DRAWING, matplotlib.rc_context(STYLE):
-        figure.savefig(drawn, dpi=DOTS_PER_INCH, facecolor="white", pil_kwargs=fast)
-    image = Image.open(drawn).convert("RGB")
+        canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     if not any(np.ndim(shown.get_array()) == 3 for ax in figure.axes for shown in ax.images):
         image = image.quantize(256, dither=Image.Dither.NONE)
+    picture = io.BytesIO()
     image.save(picture, format="png")
     return picture.getvalue()
 
