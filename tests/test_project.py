@@ -208,6 +208,24 @@ def test_the_readmes_likenesses_and_ladder_are_those_of_the_reference_run():
     assert in_points(vars(gain)) in " ".join((ROOT / "README.md").read_text().split())
 
 
+def test_the_readmes_ladder_on_mnist_is_that_of_the_reference_run():
+    (ladder,) = (r["ladder"] for r in kept("mnist-05")["results"] if "ladder" in r)
+    big = ladder[0]["accuracy"]["student without teacher"]
+    assert [len(rung["accuracy"]["student + conventional KD"]) for rung in ladder] == [3] * 6
+    for rung in ladder:
+        alone, distilled = (
+            rung["accuracy"][label]
+            for label in ("student without teacher", "student + conventional KD")
+        )
+        gain = mean_interval([a - b for a, b in zip(distilled, big, strict=True)])
+        means = [f"{100 * sum(values) / len(values):.2f} %" for values in (alone, distilled)]
+        cells = [
+            f"{rung['cost']['parameters']:,}", f"{rung['cost']['flops'] / 1e6:.3f}", *means,
+            f"{100 * gain.mean:+.2f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})",
+        ]  # fmt: skip
+        assert f"| {rung['name']} | {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
+
+
 def test_the_published_bounds_are_met_on_mnist():
     """Teacher at least 99.3 %, distilled student at least 98.9 %, and a gain that is real."""
     result = comparisons("mnist")["mnist"]
