@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from test_ladder import BIG, MIDDLE, SMALL, TINY
 
-from kdnb.course import cost_views, saliency_views, tables, widgets
+from kdnb.course import cost_views, explorers, saliency_views, tables, widgets
 from kdnb.course.protocol import COMPONENT
 from kdnb.course.report import render_chapter, render_page
 from kdnb.losses import distillation_loss
@@ -43,7 +43,7 @@ def page_of(*lives):
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    live = widgets.temperature_explorer(IMAGES, LABELS, LOGITS, NAMES, 4.0)
+    live = explorers.temperature_explorer(IMAGES, LABELS, LOGITS, NAMES, 4.0)
     path = tmp_path_factory.mktemp("page") / "touch.html"
     path.write_text(page_of(live), encoding="utf-8")
     return path
@@ -130,7 +130,7 @@ def test_no_other_script_may_run(page):
 
 
 def test_the_data_are_those_of_the_widget():
-    live = widgets.temperature_explorer(IMAGES, LABELS, LOGITS, NAMES, 4.0)
+    live = explorers.temperature_explorer(IMAGES, LABELS, LOGITS, NAMES, 4.0)
     component = live._repr_mimebundle_()[0][COMPONENT]
     assert [image["logits"] for image in component["images"]] == LOGITS.double().tolist()
     assert (component["lowest"], component["highest"]) == (0.5, 64.0)
@@ -139,8 +139,8 @@ def test_the_data_are_those_of_the_widget():
 
 @pytest.fixture(scope="module")
 def other_file(tmp_path_factory):
-    loss = widgets.loss_explorer(LOGITS[0], LOGITS[1], 2, NAMES, 4.0, 0.9)
-    subclasses = widgets.subclass_explorer(IMAGES, LABELS, LOGITS, ["a", "b"], "xyz", 2.0)
+    loss = explorers.loss_explorer(LOGITS[0], LOGITS[1], 2, NAMES, 4.0, 0.9)
+    subclasses = explorers.subclass_explorer(IMAGES, LABELS, LOGITS, ["a", "b"], "xyz", 2.0)
     path = tmp_path_factory.mktemp("page") / "others.html"
     path.write_text(page_of(loss, subclasses), encoding="utf-8")
     return path
@@ -187,7 +187,7 @@ def test_the_subclass_explorer_shows_torchs_sums(others):
 def test_the_calibration_slider_shows_torchs_error(browser, tmp_path):
     logits = 2 * torch.randn(300, 4, generator=GENERATOR)
     labels = (logits + torch.randn(300, 4, generator=GENERATOR)).argmax(1)
-    live = widgets.calibration_explorer(logits, labels, 1.5)
+    live = explorers.calibration_explorer(logits, labels, 1.5)
     for component in shown(browser, tmp_path, live):
         slider = component.locator("input[type=range]")
         for keys in ([], ["Home"], ["ArrowRight"] * 5, ["End"], ["ArrowLeft"] * 7):
@@ -224,7 +224,7 @@ def history(seed, better):
 def test_the_learning_curves_show_means_and_t_intervals(browser, tmp_path):
     histories = {"alone": [history(s, 0) for s in range(3)]}
     histories["taught"] = [history(s, 5) for s in range(3, 6)]
-    live = widgets.curves_explorer(histories)
+    live = explorers.curves_explorer(histories)
     quantities = [
         lambda epoch: 100 * epoch.val_accuracy,
         lambda epoch: epoch.val_loss,
@@ -280,7 +280,7 @@ def test_a_budget_buys_the_same_in_the_page(browser, tmp_path):
 
 
 def test_the_sweep_in_the_page_says_what_the_widget_says(browser, tmp_path):
-    live = widgets.sweep_explorer(tables.REFERENCE / "subclass_sweep.json")
+    live = explorers.sweep_explorer(tables.REFERENCE / "subclass_sweep.json")
     loss, size, weight = live.box.children[0].children
     seen = set()
     for component in shown(browser, tmp_path, live):

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from kdnb.course import plots, tables, widgets, words
+from kdnb.course import explorers, plots, tables, widgets, words
 from kdnb.course.progress import Progress
 from kdnb.course.protocol import HEADLESS, RESULTS
 from kdnb.experiment import Experiment
@@ -183,7 +183,7 @@ def alt_of(live):
 def test_the_temperature_slider_moves_the_picture():
     images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
     logits = torch.tensor([[0.0, 0.0, 2.0], [3.0, 0.0, 0.0]])
-    live = widgets.temperature_explorer(images, torch.tensor([2, 0]), logits, NAMES, 4.0)
+    live = explorers.temperature_explorer(images, torch.tensor([2, 0]), logits, NAMES, 4.0)
     choice, slider = live.box.children[0].children
     assert "at T = 4 c has probability" in alt_of(live)
     slider.value = 1.0
@@ -195,7 +195,7 @@ def test_the_temperature_slider_moves_the_picture():
 
 def test_the_loss_explorer_follows_both_sliders():
     student, teacher = torch.zeros(3), torch.tensor([0.0, 0.0, 2.0])
-    live = widgets.loss_explorer(student, teacher, 2, NAMES, 4.0, 0.9)
+    live = explorers.loss_explorer(student, teacher, 2, NAMES, 4.0, 0.9)
     temperature, weight = live.box.children[0].children
     weight.value = 0.0
     # Labels only, even student: loss ln 3, push on the label's logit 1 − 1/3.
@@ -208,7 +208,7 @@ def test_the_loss_explorer_follows_both_sliders():
 def test_the_subclass_explorer_follows_its_controls():
     images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
     logits = torch.tensor([[3.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 3.0]]).log()
-    live = widgets.subclass_explorer(
+    live = explorers.subclass_explorer(
         images, torch.tensor([0, 1]), logits, ["A", "B"], ["an a", "a b"], 1.0
     )
     choice, slider = live.box.children[0].children
@@ -220,7 +220,7 @@ def test_the_subclass_explorer_follows_its_controls():
 
 
 def test_the_sweep_explorer_shows_every_cell_that_was_kept():
-    live = widgets.sweep_explorer(tables.REFERENCE / "subclass_sweep.json")
+    live = explorers.sweep_explorer(tables.REFERENCE / "subclass_sweep.json")
     controls = live.box.children[0].children
     record = json.loads((tables.REFERENCE / "subclass_sweep.json").read_text())
     seen = set()
@@ -236,7 +236,7 @@ def test_the_sweep_explorer_shows_every_cell_that_was_kept():
 
 def test_the_calibration_slider_moves_the_picture():
     logits, labels = torch.randn(50, 3), torch.randint(3, (50,))
-    live = widgets.calibration_explorer(logits, labels)
+    live = explorers.calibration_explorer(logits, labels)
     before = alt_of(live)
     live.box.children[0].children[0].value = 4.0
     assert alt_of(live) != before and "T = 4.00" in alt_of(live)
@@ -244,7 +244,7 @@ def test_the_calibration_slider_moves_the_picture():
 
 def test_every_widget_carries_a_fallback():
     logits, labels = torch.randn(50, 3), torch.randint(3, (50,))
-    data, metadata = widgets.calibration_explorer(logits, labels)._repr_mimebundle_()
+    data, metadata = explorers.calibration_explorer(logits, labels)._repr_mimebundle_()
     assert widgets.WIDGET_VIEW in data and data["image/png"].startswith(b"\x89PNG")
     assert metadata["image/png"]["alt"]
     data, _ = widgets.Guess("How many?", 0, 10, 4)._repr_mimebundle_()

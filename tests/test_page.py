@@ -14,7 +14,7 @@ import nbformat
 import pytest
 import torch
 
-from kdnb.course import plots, widgets
+from kdnb.course import explorers, plots
 from kdnb.course.protocol import COMPONENT
 from kdnb.course.report import render_chapter, render_page, seeds_of
 
@@ -242,7 +242,7 @@ def hostile(tmp_path_factory):
     """A page in which all that can come from data is a script."""
     names = [HOSTILE, "b"]
     images, logits = torch.zeros(1, 1, 28, 28, dtype=torch.uint8), torch.tensor([[2.0, 1.0]])
-    live = widgets.temperature_explorer(images, torch.tensor([0]), logits, names, 4.0)
+    live = explorers.temperature_explorer(images, torch.tensor([0]), logits, names, 4.0)
     picture = plots.confusion_matrix(torch.tensor([[3, 1], [1, 3]]), names)
     outputs = []
     for shown in (live, picture):
