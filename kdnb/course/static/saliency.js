@@ -28,7 +28,7 @@ COMPONENTS.saliency = (data) => {
           + `${100 * data.classes.length}% ${100 * data.images.length}%` })),
       element("figcaption", {}, name));
     chart.replaceChildren(element("figure", {},
-      element("div", { class: "over" }, element("img", { src: data.images[i].png, alt: data.images[i].name, class: "whole" })),
+      element("div", { class: "over" }, element("img", { src: data.images[i].png, alt: `${data.images[i].name}, as the networks see it`, class: "whole" })),
       element("figcaption", {}, "image")), ...shown.map(over));
     numbers.replaceChildren(...shown.map(({ name, map }) => row(name, map.says[i][c])));
   };
