@@ -4,6 +4,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 
 import torch
@@ -57,8 +58,13 @@ def provenance(device: torch.device) -> dict[str, str]:
     return {
         "kdnb": kdnb.__version__,
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        **_versions(),
         "device": device_name(device),
         "system": f"{platform.system()} {platform.machine()}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}

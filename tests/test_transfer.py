@@ -339,7 +339,9 @@ def test_the_recipe_chooses_the_views(pictures):
         Recipe(1, 1, 1.0, shift=1, turns=True)
 
 
-def test_stored_features_pick_row_and_view():
+@pytest.mark.parametrize("small", [0, 2**20])
+def test_stored_features_pick_row_and_view(small, monkeypatch):
+    monkeypatch.setattr("kdnb.data.views.SMALL", small)
     views = [torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[10.0], [20.0], [30.0]])]
     stored = StoredFeatures(views, ("a", "b"))
     rows = stored.batch(torch.tensor([2, 0, 2, 1]), torch.tensor([0, 1, 1, 0]))

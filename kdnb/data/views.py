@@ -42,6 +42,7 @@ class Views(Protocol):
 
 
 UNCHANGED = "as it is"
+SMALL = 2**26  # bytes
 
 
 class ShiftedImages:
@@ -113,12 +114,15 @@ class TurnedImages:
 class StoredFeatures:
     """What the frozen part of a network makes of every view, computed beforehand.
 
-    ``features``: for each view (N, …) float32, ``names`` those of the views. They are not put into
-    one tensor: files of several gigabytes stay on the disk until a row is asked for.
+    ``features``: for each view (N, …) float32, ``names`` those of the views. Only where they are
+    small are they put into one tensor, from which a batch is taken at once: files of several
+    gigabytes stay on the disk until a row is asked for.
     """
 
     def __init__(self, features: Sequence[Tensor], names: tuple[str, ...]):
         self.features, self.names = tuple(features), names
+        small = sum(view.nbytes for view in self.features) <= SMALL
+        self._together = torch.stack(self.features) if small else None
 
     def __len__(self) -> int:
         return len(self.features[0])
@@ -129,6 +133,8 @@ class StoredFeatures:
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         """The features of input ``index[b]`` in view ``view[b]`` for each b: (B, …) float32."""
+        if self._together is not None:
+            return self._together[view, index]
         first = self.features[0]
         rows = torch.empty(len(index), *first.shape[1:], device=first.device)
         for number in view.unique().tolist():
