@@ -1,0 +1,247 @@
+"""Many students trained as one batched model, each following what it would do alone.
+
+Students of one architecture that differ in seed, temperature or weight do the same arithmetic on
+other numbers. Stacked, their small matrix products become few large ones, and the cost of starting
+an operation is paid once for all.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from kdnb.data import Split
+from kdnb.data.views import ShiftedImages, Views
+from kdnb.environment import best_device
+from kdnb.history import Epoch, History
+from kdnb.losses import class_logits
+from kdnb.objectives import Distillation, Objective
+from kdnb.tasks import Recipe
+from kdnb.training import PREDICT_BATCH, TrainingDivergedError, epoch_batches, views_of
+
+# These draw by chance or keep statistics, and would need streams of their own for each student.
+UNFIT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
+
+
+def fit_together(
+    models: Sequence[nn.Module],
+    train: Split,
+    val: Split,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    objectives: Sequence[Objective],
+    *,
+    on_epoch: Callable[[list[History]], None] | None = None,
+    device: torch.device | None = None,
+) -> list[History]:
+    """`kdnb.training.fit` for several models at once, in place: each as if it were alone.
+
+    ``models``, ``seeds`` and ``objectives`` belong together one by one; objectives are the labels
+    or `Distillation`, all with one number of subclasses and the same class weights. What each model
+    sees, and in which order, its own seed decides; only rounding differs from `fit`. The seconds of
+    an epoch are shared out evenly. ``on_epoch`` is called after each.
+
+    Raises ValueError for what cannot be trained together: other objectives, recipes that warp
+    images or train the last stages only, dropout, batch-norm. Raises `TrainingDivergedError` if one
+    loss stops being a number; alone, the others can still be trained.
+    """
+    device = device or best_device()
+    _check(models, recipe, seeds, objectives)
+    # Neighbours with one seed see the same batch, which is then made once for all of them.
+    places = sorted(range(len(models)), key=lambda i: seeds[i])
+    streams = list(dict.fromkeys(seeds[i] for i in places))
+    if len({list(seeds).count(seed) for seed in streams}) > 1:
+        streams = [seeds[i] for i in places]  # groups of unequal size: one batch for each student
+    network = Stacked([models[i] for i in places], len(streams), device)
+
+    inputs = views_of(train, recipe).to(device)
+    val_inputs, val_labels = ShiftedImages(val.images).to(device), val.labels.to(device)
+    labels = train.labels.to(device)
+    views, images = len(inputs.names), len(train)
+    goals = Goals([objectives[i].prepared(views, images, device) for i in places], device)
+
+    optimizer = torch.optim.Adam(network.parameters.values(), recipe.learning_rate, fused=True)
+    steps = -(-images // recipe.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=0.2
+    )
+    orders = [torch.Generator().manual_seed(seed) for seed in streams]
+    histories = [History() for _ in models]
+    best = network.state()
+    for _ in range(recipe.epochs):
+        start = time.perf_counter()
+        record = []
+        drawn = (epoch_batches(images, views, recipe.batch_size, order) for order in orders)
+        for batches in zip(*drawn, strict=True):
+            index, view = (torch.stack(each).to(device) for each in zip(*batches, strict=True))
+            batch = inputs.batch(index.flatten(), view.flatten()).unflatten(0, index.shape)
+            losses = goals.losses(network(batch), labels[index], index, view)
+            optimizer.zero_grad()
+            losses[0].sum().backward()
+            optimizer.step()
+            schedule.step()
+            record.append(losses.detach())
+        means = torch.stack(record).mean(0).double().tolist()
+        val_losses, val_accuracies = _validate(network, val_inputs, val_labels, goals)
+        seconds = (time.perf_counter() - start) / len(models)
+        for place, i in enumerate(places):
+            total, soft, hard = (part[place] for part in means)
+            if not torch.tensor([total, val_losses[place]]).isfinite().all():
+                raise TrainingDivergedError(
+                    f"the loss of seed {seeds[i]} is no longer finite in epoch "
+                    f"{len(histories[i].epochs) + 1}: try a learning rate below "
+                    f"{recipe.learning_rate}",
+                    histories[i],
+                )
+            distils = isinstance(objectives[i], Distillation)
+            epoch = Epoch(
+                train_loss=total,
+                soft_loss=soft if distils else None,
+                hard_loss=hard,
+                val_loss=val_losses[place],
+                val_accuracy=val_accuracies[place],
+                seconds=seconds,
+            )
+            histories[i] = histories[i].with_epoch(epoch)
+        better = [
+            p for p, i in enumerate(places) if histories[i].best == len(histories[i].epochs) - 1
+        ]
+        for name, stack in network.parameters.items():
+            best[name][better] = stack.detach()[better]
+        if on_epoch is not None:
+            on_epoch(histories)
+    for place, i in enumerate(places):
+        models[i].load_state_dict({name: stack[place] for name, stack in best.items()})
+        models[i].to(device).eval()
+    return histories
+
+
+class Stacked:
+    """S networks of one architecture as one: parameters (S, …) by name.
+
+    They come in ``groups`` of equal size, one group after the other, and each group is shown a
+    batch of its own.
+    """
+
+    def __init__(self, models: Sequence[nn.Module], groups: int, device: torch.device):
+        parameters, _ = stack_module_state(list(models))
+        self.parameters = {
+            name: stack.detach().to(device).requires_grad_() for name, stack in parameters.items()
+        }
+        self.groups = groups
+        self._skeleton = deepcopy(models[0]).to("meta")
+        # Outside over groups with their batches, inside over the networks of a group.
+        self._forward = vmap(vmap(self._one, in_dims=(0, None)))
+
+    def __call__(self, batches: Tensor) -> Tensor:
+        """(groups, B, …) inputs to (S, B, outputs) logits."""
+        grouped = {n: p.unflatten(0, (self.groups, -1)) for n, p in self.parameters.items()}
+        return self._forward(grouped, batches).flatten(0, 1)
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of all parameters."""
+        return {name: stack.detach().clone() for name, stack in self.parameters.items()}
+
+    def _one(self, parameters: dict[str, Tensor], batch: Tensor) -> Tensor:
+        return functional_call(self._skeleton, parameters, (batch,))
+
+
+class Goals:
+    """What S students minimise: labels, or labels and a teacher's answers, each at its own T."""
+
+    def __init__(self, objectives: Sequence[Objective], device: torch.device):
+        distils = [o if isinstance(o, Distillation) else None for o in objectives]
+        # Labels only: the soft part has weight 0 and no teacher's answers, at any temperature.
+        numbers = [(o.temperature, o.soft_weight) if o else (1.0, 0.0) for o in distils]
+        self._temperature, self._weight = torch.tensor(numbers, dtype=torch.float64).T
+        self._hears = torch.tensor([o is not None for o in distils], device=device)[:, None, None]
+        teachers = {id(o.teacher_logits): o.teacher_logits for o in distils if o}
+        self._teachers = torch.stack(list(teachers.values())) if teachers else None
+        place = {teacher: i for i, teacher in enumerate(teachers)}
+        self._teacher_of = torch.tensor(
+            [place[id(o.teacher_logits)] if o else 0 for o in distils], device=device
+        )[:, None]
+        self.subclasses = objectives[0].subclasses
+        weights = objectives[0].class_weights
+        self._class_weights = torch.tensor(weights, device=device) if weights else None
+
+    def losses(self, logits: Tensor, labels: Tensor, index: Tensor, view: Tensor) -> Tensor:
+        """(3, S): total, soft and hard loss of each student, from (S, B, C·s) logits.
+
+        ``labels``, ``index`` and ``view`` are (groups, B).
+        """
+        students = len(logits)
+        labels, index, view = (
+            each.repeat_interleave(students // len(each), 0) for each in (labels, index, view)
+        )
+        hard = self.hard(logits, labels)
+        if self._teachers is None:
+            return torch.stack([hard, torch.zeros_like(hard), hard])
+        t, weight = (each.to(logits) for each in (self._temperature, self._weight))
+        answers = self._teachers[self._teacher_of, view, index].to(logits.dtype)
+        answers = answers.masked_fill(~self._hears, 0)
+        log_student = F.log_softmax(logits / t[:, None, None], 2)
+        log_teacher = F.log_softmax(answers / t[:, None, None], 2)
+        divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True)
+        soft = t**2 * divergence.sum(2).mean(1)
+        return torch.stack([torch.lerp(hard, soft, weight), soft, hard])
+
+    def hard(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(S,) cross-entropies of (S, B, C·s) logits with (S, B) labels."""
+        classes = self.class_logits(logits)
+        each = F.cross_entropy(classes.flatten(0, 1), labels.flatten(), reduction="none")
+        each = each.view_as(labels)
+        if self._class_weights is None:
+            return each.mean(1)
+        weights = self._class_weights.to(each.dtype)[labels]
+        return (weights * each).sum(1) / weights.sum(1)
+
+    def class_logits(self, logits: Tensor) -> Tensor:
+        """(S, B, C) class logits."""
+        flat = logits.flatten(0, 1)
+        return class_logits(flat, flat.shape[1] // self.subclasses).unflatten(0, logits.shape[:2])
+
+
+@torch.no_grad()
+def _validate(
+    network: Stacked, inputs: Views, labels: Tensor, goals: Goals
+) -> tuple[list[float], list[float]]:
+    chunks = []
+    for index in torch.arange(len(inputs), device=labels.device).split(PREDICT_BATCH):
+        batch = inputs.batch(index, torch.zeros_like(index))
+        chunks.append(goals.class_logits(network(batch.expand(network.groups, *batch.shape))))
+    logits = torch.cat(chunks, 1)  # (S, N, C)
+    every = labels.expand(len(logits), -1)
+    losses = F.cross_entropy(logits.flatten(0, 1), every.flatten(), reduction="none")
+    right = (logits.argmax(2) == every).double().mean(1)
+    return losses.view_as(every).mean(1).tolist(), right.tolist()
+
+
+def _check(
+    models: Sequence[nn.Module],
+    recipe: Recipe,
+    seeds: Sequence[int],
+    objectives: Sequence[Objective],
+) -> None:
+    if not len(models) == len(seeds) == len(objectives) > 0:
+        raise ValueError(
+            f"each model needs a seed and an objective, got {len(models)} models, {len(seeds)} "
+            f"seeds and {len(objectives)} objectives"
+        )
+    if recipe.warp or recipe.trains:
+        raise ValueError("recipes that warp images or train the last stages only: train alone")
+    for objective in objectives:
+        if type(objective) not in (Objective, Distillation):
+            raise ValueError(f"{type(objective).__name__} is trained alone, not together")
+    if len({(o.subclasses, o.class_weights) for o in objectives}) > 1:
+        raise ValueError(
+            "students trained together have one number of subclasses and class weights"
+        )
+    if len({repr(model) for model in models}) > 1:
+        raise ValueError("students trained together have one architecture")
+    if any(isinstance(module, UNFIT) for module in models[0].modules()):
+        raise ValueError("networks with dropout or batch-norm are trained alone, not together")

@@ -1,0 +1,151 @@
+"""Students trained together do what each would do alone."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import TinyTeacher, random_split
+from torch import nn
+
+from kdnb.environment import seeded
+from kdnb.models import StudentMLP
+from kdnb.objectives import LABELS, Agreement, Distillation, KnownSubclasses
+from kdnb.tasks import Recipe
+from kdnb.together import Goals, Stacked, fit_together
+from kdnb.training import TrainingDivergedError, fit
+
+CPU = torch.device("cpu")
+TRAIN, VAL = random_split(150, 0), random_split(60, 1)
+STEPS_20 = Recipe(epochs=4, batch_size=32, learning_rate=3e-3, shift=1)  # 5 steps in each epoch
+GENERATOR = torch.Generator().manual_seed(5)
+ANSWERS = [4 * torch.randn(9, 150, 4, generator=GENERATOR) for _ in range(2)]
+
+
+def student(seed, outputs=4):
+    with seeded(seed):
+        return StudentMLP(num_classes=outputs, hidden=(32, 16))
+
+
+def distillation(teacher, temperature, soft_weight, subclasses=1):
+    return Distillation(
+        teacher_logits=ANSWERS[teacher], temperature=temperature, soft_weight=soft_weight,
+        subclasses=subclasses,
+    )  # fmt: skip
+
+
+GRID = [  # seed, objective: two seeds with three students each
+    (0, LABELS), (1, distillation(1, 2.0, 0.9)), (0, distillation(0, 4.0, 0.5)),
+    (1, LABELS), (1, distillation(1, 8.0, 1.0)), (0, distillation(0, 1.0, 0.3)),
+]  # fmt: skip
+UNEVEN = [*GRID, (2, distillation(0, 16.0, 0.7))]
+SUBCLASSES = [(s, distillation(s, t, 0.6, subclasses=2)) for s in (0, 1) for t in (1.0, 3.0)]
+
+
+@pytest.mark.parametrize("grid", [GRID, UNEVEN, SUBCLASSES, GRID[:1]])
+def test_after_twenty_steps_weights_are_those_of_training_alone(grid):
+    seeds, objectives = zip(*grid, strict=True)
+    size = objectives[0].subclasses
+    train, val = (replace(split, labels=split.labels // size) for split in (TRAIN, VAL))
+    together = [student(seed) for seed in seeds]
+    told = []
+    histories = fit_together(
+        together, train, val, STEPS_20, seeds, objectives,
+        on_epoch=lambda now: told.append([len(h.epochs) for h in now]), device=CPU,
+    )  # fmt: skip
+    assert told == [[e] * len(grid) for e in range(1, 5)]
+    for model, (seed, objective), history in zip(together, grid, histories, strict=True):
+        alone = student(seed)
+        expected = fit(alone, train, val, STEPS_20, seed, objective=objective, device=CPU)
+        assert not model.training and history.best == expected.best
+        for name, weights in alone.state_dict().items():
+            torch.testing.assert_close(model.state_dict()[name], weights, atol=1e-4, rtol=0)
+        for ours, theirs in zip(history.epochs, expected.epochs, strict=True):
+            assert ours.train_loss == pytest.approx(theirs.train_loss, abs=1e-4)
+            assert ours.soft_loss == pytest.approx(theirs.soft_loss, abs=1e-3)
+            assert ours.hard_loss == pytest.approx(theirs.hard_loss, abs=1e-4)
+            assert ours.val_loss == pytest.approx(theirs.val_loss, abs=1e-4)
+            assert ours.val_accuracy == theirs.val_accuracy
+
+
+def test_class_weights_count_as_they_do_alone():
+    weights = (0.5, 2.0, 1.0, 1.5)
+    grid = [(s, replace(o, class_weights=weights)) for s, o in GRID]
+    seeds, objectives = zip(*grid, strict=True)
+    together = [student(seed) for seed in seeds]
+    fit_together(together, TRAIN, VAL, STEPS_20, seeds, objectives, device=CPU)
+    for model, (seed, objective) in zip(together, grid, strict=True):
+        alone = student(seed)
+        fit(alone, TRAIN, VAL, STEPS_20, seed, objective=objective, device=CPU)
+        for name, expected in alone.state_dict().items():
+            torch.testing.assert_close(model.state_dict()[name], expected, atol=1e-4, rtol=0)
+
+
+def test_in_double_precision_twenty_steps_differ_by_less_than_1e_10():
+    seeds, objectives = zip(*GRID, strict=True)
+    order = sorted(range(len(GRID)), key=lambda i: seeds[i])
+    models = [student(seeds[i]).double() for i in order]
+    stacked = Stacked([student(seeds[i]).double() for i in order], 2, CPU)
+    goals = Goals([objectives[i] for i in order], CPU)
+    together = torch.optim.Adam(stacked.parameters.values(), 1e-2)
+    alone = [torch.optim.Adam(model.parameters(), 1e-2) for model in models]
+    for _ in range(20):
+        index = torch.randint(150, (2, 32), generator=GENERATOR)
+        view = torch.randint(9, (2, 32), generator=GENERATOR)
+        batches = torch.rand(2, 32, 1, 28, 28, generator=GENERATOR, dtype=torch.float64)
+        together.zero_grad()
+        goals.losses(stacked(batches), TRAIN.labels[index], index, view)[0].sum().backward()
+        together.step()
+        for place, (model, optimizer) in enumerate(zip(models, alone, strict=True)):
+            group, objective = place // 3, objectives[order[place]]
+            logits = model(batches[group])
+            optimizer.zero_grad()
+            hard = nn.functional.cross_entropy(logits, TRAIN.labels[index[group]])
+            if isinstance(objective, Distillation):
+                t = objective.temperature
+                answers = objective.teacher_logits[view[group], index[group]].double()
+                p = (answers / t).softmax(1)
+                soft = t**2 * (p * (p.log() - (logits / t).log_softmax(1))).sum(1).mean()
+                hard = (1 - objective.soft_weight) * hard + objective.soft_weight * soft
+            hard.backward()
+            optimizer.step()
+    for place, model in enumerate(models):
+        for name, weights in model.state_dict().items():
+            own = stacked.parameters[name][place].detach()
+            torch.testing.assert_close(own, weights, atol=1e-10, rtol=0)
+
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(784, 4), nn.BatchNorm1d(4))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"models": [TinyTeacher(), TinyTeacher()]}, "dropout or batch-norm are trained alone"),
+        ({"models": [Normed(), Normed()]}, "dropout or batch-norm are trained alone"),
+        ({"models": [student(0), student(0, 8)]}, "have one architecture"),
+        ({"objectives": [LABELS, Agreement(subclasses=2)]}, "Agreement is trained alone"),
+        ({"objectives": [LABELS, KnownSubclasses(subclasses=2)]}, "KnownSubclasses is trained"),
+        ({"objectives": [LABELS, replace(LABELS, subclasses=2)]}, "one number of subclasses"),
+        ({"seeds": [0]}, "got 2 models, 1 seeds and 2 objectives"),
+        ({"recipe": replace(STEPS_20, warp=0.1)}, "train alone"),
+        ({"objectives": [LABELS, distillation(0, 2, 1)], "recipe": replace(STEPS_20, shift=0)},
+         "teacher_logits must cover 1 views of 150 images"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_together_is_refused(change, message):
+    given = {"models": [student(0), student(1)], "recipe": STEPS_20, "seeds": [0, 1],
+             "objectives": [LABELS, LABELS], **change}  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        fit_together(
+            given["models"], TRAIN, VAL, given["recipe"], given["seeds"], given["objectives"]
+        )
+
+
+def test_a_loss_that_is_no_number_is_named():
+    broken = torch.full((9, 150, 4), float("inf"))
+    objectives = [LABELS, replace(distillation(0, 2.0, 0.5), teacher_logits=broken)]
+    with pytest.raises(TrainingDivergedError, match="seed 7 is no longer finite in epoch 1"):
+        fit_together([student(3), student(7)], TRAIN, VAL, STEPS_20, [3, 7], objectives, device=CPU)
