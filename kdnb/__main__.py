@@ -1,4 +1,4 @@
-"""The command line: python -m kdnb report | doctor"""
+"""The command line: python -m kdnb report | sweep | doctor"""
 
 import argparse
 import sys
@@ -6,9 +6,14 @@ import time
 from pathlib import Path
 
 from kdnb import doctor
+from kdnb.course import words
 from kdnb.course.execution import NotebookError
 from kdnb.course.pipeline import REPORTS, make_report, make_reports
-from kdnb.tasks import TASKS
+from kdnb.course.progress import Progress
+from kdnb.experiment import Experiment
+from kdnb.methods import ALONE
+from kdnb.sweep import sweep
+from kdnb.tasks import TASKS, task
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,6 +52,15 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--output", type=Path, default=REPORTS, help="folder (default: report/)")
     report.set_defaults(run=_report)
 
+    grid = commands.add_parser(
+        "sweep", help="distil at every temperature, weight and seed; validation accuracies"
+    )
+    grid.add_argument("--task", default="digits", help=f"one of: {', '.join(TASKS)}")
+    grid.add_argument("--temperature", nargs="+", type=float, required=True, metavar="T")
+    grid.add_argument("--soft-weight", nargs="+", type=float, required=True, metavar="W")
+    grid.add_argument("--seed", nargs="+", type=int, required=True, metavar="N")
+    grid.set_defaults(run=_sweep)
+
     examine = commands.add_parser("doctor", help="what this machine has and what is missing")
     examine.set_defaults(run=_doctor)
     return parser
@@ -65,6 +79,22 @@ def _report(options: argparse.Namespace) -> int:
     for page in pages:
         seconds = time.perf_counter() - start
         print(f"{page} ({page.stat().st_size / 1e6:.1f} MB) in {seconds:.0f} s", flush=True)
+    return 0
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    start = time.perf_counter()
+    lab = Experiment(task(options.task), watch=Progress())
+    result = sweep(lab, options.temperature, options.soft_weight, options.seed)
+    width = max(map(len, result.labels))
+    print(f"\nvalidation accuracy on {result.images:,} images, {len(result.seeds)} seeds")
+    for label in result.labels:
+        mean = result.mean(label)
+        line = f"{label:{width}}  {words.percent(mean.mean)} ({words.percent_range(mean)})"
+        if label != ALONE.label:
+            line += f"  {words.points(result.gain(label, ALONE.label))}"
+        print(line)
+    print(f"{len(result.labels) * len(result.seeds)} students, {time.perf_counter() - start:.0f} s")
     return 0
 
 

@@ -26,7 +26,8 @@ from kdnb.objectives import LABELS, Imitation, Objective
 from kdnb.runs import Comparison, Run, Update
 from kdnb.store import Store, code_fingerprint, digest, weights_digest
 from kdnb.tasks import Division, Recipe, Task
-from kdnb.training import fit
+from kdnb.together import at_once, fit_together, fits
+from kdnb.training import TrainingDivergedError, fit
 
 # The modules whose code decides what a training run gives.
 ENGINE = (
@@ -56,6 +57,17 @@ class _Job:
     number: int = 1
     total: int = 1
     retrain: bool = False
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A job that is to be trained with others, and what it starts from."""
+
+    job: _Job
+    model: nn.Module
+    objective: Objective
+    key: str
+    settings: dict
 
 
 class Experiment:
@@ -132,24 +144,84 @@ class Experiment:
         ``number`` and ``total`` only tell the watcher where this run stands among others. A teacher
         that Ctrl-C stopped half-way teaches nobody: KeyboardInterrupt goes on.
         """
+        return self._train(self._student_job(method, seed, number, total))
+
+    def train_ahead(self, methods: Sequence[Method], seeds: Sequence[int]) -> None:
+        """Train those students that `compare` will ask for, as many at once as pays.
+
+        Each is stored as if it had been trained alone, from which only rounding tells it. What is
+        stored already, and what does not fit `kdnb.together`, is left for `compare`. Stopped by
+        Ctrl-C, all that were under way go on alone where they stood.
+        """
+        self.store.require_writable()
+        waiting: dict[tuple, list[_Waiting]] = {}
+        for seed in seeds:
+            for method in methods:
+                job = self._student_job(method, seed)
+                model, objective = self._start(job)
+                key, settings = self._address(job, model, job.recipe, objective)
+                stored = any(self.store.has(name) for name in (key, f"part-{key}"))
+                if not stored and not job.recipe.then and fits(model, job.recipe, objective):
+                    alike = (repr(model), objective.subclasses)
+                    waiting.setdefault(alike, []).append(
+                        _Waiting(job, model, objective, key, settings)
+                    )
+        for group in waiting.values():
+            size = at_once(group[0].model, self.device)
+            for first in range(0, len(group) if size > 1 else 0, size):
+                self._train_together(group[first : first + size])
+
+    def _train_together(self, group: Sequence[_Waiting]) -> None:
+        job = group[0].job
+        label = f"{len(group)} students together, the first of them {job.label}"
+        shown = replace(job, label=label)
+        objectives, answers = [], {}  # one tensor of answers for all who hear the same
+        for one in group:
+            objective = one.objective
+            if isinstance(objective, Imitation):
+                source = (one.job.seed, one.job.method.division, one.job.method.match)
+                if source not in answers:
+                    informed = self._informed(one.job, objective, one.job.recipe)
+                    answers[source] = informed.teacher_logits
+                objective = replace(objective, teacher_logits=answers[source])
+            objectives.append(objective)
+        try:
+            histories = fit_together(
+                [one.model for one in group],
+                self.transfer,
+                self.dataset.val,
+                job.recipe,
+                [one.job.seed for one in group],
+                objectives,
+                on_epoch=lambda histories: self._tell(shown, histories[0]),
+                on_step=getattr(self.watch, "step", None),
+                on_stop=lambda i, half: self._keep(group[i].job, f"part-{group[i].key}", half),
+                device=self.device,
+            )
+        except TrainingDivergedError:
+            return  # alone, only the one that diverges will fail
+        for one, history in zip(group, histories, strict=True):
+            if history.interrupted:
+                raise KeyboardInterrupt
+            self._store(one.job, one.key, one.settings, one.model, history, together=len(group))
+
+    def _student_job(self, method: Method, seed: int, number: int = 1, total: int = 1) -> _Job:
         teacher = None
         if method.temperature is not None:
             teacher = self.teacher(seed, method.division)
             if teacher.history.interrupted:
                 raise KeyboardInterrupt
-        return self._train(
-            _Job(
-                method.label,
-                self.task.student,
-                seed,
-                self.transfer,
-                self.task.student_recipe,
-                method.objective(),
-                method,
-                teacher,
-                number,
-                total,
-            )
+        return _Job(
+            method.label,
+            self.task.student,
+            seed,
+            self.transfer,
+            self.task.student_recipe,
+            method.objective(),
+            method,
+            teacher,
+            number,
+            total,
         )
 
     def logits(self, run: Run, split: Split, recipe: Recipe | None = None) -> Tensor:
@@ -210,12 +282,7 @@ class Experiment:
 
     def _train(self, job: _Job) -> Run:
         """Load the run that the job determines, or train and store it, recipe after recipe."""
-        objective = job.objective
-        if self.task.balanced:
-            weights = _balancing(job.train, self.num_classes)
-            objective = replace(objective, class_weights=weights)
-        with seeded(job.seed):
-            model = job.architecture(num_classes=self.num_classes, subclasses=objective.subclasses)
+        model, objective = self._start(job)
         history, loaded, recipe = History(), True, job.recipe
         continued = 0  # how many of the epochs were there before
         while recipe and not history.interrupted:
@@ -242,30 +309,56 @@ class Experiment:
                 )
                 origin = provenance(self.device)
                 if not new.interrupted:
-                    record = {
-                        "label": job.label,
-                        "task": self.task.name,
-                        "settings": settings,
-                        "history": asdict(new),
-                        "provenance": origin,
-                    }
-                    if self.store.keep(key, part.state_dict(), record):
-                        self.store.remove(f"part-{key}")
+                    self._store(job, key, settings, part, new)
                 history = history.followed_by(new)
             trained_from, recipe = recipe.trains, recipe.then
         if loaded or history.interrupted:
             self._tell(job, history, loaded=loaded, continued=continued)
         return Run(job.label, job.seed, model, history, origin, loaded, trained_from)
 
+    def _start(self, job: _Job) -> tuple[nn.Module, Objective]:
+        """The untrained model, which the seed decides, and what it will minimise."""
+        objective = job.objective
+        if self.task.balanced:
+            weights = _balancing(job.train, self.num_classes)
+            objective = replace(objective, class_weights=weights)
+        with seeded(job.seed):
+            model = job.architecture(num_classes=self.num_classes, subclasses=objective.subclasses)
+        return model, objective
+
+    def _store(
+        self,
+        job: _Job,
+        key: str,
+        settings: dict,
+        trained: nn.Module,
+        history: History,
+        together: int = 1,
+    ) -> None:
+        record = {
+            "label": job.label,
+            "task": self.task.name,
+            "settings": settings,
+            "history": asdict(history),
+            "provenance": provenance(self.device),
+            "trained_together": together,
+        }
+        if self.store.keep(key, trained.state_dict(), record):
+            self.store.remove(f"part-{key}")
+
+    def _informed(self, job: _Job, objective: Objective, recipe: Recipe) -> Objective:
+        """The objective with its teacher's answers, if it has a teacher."""
+        if not isinstance(objective, Imitation):
+            return objective
+        answers = self.logits(job.teacher, job.train, recipe)
+        return replace(objective, teacher_logits=job.method.matched(answers, self.num_classes))
+
     def _fit(
         self, job: _Job, model: nn.Module, recipe: Recipe, objective: Objective, **options: object
     ) -> History:
         """Gather what training needs, the teacher's answers and frozen features, and train."""
         val = self.dataset.val
-        if isinstance(objective, Imitation):
-            answers = self.logits(job.teacher, job.train, recipe)
-            answers = job.method.matched(answers, self.num_classes)
-            objective = replace(objective, teacher_logits=answers)
+        objective = self._informed(job, objective, recipe)
         features = None
         if recipe.trains:
             frozen, _ = model.split(recipe.trains)

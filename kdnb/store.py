@@ -90,6 +90,10 @@ class Store:
             )
             return None
 
+    def has(self, key: str) -> bool:
+        """Whether there is an entry, whole or damaged, under ``key``."""
+        return (self.root / key).is_dir()
+
     def put(self, key: str, tensors: Mapping[str, Tensor], record: dict) -> None:
         """Store an entry, whole or not at all; an entry that is already there is replaced.
 

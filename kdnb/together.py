@@ -5,15 +5,18 @@ other numbers. Stacked, their small matrix products become few large ones, and t
 an operation is paid once for all.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from kdnb.checkpoint import Checkpoint
 from kdnb.data import Split
 from kdnb.data.views import ShiftedImages, Views
 from kdnb.environment import best_device
@@ -25,6 +28,8 @@ from kdnb.training import PREDICT_BATCH, TrainingDivergedError, epoch_batches, v
 
 # These draw by chance or keep statistics, and would need streams of their own for each student.
 UNFIT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
+SMALL = 150_000  # parameters
+MEMORY = 2**31  # bytes
 
 
 def fit_together(
@@ -36,6 +41,8 @@ def fit_together(
     objectives: Sequence[Objective],
     *,
     on_epoch: Callable[[list[History]], None] | None = None,
+    on_step: Callable[[int], None] | None = None,
+    on_stop: Callable[[int, Checkpoint], None] | None = None,
     device: torch.device | None = None,
 ) -> list[History]:
     """`kdnb.training.fit` for several models at once, in place: each as if it were alone.
@@ -43,7 +50,11 @@ def fit_together(
     ``models``, ``seeds`` and ``objectives`` belong together one by one; objectives are the labels
     or `Distillation`, all with one number of subclasses and the same class weights. What each model
     sees, and in which order, its own seed decides; only rounding differs from `fit`. The seconds of
-    an epoch are shared out evenly. ``on_epoch`` is called after each.
+    an epoch are shared out evenly.
+
+    ``on_epoch`` and ``on_step`` are called as by `fit`, with all histories and all images. After a
+    KeyboardInterrupt ``on_stop`` is given, for each model by its number, the checkpoint of the last
+    whole epoch, from which `fit` takes it on alone.
 
     Raises ValueError for what cannot be trained together: other objectives, recipes that warp
     images or train the last stages only, dropout, batch-norm. Raises `TrainingDivergedError` if one
@@ -62,7 +73,9 @@ def fit_together(
     val_inputs, val_labels = ShiftedImages(val.images).to(device), val.labels.to(device)
     labels = train.labels.to(device)
     views, images = len(inputs.names), len(train)
-    goals = Goals([objectives[i].prepared(views, images, device) for i in places], device)
+    for objective in objectives:
+        objective.prepared(views, images, torch.device("cpu"))  # it knows what does not fit
+    goals = Goals([objectives[i] for i in places], device)
 
     optimizer = torch.optim.Adam(network.parameters.values(), recipe.learning_rate, fused=True)
     steps = -(-images // recipe.batch_size)
@@ -70,54 +83,114 @@ def fit_together(
         optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=0.2
     )
     orders = [torch.Generator().manual_seed(seed) for seed in streams]
-    histories = [History() for _ in models]
-    best = network.state()
-    for _ in range(recipe.epochs):
-        start = time.perf_counter()
-        record = []
-        drawn = (epoch_batches(images, views, recipe.batch_size, order) for order in orders)
-        for batches in zip(*drawn, strict=True):
-            index, view = (torch.stack(each).to(device) for each in zip(*batches, strict=True))
-            batch = inputs.batch(index.flatten(), view.flatten()).unflatten(0, index.shape)
-            losses = goals.losses(network(batch), labels[index], index, view)
-            optimizer.zero_grad()
-            losses[0].sum().backward()
-            optimizer.step()
-            schedule.step()
-            record.append(losses.detach())
-        means = torch.stack(record).mean(0).double().tolist()
-        val_losses, val_accuracies = _validate(network, val_inputs, val_labels, goals)
-        seconds = (time.perf_counter() - start) / len(models)
+
+    def standing(histories: list[History], best: dict[str, Tensor]) -> _Standing:
+        states = optimizer.state_dict(), schedule.state_dict(), [o.get_state() for o in orders]
+        return _Standing(histories, best, network.state(), *deepcopy(states))
+
+    done = standing([History() for _ in places], network.state())  # the last whole epoch
+    try:
+        for _ in range(recipe.epochs):
+            start = time.perf_counter()
+            record = []
+            drawn = (epoch_batches(images, views, recipe.batch_size, order) for order in orders)
+            for batches in zip(*drawn, strict=True):
+                index, view = (torch.stack(each).to(device) for each in zip(*batches, strict=True))
+                batch = inputs.batch(index.flatten(), view.flatten()).unflatten(0, index.shape)
+                losses = goals.losses(network(batch), labels[index], index, view)
+                optimizer.zero_grad()
+                losses[0].sum().backward()
+                optimizer.step()
+                schedule.step()
+                record.append(losses.detach())
+                if on_step is not None:
+                    on_step(index.shape[1] * len(models))
+            means = torch.stack(record).mean(0).double().T.tolist()
+            validated = _validate(network, val_inputs, val_labels, goals)
+            seconds = (time.perf_counter() - start) / len(models)
+            histories, best = [], {name: stack.clone() for name, stack in done.best.items()}
+            for place, i in enumerate(places):
+                before = done.histories[place]
+                epoch = _epoch(means[place], *validated[place], seconds, goals.distils[place])
+                if not math.isfinite(epoch.train_loss + epoch.val_loss):
+                    raise TrainingDivergedError(
+                        f"the loss of seed {seeds[i]} is no longer finite in epoch "
+                        f"{len(before.epochs) + 1}: try a learning rate below "
+                        f"{recipe.learning_rate}",
+                        before,
+                    )
+                histories.append(before.with_epoch(epoch))
+                if histories[-1].best == len(before.epochs):
+                    for name, stack in network.parameters.items():
+                        best[name][place] = stack.detach()[place]
+            done = standing(histories, best)
+            if on_epoch is not None:
+                on_epoch(done.histories)
+    except KeyboardInterrupt:
         for place, i in enumerate(places):
-            total, soft, hard = (part[place] for part in means)
-            if not torch.tensor([total, val_losses[place]]).isfinite().all():
-                raise TrainingDivergedError(
-                    f"the loss of seed {seeds[i]} is no longer finite in epoch "
-                    f"{len(histories[i].epochs) + 1}: try a learning rate below "
-                    f"{recipe.learning_rate}",
-                    histories[i],
-                )
-            distils = isinstance(objectives[i], Distillation)
-            epoch = Epoch(
-                train_loss=total,
-                soft_loss=soft if distils else None,
-                hard_loss=hard,
-                val_loss=val_losses[place],
-                val_accuracy=val_accuracies[place],
-                seconds=seconds,
-            )
-            histories[i] = histories[i].with_epoch(epoch)
-        better = [
-            p for p, i in enumerate(places) if histories[i].best == len(histories[i].epochs) - 1
-        ]
-        for name, stack in network.parameters.items():
-            best[name][better] = stack.detach()[better]
-        if on_epoch is not None:
-            on_epoch(histories)
+            if on_stop is not None and done.histories[place].epochs:
+                on_stop(i, done.checkpoint(place, place * len(streams) // len(models)))
+            done.histories[place] = replace(done.histories[place], interrupted=True)
     for place, i in enumerate(places):
-        models[i].load_state_dict({name: stack[place] for name, stack in best.items()})
+        models[i].load_state_dict({name: stack[place] for name, stack in done.best.items()})
         models[i].to(device).eval()
-    return histories
+    return [done.histories[places.index(i)] for i in range(len(models))]
+
+
+def fits(model: nn.Module, recipe: Recipe, objective: Objective) -> bool:
+    """Whether `fit_together` can train such a model."""
+    return (
+        type(objective) in (Objective, Distillation)
+        and not (recipe.warp or recipe.trains)
+        and not any(isinstance(module, UNFIT) for module in model.modules())
+    )
+
+
+def at_once(model: nn.Module, device: torch.device) -> int:
+    """How many such models are best trained together; 1 where they are not.
+
+    On the CPU the arithmetic of large ones takes all the time, together or alone: there it pays up
+    to `SMALL` parameters (``tests/bench/together.py``). The number is bounded by memory.
+    """
+    parameters = sum(p.numel() for p in model.parameters())
+    if device.type == "cpu" and parameters > SMALL:
+        return 1
+    # Weights, gradients, two moments, and copies of the last epoch's and of the best weights.
+    return max(1, MEMORY // (8 * 4 * parameters))
+
+
+def _epoch(
+    losses: Sequence[float], val_loss: float, val_accuracy: float, seconds: float, distils: bool
+) -> Epoch:
+    total, soft, hard = losses
+    return Epoch(total, soft if distils else None, hard, val_loss, val_accuracy, seconds)
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """Where all stand after a whole number of epochs; histories and stacks are in their order."""
+
+    histories: list[History]
+    best: dict[str, Tensor]
+    weights: dict[str, Tensor]
+    optimizer: dict
+    schedule: dict
+    orders: list[Tensor]
+
+    def checkpoint(self, place: int, group: int) -> Checkpoint:
+        """That of one of them, from which it can go on alone."""
+        moments = {
+            i: {name: tensor[place] if tensor.dim() else tensor for name, tensor in each.items()}
+            for i, each in self.optimizer["state"].items()
+        }
+        return Checkpoint(
+            history=self.histories[place],
+            weights={name: stack[place] for name, stack in self.weights.items()},
+            best_weights={name: stack[place] for name, stack in self.best.items()},
+            optimizer={"state": moments, "param_groups": self.optimizer["param_groups"]},
+            schedule=self.schedule,
+            chance={"order": self.orders[group], "cpu": torch.get_rng_state()},
+        )
 
 
 class Stacked:
@@ -155,12 +228,13 @@ class Goals:
 
     def __init__(self, objectives: Sequence[Objective], device: torch.device):
         distils = [o if isinstance(o, Distillation) else None for o in objectives]
+        self.distils = [o is not None for o in distils]
         # Labels only: the soft part has weight 0 and no teacher's answers, at any temperature.
         numbers = [(o.temperature, o.soft_weight) if o else (1.0, 0.0) for o in distils]
         self._temperature, self._weight = torch.tensor(numbers, dtype=torch.float64).T
-        self._hears = torch.tensor([o is not None for o in distils], device=device)[:, None, None]
+        self._hears = torch.tensor(self.distils, device=device)[:, None, None]
         teachers = {id(o.teacher_logits): o.teacher_logits for o in distils if o}
-        self._teachers = torch.stack(list(teachers.values())) if teachers else None
+        self._teachers = torch.stack(list(teachers.values())).to(device) if teachers else None
         place = {teacher: i for i, teacher in enumerate(teachers)}
         self._teacher_of = torch.tensor(
             [place[id(o.teacher_logits)] if o else 0 for o in distils], device=device
@@ -209,7 +283,8 @@ class Goals:
 @torch.no_grad()
 def _validate(
     network: Stacked, inputs: Views, labels: Tensor, goals: Goals
-) -> tuple[list[float], list[float]]:
+) -> list[tuple[float, float]]:
+    """Loss and accuracy of each network."""
     chunks = []
     for index in torch.arange(len(inputs), device=labels.device).split(PREDICT_BATCH):
         batch = inputs.batch(index, torch.zeros_like(index))
@@ -218,7 +293,7 @@ def _validate(
     every = labels.expand(len(logits), -1)
     losses = F.cross_entropy(logits.flatten(0, 1), every.flatten(), reduction="none")
     right = (logits.argmax(2) == every).double().mean(1)
-    return losses.view_as(every).mean(1).tolist(), right.tolist()
+    return list(zip(losses.view_as(every).mean(1).tolist(), right.tolist(), strict=True))
 
 
 def _check(
