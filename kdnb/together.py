@@ -28,7 +28,7 @@ from kdnb.training import PREDICT_BATCH, TrainingDivergedError, epoch_batches, v
 
 # These draw by chance or keep statistics, and would need streams of their own for each student.
 UNFIT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
-SMALL = 150_000  # parameters
+SMALL = 300_000  # parameters
 MEMORY = 2**31  # bytes
 
 
