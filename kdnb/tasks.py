@@ -375,8 +375,7 @@ POLYPS = replace(
     teacher_recipe=QUICK_TEACHER,
     student_recipe=replace(QUICK_HEAD, then=replace(QUICK_LAST, trains="block17")),
     division=replace(MHIST.division, recipe=QUICK_TEACHER),
-    # One control of the two, for time.
-    other_divisions=(replace(MHIST.other_divisions[0], recipe=QUICK_TEACHER),),
+    other_divisions=tuple(replace(way, recipe=QUICK_TEACHER) for way in MHIST.other_divisions),
     known_subclasses=replace(MHIST.known_subclasses, recipe=QUICK_TEACHER),
     explained_images=16,
     explained_steps=4,
