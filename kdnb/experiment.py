@@ -200,10 +200,13 @@ class Experiment:
             )
         except TrainingDivergedError:
             return  # alone, only the one that diverges will fail
+        origin = provenance(self.device)
         for one, history in zip(group, histories, strict=True):
             if history.interrupted:
                 raise KeyboardInterrupt
-            self._store(one.job, one.key, one.settings, one.model, history, together=len(group))
+            self._store(
+                one.job, one.key, one.settings, one.model, history, origin, together=len(group)
+            )
 
     def _student_job(self, method: Method, seed: int, number: int = 1, total: int = 1) -> _Job:
         teacher = None
@@ -309,7 +312,7 @@ class Experiment:
                 )
                 origin = provenance(self.device)
                 if not new.interrupted:
-                    self._store(job, key, settings, part, new)
+                    self._store(job, key, settings, part, new, origin)
                 history = history.followed_by(new)
             trained_from, recipe = recipe.trains, recipe.then
         if loaded or history.interrupted:
@@ -333,6 +336,7 @@ class Experiment:
         settings: dict,
         trained: nn.Module,
         history: History,
+        origin: dict[str, str],
         together: int = 1,
     ) -> None:
         record = {
@@ -340,7 +344,7 @@ class Experiment:
             "task": self.task.name,
             "settings": settings,
             "history": asdict(history),
-            "provenance": provenance(self.device),
+            "provenance": origin,
             "trained_together": together,
         }
         if self.store.keep(key, trained.state_dict(), record):

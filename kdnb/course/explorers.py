@@ -43,15 +43,7 @@ def temperature_explorer(
     ``images`` (N, 1 or 3, H, W) uint8, ``labels`` (N,), ``logits`` (N, C).
     """
     names = [f"image {i + 1}: a {class_names[label]}" for i, label in enumerate(labels.tolist())]
-    controls = {
-        "image": ipywidgets.Dropdown(
-            options=[(name, i) for i, name in enumerate(names)],
-            description="image",
-            tooltip="which image",
-        ),
-        "temperature": temperature_slider(temperature),
-    }
-
+    controls = _image_and_temperature(names, temperature)
     sources = [png_source(image) for image in images]
 
     def draw(image: int, temperature: float) -> Drawing:
@@ -64,15 +56,26 @@ def temperature_explorer(
         "component": "temperature",
         "classes": list(class_names),
         **ends_of(controls["temperature"]),
-        "images": _images_with(names, images, logits),
+        "images": _images_with(names, sources, logits),
     }
     return explorer(controls, draw, rest, component)
 
 
-def _images_with(names: Sequence[str], images: Tensor, logits: Tensor) -> list[dict]:
+def _image_and_temperature(
+    names: Sequence[str], temperature: float
+) -> dict[str, ipywidgets.Widget]:
+    image = ipywidgets.Dropdown(
+        options=[(name, i) for i, name in enumerate(names)],
+        description="image",
+        tooltip="which image",
+    )
+    return {"image": image, "temperature": temperature_slider(temperature)}
+
+
+def _images_with(names: Sequence[str], sources: Sequence[str], logits: Tensor) -> list[dict]:
     return [
-        {"name": name, "png": png_source(image), "logits": z.double().tolist()}
-        for name, image, z in zip(names, images, logits, strict=True)
+        {"name": name, "png": source, "logits": z.double().tolist()}
+        for name, source, z in zip(names, sources, logits, strict=True)
     ]
 
 
@@ -90,15 +93,7 @@ def subclass_explorer(
     name the images.
     """
     names = [f"image {i + 1}: {caption}" for i, caption in enumerate(captions)]
-    controls = {
-        "image": ipywidgets.Dropdown(
-            options=[(name, i) for i, name in enumerate(names)],
-            description="image",
-            tooltip="which image",
-        ),
-        "temperature": temperature_slider(temperature),
-    }
-
+    controls = _image_and_temperature(names, temperature)
     sources = [png_source(image) for image in images]
 
     def draw(image: int, temperature: float) -> Drawing:
@@ -109,7 +104,7 @@ def subclass_explorer(
         "component": "subclasses",
         "classes": list(class_names),
         **ends_of(controls["temperature"]),
-        "images": _images_with(names, images, subclass_logits),
+        "images": _images_with(names, sources, subclass_logits),
     }
     rest = subclass_bars(images[0], subclass_logits[0], class_names, labels[0].item(), temperature)
     return explorer(controls, draw, rest, component)
