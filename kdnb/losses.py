@@ -71,7 +71,9 @@ def class_logits(subclass_logits: Tensor, num_classes: int) -> Tensor:
 
     Raises ValueError if the width is not a multiple of ``num_classes``.
     """
-    return _by_class(subclass_logits, num_classes).logsumexp(2)
+    by_class = _by_class(subclass_logits, num_classes)
+    # Of one subclass the logsumexp is that subclass.
+    return subclass_logits if by_class.shape[2] == 1 else by_class.logsumexp(2)
 
 
 def subclass_auxiliary_loss(
@@ -211,6 +213,8 @@ def check_labels(labels: Tensor, logits: Tensor) -> None:
             f"labels must have one entry per row of logits, got labels of shape "
             f"{tuple(labels.shape)} for logits of shape {tuple(logits.shape)}"
         )
+    if labels.is_cuda:
+        return  # to look would make the GPU wait in each step; there cross_entropy itself asserts
     lowest, highest = torch.aminmax(labels)
     if lowest < 0 or highest >= logits.shape[1]:
         raise ValueError(

@@ -191,6 +191,20 @@ class Distillation(Imitation):
         super().__post_init__()
         losses.check_soft_weight(self.soft_weight)
 
+    def prepared(self, views: int, images: int, device: torch.device) -> Objective:
+        ready = super().prepared(views, images, device)
+        if self.subclasses > 1 or self.class_weights:
+            return ready
+        t, answers = self.temperature, ready.teacher_logits
+        return _InOnePass(
+            **vars(ready),
+            softened=F.softmax(answers / t, dim=2),
+            certain=torch.eye(answers.shape[2]).to(answers),
+            inverse=answers.new_tensor([1 / t, 1.0])[:, None, None],
+            scale=answers.new_tensor([t**2, 1.0]),
+            mix=answers.new_tensor([self.soft_weight, 1 - self.soft_weight]),
+        )
+
     def loss(self, logits: Tensor, rows: Rows) -> Loss:
         total, soft, hard = losses.subclass_distillation_loss(
             logits,
@@ -202,6 +216,32 @@ class Distillation(Imitation):
             self._weights(logits, self.num_classes(logits)),
         )
         return Loss(total, hard, soft)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _InOnePass(Distillation):
+    """Conventional distillation in few operations, which for a small student are the time.
+
+    A label is a teacher without doubt: the divergence from a one-hot target is the cross-entropy.
+    So both parts are one divergence, at two temperatures: from ``softened`` (views, images, C), and
+    from ``certain``, the (C, C) one-hot targets, at T = 1. ``inverse`` (2, 1, 1) are 1/T, ``scale``
+    (2,) the factors T², ``mix`` (2,) the weights of the parts.
+    """
+
+    softened: Tensor
+    certain: Tensor
+    inverse: Tensor
+    scale: Tensor
+    mix: Tensor
+
+    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+        soft_targets = self.softened[rows.view, rows.index]
+        targets = torch.stack((soft_targets, self.certain[rows.labels])).to(logits.dtype)
+        log_student = F.log_softmax(logits * self.inverse, dim=2)
+        # Where a target underflows to 0, kl_div counts 0, as it should.
+        divergences = F.kl_div(log_student, targets, reduction="none").sum((1, 2))
+        soft, hard = parts = divergences * (self.scale / len(logits))
+        return Loss(parts @ self.mix, hard, soft)
 
 
 @dataclass(frozen=True, kw_only=True)

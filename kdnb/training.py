@@ -119,9 +119,9 @@ def fit(
                     recipe.batch_size,
                     order,
                     objective.views_per_image,
+                    device,
                 )
                 for index, view in batches:
-                    index, view = index.to(device), view.to(device)
                     batch = inputs.batch(index, view)
                     if recipe.warp:
                         batch = warped(batch, recipe.warp)
@@ -171,16 +171,18 @@ def epoch_batches(
     batch_size: int,
     generator: torch.Generator,
     views_per_image: int = 1,
+    device: torch.device | str = "cpu",
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch in random order: (B,) indices of images and (B,) numbers of their views.
 
-    With several views per image a batch of B rows holds ``batch_size`` images: all of them in one
-    view, then all of them in another, and so on.
+    The order is drawn on the CPU and goes to ``device`` at once, not batch by batch. With several
+    views per image a batch of B rows holds ``batch_size`` images: all of them in one view, then all
+    of them in another, and so on.
     """
-    index = torch.randperm(images, generator=generator)
-    view = torch.randint(views, (views_per_image, images), generator=generator)
+    index = torch.randperm(images, generator=generator).to(device)
+    view = torch.randint(views, (views_per_image, images), generator=generator).to(device)
     for rows, seen in zip(index.split(batch_size), view.split(batch_size, dim=1), strict=True):
-        yield rows.repeat(views_per_image), seen.flatten()
+        yield rows.repeat(views_per_image) if views_per_image > 1 else rows, seen.flatten()
 
 
 def predict(

@@ -69,6 +69,33 @@ def test_distillation_looks_up_image_and_view():
     assert (loss.total, loss.soft, loss.hard) == expected
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
+@pytest.mark.parametrize("soft_weight", [0.0, 0.3, 1.0])
+def test_in_one_pass_the_same_loss_and_gradient(temperature, soft_weight):
+    """Conventional distillation without class weights is trained in fewer operations."""
+    answers = draw(3, 6, 5)
+    answers[2, 5, 0] = 2000.0  # all other probabilities underflow to 0
+    shown = Rows(torch.tensor([1, 0, 4]), torch.tensor([5, 2, 0]), torch.tensor([2, 0, 1]))
+    written_out = Distillation(
+        teacher_logits=answers, temperature=temperature, soft_weight=soft_weight
+    )
+    prepared = written_out.prepared(3, 6, CPU)
+    assert type(prepared) is not Distillation
+    z = [draw(3, 5, seed=1).requires_grad_() for _ in range(2)]
+    pairs = [
+        each.loss(logits, shown) for each, logits in zip((written_out, prepared), z, strict=True)
+    ]
+    for one, other in zip(*pairs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
+    for loss in pairs:
+        loss.total.backward()
+    torch.testing.assert_close(z[0].grad, z[1].grad, atol=1e-12, rtol=1e-12)
+    weighted = Distillation(
+        teacher_logits=answers, temperature=4.0, soft_weight=0.5, class_weights=(1, 2, 1, 1, 1)
+    )
+    assert type(weighted.prepared(3, 6, CPU)) is Distillation
+
+
 def test_within_classes_never_hears_a_label():
     answers, z = draw(1, 6, 4), draw(6, 4, seed=1)
     objective = WithinClasses(subclasses=2, teacher_logits=answers, temperature=4.0)

@@ -72,6 +72,8 @@ class ShiftedImages:
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         """Image ``index[b]`` in view ``view[b]`` for each b: (B, C, H, W) float32 in [0, 1]."""
+        if not self._shift:  # a tenth of the time that the windows take
+            return _floats(self._images.index_select(0, index))
         return _floats(self._windows[index, :, self._rows[view], self._columns[view]])
 
 
