@@ -17,8 +17,10 @@ lab: .venv/installed
 	$(BIN)/jupyter lab notebooks
 
 bench: .venv/installed
-	$(BIN)/python tests/bench/distilled_epoch.py
+	$(BIN)/python tests/bench/rivals.py
 	$(BIN)/python tests/bench/together.py
+	$(BIN)/python tests/bench/scaling.py
+	$(BIN)/python tests/bench/grid.py
 	$(BIN)/python tests/bench/transfer.py
 	$(BIN)/python tests/bench/saliency.py
 	$(BIN)/python tests/bench/slider.py

@@ -1,0 +1,38 @@
+"""Where the benchmarks keep what they measured: report/reference/bench.json, part by part."""
+
+import json
+import platform
+from pathlib import Path
+
+import torch
+
+from kdnb.data.dataset import PROJECT
+from kdnb.environment import provenance
+
+KEPT = PROJECT / "report" / "reference" / "bench.json"
+
+
+def write(part: str, results: dict, device: torch.device) -> None:
+    """Replace one part of the record, with the machine it comes from."""
+    record = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
+    machine = {**provenance(device), "processor": _processor()}
+    record[part] = {"provenance": machine, **_rounded(results)}
+    KEPT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(f"kept in {KEPT.relative_to(PROJECT)}")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(": ")[1] for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _rounded(value: object) -> object:
+    """Four significant digits: more would claim what a noisy machine cannot give."""
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
