@@ -352,6 +352,123 @@ OPINION = [
     ("the logarithm of T", 0.39),
 ]
 
+# class_logits
+
+
+def columns(z, c):
+    s = z.shape[1] // c
+    return [z[:, k * s : (k + 1) * s] for k in range(c)]
+
+
+def class_logits_in_a_loop(z, c):
+    return torch.stack([part.logsumexp(1) for part in columns(z, c)], dim=1)
+
+
+def class_logits_by_logaddexp(z, c):
+    joined = []
+    for part in columns(z, c):
+        total = part[:, 0]
+        for k in range(1, part.shape[1]):
+            total = torch.logaddexp(total, part[:, k])
+        joined.append(total)
+    return torch.stack(joined, 1)
+
+
+def class_logits_by_hand(z, c):
+    by_class = z.reshape(len(z), c, -1)
+    top = by_class.max(2, keepdim=True).values
+    return top.squeeze(2) + torch.einsum("ncs->nc", (by_class - top).exp()).log()
+
+
+def of_each(part_of):
+    return lambda z, c: torch.stack([part_of(part) for part in columns(z, c)], 1)
+
+
+HEAD = [
+    (CORRECT, class_logits_in_a_loop),
+    (CORRECT, class_logits_by_logaddexp),
+    (CORRECT, class_logits_by_hand),
+    ("logits summed instead of logsumexp", of_each(lambda part: part.sum(1))),
+    ("mean of the logits", of_each(lambda part: part.mean(1))),
+    ("only the largest subclass", of_each(lambda part: part.max(1).values)),
+    (
+        "probabilities instead of logits",
+        lambda z, c: torch.stack([part.sum(1) for part in columns(z.softmax(1), c)], 1),
+    ),
+    (
+        "log-probabilities instead of logits",
+        lambda z, c: torch.stack([part.sum(1) for part in columns(z.softmax(1), c)], 1).log(),
+    ),
+    ("softmax inside each class", of_each(lambda part: part.softmax(1).sum(1))),
+    ("softmax inside each class", of_each(lambda part: part.softmax(1).sum(1).log())),
+    ("logarithm forgotten", of_each(lambda part: part.exp().sum(1))),
+    ("mean of the exponentials", of_each(lambda part: part.exp().mean(1).log())),
+    ("the wrong columns", lambda z, c: torch.stack([z[:, k::c].logsumexp(1) for k in range(c)], 1)),
+    ("summed over the classes", lambda z, c: z.view(len(z), c, -1).logsumexp(dim=1)),
+    ("overflow", of_each(lambda part: part.exp().sum(1).log())),
+    ("no gradient", lambda z, c: class_logits_in_a_loop(z.detach(), c)),
+]
+
+# auxiliary_loss
+
+
+def auxiliary_in_loops(z, t):
+    rows = [row - row.mean() for row in z]
+    rows = [row / (row * row).sum().sqrt() for row in rows]
+    each = [torch.stack([torch.dot(a, b) / t for b in rows]).logsumexp(0) for a in rows]
+    return sum(each) / len(rows) - 1 / t - math.log(len(rows))
+
+
+def auxiliary_by_correlation(z, t):
+    return torch.log(torch.exp(torch.corrcoef(z) / t - 1 / t).mean(1)).mean()
+
+
+def auxiliary_by_einsum(z, t):
+    v = (z - z.mean(1, keepdim=True)) / z.std(1, correction=0, keepdim=True)
+    likeness = torch.einsum("ik,jk->ij", v, v) / (t * z.shape[1])
+    return F.cross_entropy(likeness, torch.arange(len(z))) - math.log(len(z))
+
+
+def auxiliary(v="F.normalize(z - z.mean(1, keepdim=True), dim=1)", loss=None):
+    """The loss from the sources of its vectors and of what is made of their products."""
+    loss = loss or "torch.logsumexp(v @ v.T / t, 1).mean() - 1 / t - math.log(len(z))"
+    return eval(f"lambda z, t: (lambda v: {loss})({v})", {"torch": torch, "F": F, "math": math})
+
+
+AUXILIARY = [
+    (CORRECT, auxiliary_in_loops),
+    (CORRECT, auxiliary_by_correlation),
+    (CORRECT, auxiliary_by_einsum),
+    ("normalised over the batch", auxiliary("F.normalize(z - z.mean(0), dim=0)")),
+    ("normalised over the batch", auxiliary("F.normalize(z - z.mean(0), dim=1)")),
+    (
+        "normalised over the batch",
+        auxiliary("(z - z.mean(0)) / z.std(0, correction=0) / z.shape[1] ** 0.5"),
+    ),
+    ("mean not taken off", auxiliary("z / z.norm(dim=1, keepdim=True)")),
+    ("not scaled to length 1", auxiliary("z - z.mean(1, keepdim=True)")),
+    (
+        "scaled to deviation 1 instead of length 1",
+        auxiliary("(z - z.mean(1, keepdim=True)) / z.std(1, keepdim=True)"),
+    ),
+    (
+        "sample instead of population deviation",
+        auxiliary("(z - z.mean(1, keepdim=True)) / z.std(1, keepdim=True) / z.shape[1] ** 0.5"),
+    ),
+    ("log n forgotten", auxiliary(loss="(v @ v.T / t).exp().sum(1).log().mean() - 1 / t")),
+    ("1/T forgotten", auxiliary(loss="(v @ v.T / t).exp().mean(1).log().mean()")),
+    ("temperature forgotten", auxiliary(loss="(v @ v.T).exp().mean(1).log().mean() - 1")),
+    ("temperature forgotten", auxiliary(loss="(v @ v.T).exp().mean(1).log().mean() - 1 / t")),
+    ("sum instead of mean", auxiliary(loss="((v @ v.T / t).exp().mean(1).log() - 1 / t).sum()")),
+    (
+        "sum instead of mean",
+        auxiliary(loss="torch.logsumexp(v @ v.T / t, 1).sum() - 1 / t - math.log(len(z))"),
+    ),
+    ("one logarithm for all", auxiliary(loss="(v @ v.T / t).exp().mean().log() - 1 / t")),
+    ("the wrong sign", auxiliary(loss="1 / t - (v @ v.T / t).exp().mean(1).log().mean()")),
+    ("no gradient", auxiliary(loss="(v @ v.T / t).exp().mean(1).log().mean().item() - 1 / t")),
+]
+
 BANK = {
     "softened_softmax": SOFTENED,
     "soft_target_bits": BITS,
@@ -360,4 +477,6 @@ BANK = {
     "why_t2": WHY_T2,
     "choose_temperature": CHOICE,
     "real_gain": GAIN,
+    "class_logits": HEAD,
+    "auxiliary_loss": AUXILIARY,
 }

@@ -22,6 +22,7 @@ from kdnb.course.exercises.choices import choose_temperature, real_gain
 from kdnb.course.exercises.exercise import Exercise
 from kdnb.course.exercises.losses import kd_loss, why_t2
 from kdnb.course.exercises.softening import second_opinion, soft_target_bits, softened_softmax
+from kdnb.course.exercises.subclasses import auxiliary_loss, class_logits
 
 ALL: tuple[Exercise, ...] = (
     softened_softmax,
@@ -31,6 +32,8 @@ ALL: tuple[Exercise, ...] = (
     why_t2,
     choose_temperature,
     real_gain,
+    class_logits,
+    auxiliary_loss,
 )
 BY_KEY: dict[str, Exercise] = {exercise.key: exercise for exercise in ALL}
 

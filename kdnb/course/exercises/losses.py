@@ -18,7 +18,7 @@ from kdnb.losses import distillation_loss
 
 NOTEBOOK = "02_conventional_distillation"
 THE_LOSS = Paragraph(NOTEBOOK, "The loss")
-WHY_T2 = Paragraph(NOTEBOOK, "Why T²")
+WHY_T2 = Paragraph(NOTEBOOK, "Why T squared")
 
 
 def _logits(images: int, classes: int, seed: int, dtype: torch.dtype = torch.float32) -> tuple:

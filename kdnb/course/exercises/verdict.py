@@ -47,7 +47,7 @@ class Help:
 
     @property
     def folded(self) -> str:
-        """HTML that a click, or the space bar on its title, opens."""
+        """HTML that opens by a click, or by Enter on its title."""
         return f"<details><summary>{html.escape(self.title)}</summary>{self.body}</details>"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
@@ -100,5 +100,6 @@ class Verdict:
 
 
 def inline(text: str) -> str:
-    """Text as HTML; what stands in backquotes is code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    """Text as HTML: what stands in backquotes is code, what stands in asterisks emphasised."""
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    return re.sub(r"(?<![\w*])\*(\w[^*<>]*\w)\*(?![\w*])", r"<em>\1</em>", text)
