@@ -205,7 +205,7 @@ def first_unlike(some: list, others: list, tolerance: float) -> int | None:
         one, other = numbers(one), numbers(other)
         if one.shape != other.shape:
             return place
-        if not torch.allclose(one, other, rtol=tolerance, atol=1e-6, equal_nan=True):
+        if not torch.allclose(one, other, rtol=tolerance, atol=1e-6):
             return place
     return None
 
