@@ -31,7 +31,7 @@ doctor: .venv/installed
 
 # Everything that was made here; data that was downloaded stays.
 clean:
-	rm -rf .venv data/runs report/*.html report/*.json
+	rm -rf .venv data/runs editions report/*.html report/*.json
 	rm -rf report/digits*/ report/mnist*/ report/polyps*/ report/mhist*/
 	rm -rf kdnb.egg-info build .pytest_cache .ruff_cache
 

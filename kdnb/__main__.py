@@ -1,4 +1,4 @@
-"""The command line: python -m kdnb report | sweep | doctor"""
+"""The command line: python -m kdnb report | edition | sweep | doctor"""
 
 import argparse
 import sys
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from kdnb import doctor
 from kdnb.course import words
-from kdnb.course.execution import NotebookError
+from kdnb.course.editions import EDITIONS, FOLDER, write_edition
+from kdnb.course.execution import NotebookError, find_notebooks
 from kdnb.course.pipeline import REPORTS, make_report, make_reports
 from kdnb.course.progress import Progress
 from kdnb.experiment import Experiment
@@ -50,7 +51,20 @@ def _parser() -> argparse.ArgumentParser:
         "--cell-timeout", type=int, metavar="SECONDS", help="give up on a cell after this long"
     )
     report.add_argument("--output", type=Path, default=REPORTS, help="folder (default: report/)")
+    report.add_argument(
+        "--edition", choices=EDITIONS, default="report",
+        help="exercises: unsolved, solved or left out (default: report, which leaves them out)",
+    )  # fmt: skip
     report.set_defaults(run=_report)
+
+    handout = commands.add_parser(
+        "edition", help="write the notebooks with stubs, with solutions or without exercises"
+    )
+    handout.add_argument("edition", choices=EDITIONS)
+    handout.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="(default: editions/ and the edition's name)"
+    )
+    handout.set_defaults(run=_edition)
 
     grid = commands.add_parser(
         "sweep", help="distil at every temperature, weight and seed; validation accuracies"
@@ -73,12 +87,20 @@ def _report(options: argparse.Namespace) -> int:
         "only": options.only,
         "output": options.output.resolve(),
         "cell_timeout": options.cell_timeout,
+        "edition": options.edition,
     }
     several = len(options.task) > 1
     pages = make_reports(options.task, **how) if several else [make_report(*options.task, **how)]
     for page in pages:
         seconds = time.perf_counter() - start
         print(f"{page} ({page.stat().st_size / 1e6:.1f} MB) in {seconds:.0f} s", flush=True)
+    return 0
+
+
+def _edition(options: argparse.Namespace) -> int:
+    folder = options.output or FOLDER / options.edition
+    for path in write_edition(options.edition, find_notebooks(), folder):
+        print(path)
     return 0
 
 

@@ -98,8 +98,11 @@ def execute(
     on_cell: Callable[[CellDone], None] | None = None,
     cell_timeout: int | None = None,
     kernel: str = KERNEL,
+    cells: NotebookNode | None = None,
 ) -> NotebookNode:
     """Run one notebook in its own folder and save it, executed, as ``output``.
+
+    With ``cells``, run these in its place: an edition of it (`kdnb.course.editions`).
 
     Returns the executed notebook. Raises `NotebookError` if a cell fails, takes longer than
     ``cell_timeout`` seconds or did not run, or if the kernel dies or is missing; what had run by
@@ -117,7 +120,7 @@ def execute(
     os.environ.update(environment)
     try:
         papermill.execute_notebook(
-            notebook,
+            notebook if cells is None else cells,
             output,
             parameters=dict(parameters),
             engine_name=ReportingEngine.NAME,

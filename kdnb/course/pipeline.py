@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from kdnb.course.editions import edition as edition_of
 from kdnb.course.execution import execute, find_notebooks, parse_parameters
 from kdnb.course.report import published_results, render_chapter, render_page, seeds_of
 from kdnb.course.terminal import ReportProgress
@@ -52,14 +53,16 @@ def make_report(
     only: Sequence[str] = (),
     output: Path = REPORTS,
     cell_timeout: int | None = None,
+    edition: str = "report",
     label: str = "",
 ) -> Path:
     """Run the notebooks on a task and write ``output/<task>.html``; returns its path.
 
     ``settings`` are "name=value" texts for notebook parameters, ``only`` the numbers of the
-    notebooks to run, ``label`` what lines of progress start with where it is one of several. Beside
-    the page lie ``<task>.json`` with the results and the seconds of each cell, and ``<task>/`` with
-    the executed notebooks.
+    notebooks to run, ``edition`` what becomes of their exercises (`kdnb.course.editions`),
+    ``label`` what lines of progress start with where it is one of several. Beside the page lie
+    ``<task>.json`` with the results and the seconds of each cell, and ``<task>/`` with the executed
+    notebooks.
 
     Raises ValueError, `kdnb.data.DataError` or `kdnb.store.StoreError` before any notebook starts,
     and `kdnb.course.execution.NotebookError` if one does not run to its end.
@@ -77,7 +80,8 @@ def make_report(
     Store().require_writable()
 
     start = time.perf_counter()
-    cells = [(notebook.stem, _cell_ids(notebook)) for notebook in notebooks]
+    nodes = {notebook: edition_of(notebook, edition) for notebook in notebooks}
+    cells = [(notebook.stem, [cell.id for cell in nodes[notebook].cells]) for notebook in notebooks]
     chapters, results, seeds = [], [], {}
     expected = _expected_seconds(output, chosen.name)
     with ReportProgress(cells, expected, label) as progress:
@@ -89,6 +93,7 @@ def make_report(
                 parameters[notebook],
                 on_cell=progress.cell_done,
                 cell_timeout=cell_timeout,
+                cells=nodes[notebook],
             )
             names = [name for name, _ in cells]
             chapters.append(render_chapter(executed, notebook.stem, names, data.stamp))
@@ -128,10 +133,6 @@ def make_report(
     target = output / f"{name}.html"
     target.write_text(page, encoding="utf-8")
     return target
-
-
-def _cell_ids(notebook: Path) -> list[str]:
-    return [cell["id"] for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]]
 
 
 def _expected_seconds(output: Path, task_name: str) -> dict[str, float]:

@@ -1,0 +1,144 @@
+"""The reader's function, called with care: it may raise, loop or write into its arguments."""
+
+import signal
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import CodeType
+
+import torch
+from torch import Tensor
+
+TOO_LONG = 1.0  # seconds that a call may take
+FIRST_CALL = 3.0  # the first may have to import something
+
+
+class Failed(Exception):  # noqa: N818 (not an error of this program, but a finding)
+    """A call came to nothing; ``name`` and ``text`` are for the verdict."""
+
+    def __init__(self, name: str, text: str):
+        super().__init__(text)
+        self.name, self.text = name, text
+
+
+class _TooSlow(BaseException):
+    """Not an Exception, which a reader's own `except` might catch."""
+
+
+class Attempt:
+    """A callable that gives what the reader's function returns, or raises `Failed`."""
+
+    def __init__(self, function: object):
+        if not callable(function):
+            kind = type(function).__name__
+            raise Failed("not a function", f"A function is wanted, here is a {kind}.")
+        self._function, self._called = function, False
+
+    def __call__(self, *arguments: object) -> object:
+        """What it returns for copies of the arguments, which it must leave as they are."""
+        given = [_copy(a) for a in arguments]
+        result = self.with_these(*given)
+        for number, (now, before) in enumerate(zip(given, arguments, strict=True), start=1):
+            if not _same(now, before):
+                raise Failed(
+                    "arguments changed",
+                    f"Your function writes into its argument number {number}. Whoever calls it "
+                    "goes on with other numbers than they had: work on new tensors, without "
+                    "operations in place.",
+                )
+        return result
+
+    def with_these(self, *arguments: object) -> object:
+        """What it returns for these very arguments."""
+        limit = TOO_LONG if self._called else FIRST_CALL
+        result, seconds = self._timed(arguments, limit)
+        if seconds > TOO_LONG and not self._called:
+            result, seconds = self._timed(arguments, TOO_LONG)
+        self._called = True
+        if seconds > TOO_LONG:
+            raise self._slow()
+        if result is None:
+            raise Failed("nothing returned", "Your function returns None: is a `return` missing?")
+        return result
+
+    def _timed(self, arguments: tuple, limit: float) -> tuple[object, float]:
+        start = time.perf_counter()
+        try:
+            with _time_limit(limit), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                result = self._function(*arguments)
+        except _TooSlow:
+            raise self._slow() from None
+        except (Exception, SystemExit) as error:
+            line = _line_of(error, self._function)
+            text = f"Your function raises {type(error).__name__}{line}: {error}"
+            raise Failed("an error", text.rstrip(".") + ".") from error
+        return result, time.perf_counter() - start
+
+    @staticmethod
+    def _slow() -> Failed:
+        return Failed(
+            "too slow", "Your function needs more than a second for a few numbers: does it end?"
+        )
+
+
+def is_stub(attempt: object, stub: str) -> bool:
+    """Whether nothing has been written yet: no answer, or a function that does what the stub's does
+
+    Strings are not compared: a docstring may have been changed.
+    """
+    if attempt is None or attempt is ...:
+        return True
+    code = getattr(attempt, "__code__", None)
+    blanks = [c for c in compile(stub, "stub", "exec").co_consts if isinstance(c, CodeType)]
+    return any(code is not None and _does(code) == _does(blank) for blank in blanks)
+
+
+def _does(code: CodeType) -> tuple:
+    constants = tuple(c for c in code.co_consts if not isinstance(c, (str, CodeType)))
+    return code.co_name, code.co_code, code.co_names, constants
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Stop what takes longer. Where there is no such timer (Windows, a thread) nothing is stopped.
+
+    The time is measured there, too, so that a verdict on slow code is the same.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(
+        signal, "setitimer"
+    ):
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise _TooSlow
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _line_of(error: BaseException, function: Callable) -> str:
+    """ " in line 3" of the reader's cell, where that is known."""
+    code = getattr(function, "__code__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if code and f.filename == code.co_filename]
+    return f" in line {lines[-1]}" if lines else ""
+
+
+def _copy(argument: object) -> object:
+    if isinstance(argument, Tensor):
+        return argument.clone()
+    return list(argument) if isinstance(argument, list) else argument
+
+
+def _same(one: object, other: object) -> bool:
+    return torch.equal(one, other) if isinstance(one, Tensor) else one == other
