@@ -443,12 +443,17 @@ def gallery(columns: Mapping[str, Tensor]) -> Picture:
 
 @styled
 def logit_map(
-    panels: Mapping[str, Tensor], labels: Tensor, subclasses: Tensor, true_names: Sequence[str]
+    panels: Mapping[str, Tensor],
+    labels: Tensor,
+    subclasses: Tensor,
+    true_names: Sequence[str],
+    drawn_as: str = "true subclass",
 ) -> Picture:
     """Per panel (N, 2) points, coloured by class, each drawn as the name of its true subclass.
 
     Where a name is longer than one character, the points are dots instead: the later a subclass
-    among those of its class, the darker. ``labels`` (N,) and ``subclasses`` (N,) int64.
+    among those of its class, the darker. ``labels`` (N,) and ``subclasses`` (N,) int64; ``drawn_as``
+    says what these are where they are something else.
     """
     named = max(map(len, true_names)) > 1
     figure = Figure(figsize=(3.7 * len(panels) + 1.2 * named, 3.5), layout="constrained")
@@ -457,24 +462,25 @@ def logit_map(
     for ax, (label, points) in zip(axes, panels.items(), strict=True):
         for c, subclass in sorted(pairs, key=lambda pair: pair[::-1]):
             chosen = points[(subclasses == subclass) & (labels == c)].numpy()
+            colour = PALETTE[c % len(PALETTE)]
             if named:
                 siblings = [s for d, s in pairs if d == c]
                 depth = (siblings.index(subclass) + 1) / len(siblings)
-                style = {"marker": "o", "s": 12, "lw": 0, "color": _tint(PALETTE[c], depth)}
+                style = {"marker": "o", "s": 12, "lw": 0, "color": _tint(colour, depth)}
             else:
                 style = {"marker": f"${true_names[subclass]}$", "s": 24, "lw": 0.2}
-                style["color"] = PALETTE[c]
+                style["color"] = colour
             ax.scatter(*chosen.T, **style, label=true_names[subclass])
         ax.set_title(label, fontsize=9)
         ax.set(xticks=[], yticks=[])
     if named:
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(
-            handles, names, loc="outside right center", title="true subclass",
+            handles, names, loc="outside right center", title=drawn_as,
             fontsize=8, title_fontsize=8, markerscale=1.6,
         )  # fmt: skip
     classes = len(labels.unique())
-    drawn = "dots, darker from subclass to subclass," if named else "their true subclass"
+    drawn = "dots, darker from subclass to subclass," if named else f"their {drawn_as}"
     return Picture(
         figure,
         f"{len(labels)} images as points in two dimensions, drawn as {drawn} in the "
