@@ -101,8 +101,9 @@ class OwnTask(Task):
         models = [_built(make, classes) for make in (teacher, student)]
         large, small = (sum(p.numel() for p in model.parameters()) for model in models)
         rungs = [(large, "teacher's network", teacher), (small, "student's network", student)]
-        teaching = self.teacher_recipe or _recipe(len(train), 12_000, 2e-3, shift=1)
-        learning = self.student_recipe or _recipe(self.student_images or len(train), 24_000, 3e-3)
+        teaching = self.teacher_recipe or _recipe(len(train), 12_000, 2e-3, most=40, shift=1)
+        heard = self.student_images or len(train)
+        learning = self.student_recipe or _recipe(heard, 24_000, 3e-3, most=80)
         # Frozen stages answer for a finite set of views, of which warped images are none.
         dividing = teaching if teaching.trains else replace(teaching, warp=WARP)
         counts = torch.bincount(train.labels, minlength=classes)
@@ -177,6 +178,8 @@ class Network:
                 _widen(model, outputs)
         if not isinstance(model, nn.Module):
             raise ValueError(f"it must give an nn.Module, got a {type(model).__name__}")
+        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+            raise ValueError("it has lazy layers, which cannot be seeded: write out their sizes")
         return Contiguous(model) if self.contiguous else model
 
     def fitting(self, role: str, images: Tensor, classes: int, subclasses: int) -> "Network":
@@ -266,11 +269,11 @@ def _name(make: Callable[..., nn.Module]) -> str:
     return getattr(make, "__name__", type(make).__name__)
 
 
-def _recipe(images: int, shown: int, learning_rate: float, shift: int = 0) -> Recipe:
-    """Epochs that show about ``shown`` images, from 8 to 40, in batches that fit their number."""
-    epochs = min(40, max(8, round(shown / images)))
+def _recipe(images: int, shown: int, learning_rate: float, most: int, shift: int = 0) -> Recipe:
+    """Epochs that show about ``shown`` images, from 8 to ``most``, in batches that fit them."""
+    epochs = min(most, max(8, round(shown / images)))
+    smallest = 8 if images < 100 else 16 if images < 1_000 else 64
     # A last batch of one image would stop batch-norm.
-    smallest = 16 if images < 1_000 else 64
     batch_size = next(b for b in range(smallest, 2 * smallest) if images % b != 1)
     return Recipe(epochs, batch_size, learning_rate, shift)
 
@@ -309,6 +312,13 @@ def _code_digest(makers: list[Callable[..., nn.Module]], models: list[nn.Module]
             sources.add("".join(ast.dump(node) for node in body if isinstance(node, wanted)))
         else:
             parts = [kind, *vars(kind).values()] if inspect.isclass(kind) else [kind]
-            functions = [part for part in parts if inspect.isfunction(part)]
-            sources.update(inspect.getsource(function) for function in functions)
+            sources.update(_source(part) for part in parts if inspect.isfunction(part))
     return hashlib.sha256("\n".join(sorted(sources)).encode()).hexdigest()[:12]
+
+
+def _source(function: Callable) -> str:
+    """The text of a function, or its bytecode where there is no text."""
+    try:
+        return inspect.getsource(function)
+    except OSError:
+        return repr((function.__code__.co_code, function.__code__.co_names))

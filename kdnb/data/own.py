@@ -324,11 +324,11 @@ def _dataset(
 
 
 def _plain(name: str) -> str:
-    return MARKUP.sub("_", name)
+    return MARKUP.sub("·", name)
 
 
 def _shown(names: Sequence[str]) -> tuple[str, ...]:
-    """Class names without characters that Markdown or TeX would read; a _ stands for each."""
+    """Class names without characters that Markdown or TeX would read; a · stands for each."""
     plain = [_plain(str(name)) for name in names]
     for i, name in enumerate(plain):
         if name in plain[:i]:
