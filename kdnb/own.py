@@ -19,13 +19,17 @@ from torch import Tensor, nn
 from kdnb.data import Dataset
 from kdnb.data.dataset import stratified_indices
 from kdnb.environment import seeded
-from kdnb.models import StagedNetwork
 from kdnb.objectives import Agreement, Objective, Spread
 from kdnb.tasks import SUBSET_SEED, Division, Recipe, Task
 
 WARP = 0.15  # of the views that a dividing teacher shall agree on
 UNEQUAL = 1.5  # times as many images of one class as of another: then classes are balanced
-KNOWN_CODE = ("torch", "kdnb", "builtins", "typing")  # named with every run, or part of its address already
+KNOWN_CODE = (
+    "torch",
+    "kdnb",
+    "builtins",
+    "typing",
+)  # named with every run, or part of its address already
 
 
 def own_task(
@@ -81,10 +85,11 @@ def own_task(
 
 
 # What follows from the data where the reader does not say it.
-OPEN = (
-    "teacher_recipe student_recipe division other_divisions temperature soft_weight balanced "
-    "student_image_sweep explained_images ladder teacher_about division_about choices caveats"
-).split()
+OPEN = {
+    *("teacher_recipe", "student_recipe", "division", "other_divisions", "temperature"),
+    *("soft_weight", "balanced", "student_image_sweep", "explained_images", "ladder"),
+    *("teacher_about", "division_about", "choices", "caveats"),
+}
 
 
 @dataclass(frozen=True)
@@ -129,9 +134,10 @@ class OwnTask(Task):
             "division_about": "All ways have the same epochs, but two views that agree meet each "
             "image twice an epoch, and warped.",
             "choices": " ".join(_facts(dataset, counts.tolist(), _name(student), small, unequal)),
-            "caveats": "Recipes, temperature and weight are defaults that follow from the number of "
-            f"images and are tuned for nothing. With {len(dataset.test):,} test images an accuracy "
-            f"of 90 % has a standard error of {100 * (0.09 / len(dataset.test)) ** 0.5:.1f} points.",
+            "caveats": "Recipes, temperature and weight are defaults that follow from the number "
+            f"of images and are tuned for nothing. With {len(dataset.test):,} test images an "
+            "accuracy of 90 % has a standard error of "
+            f"{100 * (0.09 / len(dataset.test)) ** 0.5:.1f} points.",
             "code": _code_digest([teacher, student], models),
         }
         own = {f.name: getattr(self, f.name) for f in fields(Task)}
@@ -236,10 +242,12 @@ def _takes(make: Callable[..., nn.Module]) -> set[str]:
     """Which of the two sizes may be given; a function with ** is taken to know num_classes."""
     try:
         parameters = inspect.signature(make).parameters.values()
+        kinds = {p.kind for p in parameters}
     except (TypeError, ValueError):
         return set()
     named = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-    if any(p.kind == p.VAR_KEYWORD for p in parameters):
+    # (*args, **kwargs) is how a class says that it has no __init__ of its own.
+    if inspect.Parameter.VAR_KEYWORD in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
         named.add("num_classes")
     return named
 

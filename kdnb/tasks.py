@@ -96,10 +96,10 @@ class Task:
     """What one run of the course is about.
 
     ``name`` is also that of its report. ``dataset`` is a name that `kdnb.data.load` knows, or a
-    source such as `kdnb.data.ImageFolder`. ``teacher`` and ``student`` build an untrained network when they are called with
-    ``num_classes`` and ``subclasses``. ``division`` is how a teacher of this task comes by
-    subclasses, ``other_divisions`` what to compare it with; ``two_classes`` names the task with the
-    same images and only two classes, where there is one. ``temperature`` and ``soft_weight``
+    source such as `kdnb.data.ImageFolder`. ``teacher`` and ``student`` build an untrained network
+    when they are called with ``num_classes`` and ``subclasses``. ``division`` is how a teacher of
+    this task comes by subclasses, ``other_divisions`` what to compare it with; ``two_classes`` names
+    the task with the same images and only two classes, where there is one. ``temperature`` and ``soft_weight``
     are the defaults of conventional distillation here. ``known_subclasses`` is how a teacher is
     shown the true subclasses, where it may know them. ``balanced`` makes every class count the same
     in whatever hears labels, and has the course report scores that fit unequal classes.
@@ -108,9 +108,9 @@ class Task:
     of the kinds in ``explained_by`` (`kdnb.saliency.Saliency`); their pixels are removed in so many
     ``explained_steps``. ``ladder`` holds students by name,
     the largest first.
-    ``notebooks`` are the numbers of those that fit this task (none: as many as its classes allow). ``student_images`` limits
-    how many of the training images any student sees, distilled or not (None: all);
-    ``student_image_sweep`` are the numbers to compare it with.
+    ``notebooks`` are the numbers of those that fit this task (none: as many as its classes allow).
+    ``student_images`` limits how many of the training images any student sees, distilled or not
+    (None: all); ``student_image_sweep`` are the numbers to compare it with.
 
     What the course says of a task stands here: ``choices`` what was chosen and why,
     ``teacher_about`` what the teacher is, ``division_about`` how the ways to divide differ,

@@ -117,7 +117,9 @@ def images(pictures: Tensor, captions: Sequence[str], columns: int = 10) -> Pict
         ax.axis("off")
     for ax, picture, caption in zip(axes.flat, pictures, captions, strict=False):
         show_image(ax, picture)
-        ax.set_title("\n".join(textwrap.fill(row, 15 * scale) for row in caption.split("\n")), fontsize=8)
+        ax.set_title(
+            "\n".join(textwrap.fill(row, 15 * scale) for row in caption.split("\n")), fontsize=8
+        )
     return Picture(figure, f"{len(pictures)} images: {'; '.join(captions)}.")
 
 
@@ -455,8 +457,8 @@ def logit_map(
     """Per panel (N, 2) points, coloured by class, each drawn as the name of its true subclass.
 
     Where a name is longer than one character, the points are dots instead: the later a subclass
-    among those of its class, the darker. ``labels`` (N,) and ``subclasses`` (N,) int64; ``drawn_as``
-    says what these are where they are something else.
+    among those of its class, the darker. ``labels`` (N,) and ``subclasses`` (N,) int64;
+    ``drawn_as`` says what these are where they are something else.
     """
     named = max(map(len, true_names)) > 1
     figure = Figure(figsize=(3.7 * len(panels) + 1.2 * named, 3.5), layout="constrained")

@@ -6,7 +6,6 @@ describes a task can be imported where the images are not.
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -219,7 +218,7 @@ def _samples(folder: Path, root: Path) -> tuple[tuple[str, ...], list[tuple[str,
 
 
 def _state(path: Path) -> tuple[int, int]:
-    state = os.stat(path)
+    state = path.stat()
     return state.st_size, state.st_mtime_ns
 
 
@@ -311,7 +310,9 @@ def _dataset(
                 f"{', '.join(['train', *missing])} each get one"
             )
     if missing:
-        used = tuple(s if part in missing else 0.0 for part, s in zip(PARTS[1:], shares, strict=True))
+        used = tuple(
+            s if part in missing else 0.0 for part, s in zip(PARTS[1:], shares, strict=True)
+        )
         index = dict(zip(PARTS, drawn(labels, used, seed), strict=True))
         parts = {**parts, **{part: (images[i], labels[i]) for part, i in index.items() if len(i)}}
         about += f"; {' and '.join(missing)} drawn with seed {seed}, each class by its share"
