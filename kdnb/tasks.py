@@ -101,7 +101,8 @@ class Task:
     this task comes by subclasses, ``other_divisions`` what to compare it with; ``two_classes``
     names the task with the same images and only two classes, where there is one. ``temperature``
     and ``soft_weight`` are the defaults of conventional distillation here. ``known_subclasses`` is
-    how a teacher is shown the true subclasses, where it may know them. ``balanced`` makes every class count the same
+    how a teacher is shown the true subclasses, where it may know them. ``balanced`` makes every
+    class count the same
     in whatever hears labels, and has the course report scores that fit unequal classes.
     ``background`` is how bright an image is where it shows nothing, from 0 to 1. So many
     ``explained_images`` of the test split are explained by saliency maps, and likeness is measured
