@@ -14,7 +14,7 @@ test: .venv/installed
 	$(BIN)/python -m pytest
 
 lab: .venv/installed
-	$(BIN)/jupyter lab notebooks
+	KDNB_START=$(CURDIR) $(BIN)/jupyter lab notebooks
 
 bench: .venv/installed
 	$(BIN)/python tests/bench/rivals.py

@@ -38,7 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="run the notebooks and write one HTML file")
     report.add_argument(
         "--task", nargs="+", default=["digits"],
-        help=f"one or more, which are then run side by side, of: {', '.join(TASKS)}",
+        help=f"one or more, which are then run side by side, of: {', '.join(TASKS)}, or of "
+        "your own: my_module:my_task",
     )  # fmt: skip
     report.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
@@ -69,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     grid = commands.add_parser(
         "sweep", help="distil at every temperature, weight and seed; validation accuracies"
     )
-    grid.add_argument("--task", default="digits", help=f"one of: {', '.join(TASKS)}")
+    grid.add_argument(
+        "--task", default="digits", help=f"one of: {', '.join(TASKS)}, or my_module:my_task"
+    )
     grid.add_argument("--temperature", nargs="+", type=float, required=True, metavar="T")
     grid.add_argument("--soft-weight", nargs="+", type=float, required=True, metavar="W")
     grid.add_argument("--seed", nargs="+", type=int, required=True, metavar="N")

@@ -21,11 +21,12 @@ class Answers:
     """Logits of runs and outputs of frozen stages, looked up in ``store`` or computed there.
 
     Keys are made from the weights, the fingerprint of the images and the view, so other weights or
-    other images never get these answers.
+    other images never get these answers. ``networks`` is a digest of the networks' code where it is
+    not kdnb's.
     """
 
-    def __init__(self, store: Store, device: torch.device):
-        self.store, self.device = store, device
+    def __init__(self, store: Store, device: torch.device, networks: str = ""):
+        self.store, self.device, self.networks = store, device, networks
         self._features: dict[tuple, StoredFeatures] = {}
         self._digests: WeakKeyDictionary[nn.Module, tuple[list, str]] = WeakKeyDictionary()
 
@@ -94,6 +95,8 @@ class Answers:
         views = []
         for view, name in enumerate(images.names):
             address = {"weights": weights, "images": split.fingerprint, "view": name}
+            if self.networks:
+                address["networks"] = self.networks
             key = f"{kind}-{digest({'code': code_fingerprint(CODE), **address})}"
             entry = self.store.get(key)
             if entry is None:

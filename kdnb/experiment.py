@@ -89,13 +89,13 @@ class Experiment:
         watch: Callable[[Update], None] | None = None,
         device: torch.device | None = None,
     ):
-        self.task = task
         self.dataset: Dataset = task.load()
-        self.transfer: Split = task.transfer_set(self.dataset)
+        self.task = task.fitted(self.dataset)
+        self.transfer: Split = self.task.transfer_set(self.dataset)
         self.store = store or Store()
         self.watch = watch
         self.device = device or best_device()
-        self.answers = Answers(self.store, self.device)
+        self.answers = Answers(self.store, self.device, self.task.code)
         self._teachers: dict[tuple[int, Division | None], Run] = {}
 
     @property
@@ -421,6 +421,8 @@ class Experiment:
             "seed": job.seed,
             "objective": _described(objective, job.teacher, job.train),
         }
+        if self.task.code:
+            settings["networks"] = self.task.code
         return f"run-{digest(settings)}", settings
 
 

@@ -82,6 +82,8 @@ class Explanations:
             "saliency": saliency,
             "background": self.experiment.task.background,
         }
+        if networks := self.experiment.task.code:
+            address["networks"] = networks
         key = f"maps-{digest({'code': code_fingerprint((*CODE, 'saliency.py')), **address})}"
         entry = self.experiment.store.get(key)
         if entry is not None:

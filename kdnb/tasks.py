@@ -1,5 +1,8 @@
 """A task: a dataset, a teacher, a student, and the recipe by which each is trained."""
 
+import importlib
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,13 +11,17 @@ from torch import nn
 
 from kdnb import data
 from kdnb.data import Dataset, Split, polyps
-from kdnb.data.dataset import stratified_indices
+from kdnb.data.dataset import start_folder, stratified_indices
 from kdnb.models import StudentMLP, TeacherCNN, mobilenet_v2_student, resnet50_teacher
 from kdnb.objectives import Agreement, KnownSubclasses, Objective, Spread
 
 SUBSET_SEED = 1
+# The numbers of the notebooks that a report holds.
+COURSE = ("00", "01", "02", "03", "04", "05", "06")
 # Notebook 00 is about the wrong classes, of which it needs several.
-TWO_CLASSES = ("01", "02", "03", "04", "05", "06")
+TWO_CLASSES = COURSE[1:]
+# About data that they make themselves: in no report unless they are asked for, then in any.
+APART = ("07",)
 CNN = (
     "a small convolutional network: two convolutions, two poolings, two dense layers, at most "
     "about a million parameters"
@@ -88,31 +95,34 @@ class Division:
 class Task:
     """What one run of the course is about.
 
-    ``teacher`` and ``student`` build an untrained network when they are called with
-    ``num_classes`` and ``subclasses``. ``division`` is how a teacher of this task comes by
-    subclasses, ``other_divisions`` what to compare it with; ``two_classes`` names the task with the
-    same images and only two classes, where there is one. ``temperature`` and ``soft_weight``
-    are the defaults of conventional distillation here. ``known_subclasses`` is how a teacher is
-    shown the true subclasses, where it may know them. ``balanced`` makes every class count the same
+    ``name`` is also that of its report. ``dataset`` is a name that `kdnb.data.load` knows, or a
+    source such as `kdnb.data.ImageFolder`. ``teacher`` and ``student`` build an untrained network
+    when they are called with ``num_classes`` and ``subclasses``. ``division`` is how a teacher of
+    this task comes by subclasses, ``other_divisions`` what to compare it with; ``two_classes``
+    names the task with the same images and only two classes, where there is one. ``temperature``
+    and ``soft_weight`` are the defaults of conventional distillation here. ``known_subclasses`` is
+    how a teacher is shown the true subclasses, where it may know them. ``balanced`` makes every
+    class count the same
     in whatever hears labels, and has the course report scores that fit unequal classes.
     ``background`` is how bright an image is where it shows nothing, from 0 to 1. So many
     ``explained_images`` of the test split are explained by saliency maps, and likeness is measured
     of the kinds in ``explained_by`` (`kdnb.saliency.Saliency`); their pixels are removed in so many
     ``explained_steps``. ``ladder`` holds students by name,
     the largest first.
-    ``notebooks`` are the numbers of those that fit this task (none: all). ``student_images`` limits
-    how many of the training images any student sees, distilled or not (None: all);
-    ``student_image_sweep`` are the numbers to compare it with.
+    ``notebooks`` are the numbers of those that fit this task (none: as many as its classes allow).
+    ``student_images`` limits how many of the training images any student sees, distilled or not
+    (None: all); ``student_image_sweep`` are the numbers to compare it with.
 
     What the course says of a task stands here: ``choices`` what was chosen and why,
     ``teacher_about`` what the teacher is, ``division_about`` how the ways to divide differ,
     ``caveats`` what its results do not show, ``published`` what others reached and
-    ``published_scores`` their weighted F1 by label.
+    ``published_scores`` their weighted F1 by label. ``code`` is a digest of the networks' code
+    where it is not kdnb's: runs of other code are not taken for these.
     """
 
     name: str
     title: str
-    dataset: str
+    dataset: str | Callable[[], Dataset]
     teacher: Callable[..., nn.Module]
     student: Callable[..., nn.Module]
     teacher_recipe: Recipe
@@ -138,10 +148,28 @@ class Task:
     published_scores: tuple[tuple[str, float], ...] = ()
     choices: str = ""
     published: str = ""
+    code: str = ""
+
+    def __post_init__(self):
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise ValueError(
+                f"a task's name is also that of a file: use letters, digits, - and _, "
+                f"got {self.name!r}"
+            )
 
     def load(self) -> Dataset:
         """The task's dataset; raises `kdnb.data.DataError` where it cannot be had."""
+        if callable(self.dataset):
+            return replace(self.dataset(), name=self.name)
         return data.load(self.dataset)
+
+    def fitted(self, dataset: Dataset) -> "Task":
+        """The task with all that is decided by its data: itself, where nothing is."""
+        return self
+
+    def chapters(self, dataset: Dataset) -> tuple[str, ...]:
+        """The numbers of the notebooks that a report on this task holds."""
+        return self.notebooks or (COURSE if len(dataset.class_names) > 2 else TWO_CLASSES)
 
     def transfer_set(self, dataset: Dataset) -> Split:
         """The training images that every student of this task sees, with the class shares kept."""
@@ -388,7 +416,48 @@ TASKS = {task.name: task for task in ALL}
 
 
 def task(name: str) -> Task:
-    """The task called ``name``; raises ValueError naming the tasks there are."""
+    """The task called ``name``, or "module:name" for one that a module of the reader's own holds.
+
+    The module is looked for where the command was started, then wherever Python looks. Raises
+    ValueError in one sentence if there is no such task, or its data or networks do not fit.
+    """
+    if ":" in name:
+        found = _own(*name.split(":", 1))
+        return found.fitted(found.load())
     if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
+        raise ValueError(
+            f"unknown task {name!r}: choose one of {', '.join(TASKS)}, or my_module:my_task"
+        )
     return TASKS[name]
+
+
+def _own(module_name: str, name: str) -> Task:
+    module_name = module_name.removesuffix(".py")
+    folder = start_folder()
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever a module of the reader's may raise
+        if isinstance(error, ModuleNotFoundError) and error.name == module_name:
+            raise ValueError(
+                f"there is no module {module_name} in {folder}: start the command in the folder "
+                f"that holds {module_name}.py"
+            ) from error
+        raise ValueError(
+            f"the module {module_name} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if not hasattr(module, name):
+        tasks = [n for n, value in vars(module).items() if isinstance(value, Task)]
+        raise ValueError(
+            f"the module {module_name} has no {name!r}: its tasks are {', '.join(tasks) or 'none'}"
+        )
+    found = getattr(module, name)
+    if not isinstance(found, Task):
+        raise ValueError(
+            f"{module_name}:{name} is a {type(found).__name__} and not a task: "
+            "make one with kdnb.own.own_task"
+        )
+    if found.name in TASKS and found is not TASKS[found.name]:
+        raise ValueError(f"the name {found.name!r} is that of a task of the course: choose another")
+    return found

@@ -57,9 +57,10 @@ class Frame:
         return parts
 
     def below(self, places: Sequence[tuple[float, str]]) -> list[str]:
-        """Names under the chart, each at its value."""
+        """Names under the chart, each at its value; of long ones only the beginning."""
         under = self.y + self.height + 16
-        return [text(self.at(x, 0)[0], under, name) for x, name in places]
+        short = [(x, name if len(name) <= 5 else f"{name[:4]}…") for x, name in places]
+        return [text(self.at(x, 0)[0], under, name) for x, name in short]
 
     def curve(self, points: Sequence[tuple[float, float]], color: str, dash: str = "") -> list[str]:
         """A line through points (x, y)."""

@@ -15,7 +15,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillException
 
 from kdnb.course.protocol import HEADLESS
-from kdnb.data.dataset import PROJECT, data_root
+from kdnb.data.dataset import PROJECT, data_root, start_folder
 from kdnb.store import store_root
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -115,6 +115,7 @@ def execute(
         # A kernel works in the notebook's folder: relative paths would mean something else there.
         "KDNB_DATA": str(data_root()),
         "KDNB_RUNS": str(store_root()),
+        "KDNB_START": str(start_folder()),
     }
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)

@@ -20,6 +20,7 @@ from kdnb.course.plots import (
     Picture,
     by_partner,
     learning_curves,
+    name_bars,
     reliability,
     reliability_words,
     softened,
@@ -321,7 +322,7 @@ def _gradient_bars(
     right.axhline(0, color=GREY, lw=0.8)
     right.set_ylabel("push on the logit")
     for ax in (left, right):
-        ax.set_xticks(range(classes), class_names)
+        name_bars(ax, class_names)
         ax.legend(fontsize=8)
     figure.suptitle(
         f"label {class_names[label]}: loss {push.loss:.3f} nats "

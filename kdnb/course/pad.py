@@ -132,6 +132,18 @@ def pen_width(images: Tensor) -> float:
     return (2 * ink.sum((1, 2)) / perimeter).mean().item()
 
 
+def what_is_missing(lab: Experiment) -> str:
+    """Why there is no pad for a task, as a sentence; empty where there is one."""
+    shape = tuple(lab.dataset.train.images.shape[1:])
+    if shape == (1, 28, 28) and "128-128" in dict(lab.task.ladder):
+        return ""
+    return (
+        "**The pad is left out**: it is for grey digits of 28×28 pixels and the networks of the "
+        f"course. Images of the task {lab.task.title} have {'×'.join(map(str, shape))} (channels, "
+        f"height, width), and its students are {', '.join(dict(lab.task.ladder)) or 'others'}."
+    )
+
+
 def drawing_pad(
     networks: Mapping[str, EightBit],
     images: Tensor,

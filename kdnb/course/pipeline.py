@@ -17,7 +17,7 @@ from kdnb.course.terminal import ReportProgress
 from kdnb.data.dataset import PROJECT
 from kdnb.environment import best_device, provenance
 from kdnb.store import Store
-from kdnb.tasks import task
+from kdnb.tasks import APART, task
 
 REPORTS = PROJECT / "report"
 VERSIONS = ("kdnb", "python", "torch", "torchvision", "numpy")
@@ -56,7 +56,7 @@ def make_report(
     edition: str = "report",
     label: str = "",
 ) -> Path:
-    """Run the notebooks on a task and write ``output/<task>.html``; returns its path.
+    """Run the notebooks on a task and write ``output/<task's name>.html``; returns its path.
 
     ``settings`` are "name=value" texts for notebook parameters, ``only`` the numbers of the
     notebooks to run, ``edition`` what becomes of their exercises (`kdnb.course.editions`),
@@ -68,15 +68,17 @@ def make_report(
     and `kdnb.course.execution.NotebookError` if one does not run to its end.
     """
     chosen = task(task_name)
-    unfit = [number for number in only if chosen.notebooks and number not in chosen.notebooks]
+    data = chosen.load() if not chosen.notebooks else None
+    fitting = chosen.notebooks or chosen.chapters(data)
+    notebooks = find_notebooks(only or fitting)
+    unfit = [number for number in only if number not in (*fitting, *APART)]
     if unfit:
         raise ValueError(
             f"notebook {unfit[0]} does not fit the task {chosen.name}: "
-            f"choose from {', '.join(chosen.notebooks)}"
+            f"choose from {', '.join(fitting)}"
         )
-    notebooks = find_notebooks(only or chosen.notebooks)
-    parameters = parse_parameters(notebooks, [f"task={chosen.name}", *settings])
-    data = chosen.load()
+    parameters = parse_parameters(notebooks, [f"task={task_name}", *settings])
+    data = data or chosen.load()
     Store().require_writable()
 
     start = time.perf_counter()

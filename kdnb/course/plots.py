@@ -26,6 +26,7 @@ from kdnb.metrics import Calibration, Interval, Matching, entropy_bits
 from kdnb.runs import Comparison
 
 MARKERS = "osD^vPX*"
+WIDE = 4  # characters of a class's name: longer ones do not fit under a bar
 DOTS_PER_INCH = 288  # three dots to a CSS pixel: sharp on paper and at 200 % zoom
 # A slider may ask for a picture, on a thread of its own, while a cell draws: one at a time.
 DRAWING = RLock()
@@ -116,7 +117,9 @@ def images(pictures: Tensor, captions: Sequence[str], columns: int = 10) -> Pict
         ax.axis("off")
     for ax, picture, caption in zip(axes.flat, pictures, captions, strict=False):
         show_image(ax, picture)
-        ax.set_title(caption, fontsize=8)
+        ax.set_title(
+            "\n".join(textwrap.fill(row, 15 * scale) for row in caption.split("\n")), fontsize=8
+        )
     return Picture(figure, f"{len(pictures)} images: {'; '.join(captions)}.")
 
 
@@ -149,7 +152,7 @@ def softened(
             plain = F.softmax(logits.double(), 0).numpy()
             ax.bar(range(len(class_names)), plain, fill=False, edgecolor=GREY, lw=0.8, ls=":")
             ax.set_ylabel("probability")
-        ax.set_xticks(range(len(class_names)), class_names)
+        name_bars(ax, class_names)
         ax.set_ylim(0, 1.05)
         ax.grid(axis="x", visible=False)
         bits = entropy_bits(probabilities).item()
@@ -201,7 +204,7 @@ def answers(
         top = int(p.argmax())
         colors = [PALETTE[0] if c == top else PALETTE[1] for c in range(len(class_names))]
         ax.bar(range(len(class_names)), p.numpy(), color=colors)
-        ax.set_xticks(range(len(class_names)), class_names)
+        name_bars(ax, class_names)
         ax.set_ylim(0, 1.05)
         ax.grid(axis="x", visible=False)
         says = f"{class_names[top]} with {p[top].item():.3f}"
@@ -301,6 +304,8 @@ def confusion_matrix(counts: Tensor, class_names: Sequence[str]) -> Picture:
     )
     ax.set(xlabel="predicted", ylabel="true")
     ax.tick_params(axis="y", rotation=0)
+    if max(map(len, class_names)) > WIDE:
+        ax.tick_params(axis="x", rotation=90)
     worst = wrong.flatten().topk(min(3, wrong.numel()))
     pairs = [
         f"{class_names[i // len(counts)]} taken for {class_names[i % len(counts)]} {n} times"
@@ -399,7 +404,7 @@ def subclass_bars(
     show_image(left, image)
     left.set_title(f"class {class_names[label]}", fontsize=9)
     middle.bar(range(len(by_class)), by_class.numpy(), color=colours)
-    middle.set_xticks(range(len(by_class)), class_names)
+    name_bars(middle, class_names)
     middle.set(ylim=(0, 1.05), ylabel=f"probability at T = {temperature:.3g}", xlabel="class")
     middle.set_title(f"{entropy_bits(by_class).item():.2f} bits", fontsize=9)
     right.bar(range(len(p)), p.numpy(), color=np.repeat(colours, size))
@@ -434,7 +439,7 @@ def gallery(columns: Mapping[str, Tensor]) -> Picture:
     for ax in axes.flat:
         ax.axis("off")
     for column, (caption, pictures) in enumerate(columns.items()):
-        axes[0, column].set_title(caption, fontsize=8)
+        axes[0, column].set_title(textwrap.fill(caption, 12), fontsize=8)
         for ax, picture in zip(axes[:, column], pictures, strict=False):
             show_image(ax, picture)
     alt = "; ".join(f"{len(p)} of {caption}" for caption, p in columns.items())
@@ -443,12 +448,17 @@ def gallery(columns: Mapping[str, Tensor]) -> Picture:
 
 @styled
 def logit_map(
-    panels: Mapping[str, Tensor], labels: Tensor, subclasses: Tensor, true_names: Sequence[str]
+    panels: Mapping[str, Tensor],
+    labels: Tensor,
+    subclasses: Tensor,
+    true_names: Sequence[str],
+    drawn_as: str = "true subclass",
 ) -> Picture:
     """Per panel (N, 2) points, coloured by class, each drawn as the name of its true subclass.
 
     Where a name is longer than one character, the points are dots instead: the later a subclass
-    among those of its class, the darker. ``labels`` (N,) and ``subclasses`` (N,) int64.
+    among those of its class, the darker. ``labels`` (N,) and ``subclasses`` (N,) int64;
+    ``drawn_as`` says what these are where they are something else.
     """
     named = max(map(len, true_names)) > 1
     figure = Figure(figsize=(3.7 * len(panels) + 1.2 * named, 3.5), layout="constrained")
@@ -457,24 +467,25 @@ def logit_map(
     for ax, (label, points) in zip(axes, panels.items(), strict=True):
         for c, subclass in sorted(pairs, key=lambda pair: pair[::-1]):
             chosen = points[(subclasses == subclass) & (labels == c)].numpy()
+            colour = PALETTE[c % len(PALETTE)]
             if named:
                 siblings = [s for d, s in pairs if d == c]
                 depth = (siblings.index(subclass) + 1) / len(siblings)
-                style = {"marker": "o", "s": 12, "lw": 0, "color": _tint(PALETTE[c], depth)}
+                style = {"marker": "o", "s": 12, "lw": 0, "color": _tint(colour, depth)}
             else:
                 style = {"marker": f"${true_names[subclass]}$", "s": 24, "lw": 0.2}
-                style["color"] = PALETTE[c]
+                style["color"] = colour
             ax.scatter(*chosen.T, **style, label=true_names[subclass])
         ax.set_title(label, fontsize=9)
         ax.set(xticks=[], yticks=[])
     if named:
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(
-            handles, names, loc="outside right center", title="true subclass",
+            handles, names, loc="outside right center", title=drawn_as,
             fontsize=8, title_fontsize=8, markerscale=1.6,
         )  # fmt: skip
     classes = len(labels.unique())
-    drawn = "dots, darker from subclass to subclass," if named else "their true subclass"
+    drawn = "dots, darker from subclass to subclass," if named else f"their {drawn_as}"
     return Picture(
         figure,
         f"{len(labels)} images as points in two dimensions, drawn as {drawn} in the "
@@ -584,6 +595,13 @@ def sweep(
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend(fontsize=8)
     return Picture(figure, f"{ylabel} against {xlabel}. {'; '.join(alt)}.")
+
+
+def name_bars(ax: Axes, class_names: Sequence[str]) -> None:
+    """Write each class's name under its bar; wide ones upright, cut to 20 characters."""
+    wide = max(map(len, class_names)) > WIDE
+    cut = [name if len(name) <= 20 else f"{name[:19]}…" for name in class_names]
+    ax.set_xticks(range(len(cut)), cut, rotation=90 if wide else 0)
 
 
 def show_image(ax: Axes, picture: Tensor, faint: bool = False) -> None:

@@ -267,11 +267,14 @@ def score_table(
 
 @dataclass(frozen=True)
 class Divided:
-    """One teacher's subclasses on one split: how many are used, and what they recover."""
+    """One teacher's subclasses on one split: how many are used, and what they recover.
+
+    ``recovered`` is None where the true subclasses are not known.
+    """
 
     seed: int
     live: int
-    recovered: float
+    recovered: float | None
     accuracy: float
 
 
@@ -304,14 +307,16 @@ class DivisionTable:
             "| --- | --- | --- | --- | --- | --- |",
         ]
         for label, teachers in self.divided.items():
-            recovered = mean_interval([d.recovered for d in teachers])
             live = ", ".join(str(d.live) for d in teachers)
-            each = ", ".join(f"{100 * d.recovered:.0f}" for d in teachers)
             accuracies = mean_interval([d.accuracy for d in teachers])
+            found = [d.recovered for d in teachers if d.recovered is not None]
+            cells = "– | – | –"
+            if found:
+                recovered = mean_interval(found)
+                each = ", ".join(f"{100 * share:.0f}" for share in found)
+                cells = f"{percent(recovered.mean, 1)} | {percent_range(recovered, 1)} | {each}"
             rows.append(
-                f"| {label} | {live} of {self.outputs} | {percent(recovered.mean, 1)} "
-                f"| {percent_range(recovered, 1)} | {each} "
-                f"| {percent(accuracies.mean)} |"
+                f"| {label} | {live} of {self.outputs} | {cells} | {percent(accuracies.mean)} |"
             )
         if self.constant:
             rows.append(f"| {self.constant[0]} | – | – | – | – | {percent(self.constant[1])} |")

@@ -30,6 +30,14 @@ def store_root(root: str | Path | None = None) -> Path:
     return Path(root or os.environ.get("KDNB_RUNS") or PROJECT / "data" / "runs").resolve()
 
 
+def start_folder() -> Path:
+    """Where the command was started: ``$KDNB_START``, else the working directory.
+
+    A notebook's kernel works in the notebook's folder, so the two are not the same there.
+    """
+    return Path(os.environ.get("KDNB_START") or ".").resolve()
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to fill, which becomes ``folder`` at the end of the block, or not at all.

@@ -43,10 +43,16 @@ const bars = (names, series, describe, ceiling = 0) => {
     })));
   }
   parts.push(element("line", { svg: 1, x1: 0, x2: step * names.length, y1: zero, y2: zero }));
-  names.forEach((name, i) => parts.push(element("text", {
-    svg: 1, x: (i + 0.5) * step, y: height + 16, "text-anchor": "middle",
-  }, name)));
-  const box = `-2 -2 ${step * names.length + 4} ${height + 24}`;
+  // Names that are wider than a bar stand aslant, cut to 12 characters of some 8 pixels.
+  const cut = names.map((name) => (name.length > 12 ? `${name.slice(0, 11)}…` : name));
+  const longest = Math.max(...cut.map((name) => name.length));
+  const aslant = longest > 4, left = aslant ? Math.max(0, 6.5 * longest - 20) : 0;
+  cut.forEach((name, i) => {
+    const x = (i + 0.5) * step, y = height + 16;
+    const place = aslant ? { "text-anchor": "end", transform: `rotate(-35 ${x} ${y})` } : { "text-anchor": "middle" };
+    parts.push(element("text", { svg: 1, x, y, ...place }, name));
+  });
+  const box = `${-2 - left} -2 ${step * names.length + 4 + left} ${height + 24 + (aslant ? 4.6 * longest : 0)}`;
   return element("svg", { viewBox: box, role: "img", "aria-label": describe }, ...parts);
 };
 
