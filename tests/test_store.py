@@ -41,7 +41,7 @@ def test_channels_last_weights_survive(store):
 def test_no_pickle_is_written(store):
     store.put("run-1", TENSORS, {})
     names = sorted(p.name for p in (store.root / "run-1").iterdir())
-    assert names == ["record.json", "tensors.safetensors"]
+    assert names == ["SHA256SUMS", "record.json", "tensors.safetensors"]
 
 
 def test_a_second_entry_replaces_the_first(store):
