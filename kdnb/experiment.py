@@ -181,12 +181,12 @@ class Experiment:
             size = at_once(group[0].model, self.device)
             for first in range(0, len(group) if size > 1 else 0, size):
                 some = group[first : first + size]
-                self._train_together(_group_key([one.key for one in some]), some)
+                self._train_together(group_key([one.key for one in some]), some)
 
     def _begun(self) -> dict[str, Entry]:
         """By key, what is stored of students whose training together did not end."""
-        entries = {key: self.store.get(key) for key in self.store.keys("part-together-")}
-        return {k: e for k, e in entries.items() if e and k == _group_key(e.record["members"])}
+        entries = {key: self.store.get(key) for key in self.store.names("part-together-")}
+        return {k: e for k, e in entries.items() if e and k == group_key(e.record["members"])}
 
     def _train_together(
         self, name: str, group: Sequence[_Waiting], begun: Entry | None = None
@@ -464,7 +464,7 @@ class Experiment:
         return f"run-{digest(settings)}", settings
 
 
-def _group_key(members: Sequence[str]) -> str:
+def group_key(members: Sequence[str]) -> str:
     """The key under which students are kept while they are trained together."""
     code = code_fingerprint(("together.py",))
     return f"part-together-{digest({'code': code, 'members': list(members)})}"

@@ -125,7 +125,7 @@ class Store:
                 entry = _read(folder)
             except (DamagedEntryError, OtherFormatError) as error:
                 problem = error
-            except (OSError, ValueError, SafetensorError) as error:
+            except (OSError, ValueError, RuntimeError, SafetensorError) as error:
                 problem = DamagedEntryError(str(error))
             if before is None or _identity(folder) != before:
                 continue  # replaced or removed meanwhile: what was read may be of two entries
@@ -142,7 +142,7 @@ class Store:
         except (OSError, DamagedEntryError):
             return False
 
-    def keys(self, start: str = "") -> list[str]:
+    def names(self, start: str = "") -> list[str]:
         """The keys of all entries, whatever their state, that begin with ``start``, in order."""
         folders = (path for path in self.root.glob(f"{start}[!.]*") if path.is_dir())
         return sorted(p.name for p in folders if any((p / n).exists() for n in (RECORD, SUMS)))
