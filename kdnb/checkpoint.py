@@ -24,17 +24,17 @@ SECONDS_APART, BYTES_PER_SECOND = 5.0, 200e6
 class Budget:
     """Says when something may be done again if it is to take at most `SHARE` of the time.
 
-    ``cost`` is how many seconds it is thought to take; once it was done, that is measured.
+    What it takes is measured whenever it is done; before that `expect` may say it. Once and again
+    are at least ``apart`` seconds apart.
     """
 
-    def __init__(
-        self,
-        cost: float = 0.0,
-        apart: float = 0.0,
-        clock: Callable[[], float] = time.perf_counter,
-    ):
-        self._cost, self._apart, self._clock = cost, apart, clock
-        self._last = clock()
+    def __init__(self, apart: float = 0.0, clock: Callable[[], float] = time.perf_counter):
+        self._apart, self._clock = apart, clock
+        self._cost, self._last = 0.0, clock()
+
+    def expect(self, seconds: float) -> None:
+        """Say how long it will probably take."""
+        self._cost = seconds
 
     def due(self) -> bool:
         """Whether so much time has passed that it may be done now."""
@@ -177,15 +177,14 @@ class Seldom:
         keep: Callable[[Checkpoint], bool],
         clock: Callable[[], float] = time.perf_counter,
     ):
-        self._keep, self._clock = keep, clock
-        self._budget: Budget | None = None
-        self._works = True
+        self._keep, self._budget = keep, Budget(SECONDS_APART, clock)
+        self._first, self._works = True, True
 
     def __call__(self, checkpoint: Checkpoint) -> None:
         """Keep this one if it is time for it."""
-        if self._budget is None:
-            guess = checkpoint.bytes / BYTES_PER_SECOND
-            self._budget = Budget(guess, SECONDS_APART, self._clock)
+        if self._first:
+            self._budget.expect(checkpoint.bytes / BYTES_PER_SECOND)
+            self._first = False
         if self._works and self._budget.due():
             with self._budget.spending():
                 self._works = self._keep(checkpoint)

@@ -110,6 +110,7 @@ def content(folder):
 def kill(folder, seed):
     """Train in children that are killed at random moments; again until one comes to the end."""
     chance, memory = random.Random(seed), mmap.mmap(-1, 8)
+    train(folder / "warm", memory)  # what torch imports at its first steps takes a second
     start = time.monotonic()
     assert ended(forked(train, folder / "whole", memory), PATIENCE) == 0
     whole, expected = time.monotonic() - start, content(folder / "whole")
@@ -121,7 +122,7 @@ def kill(folder, seed):
             child = forked(train, root, memory)
             tries += 1
             # Ever later: with luck alone it might never come to its end.
-            status = ended(child, chance.uniform(0, whole * (0.3 + 0.03 * tries)))
+            status = ended(child, chance.uniform(0, whole * (0.2 + 0.02 * tries)))
             if status is None:
                 os.kill(child, signal.SIGKILL)
                 # it may have ended just now
