@@ -19,6 +19,7 @@ lab: .venv/installed
 bench: .venv/installed
 	$(BIN)/python tests/bench/distilled_epoch.py
 	$(BIN)/python tests/bench/together.py
+	$(BIN)/python tests/bench/checkpoint.py
 	$(BIN)/python tests/bench/transfer.py
 	$(BIN)/python tests/bench/saliency.py
 	$(BIN)/python tests/bench/slider.py

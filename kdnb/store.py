@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -120,15 +120,16 @@ class Store:
     def read(self, key: str) -> Entry | None:
         """The entry under ``key``, or None; raises `DamagedEntryError` or `OtherFormatError`."""
         while (folder := self._find(key)) is not None:
-            before, entry, problem = _identity(folder), None, None
-            try:
-                entry = _read(folder)
-            except (DamagedEntryError, OtherFormatError) as error:
-                problem = error
-            except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-                problem = DamagedEntryError(str(error))
-            if before is None or _identity(folder) != before:
-                continue  # replaced or removed meanwhile: what was read may be of two entries
+            entry, problem = None, None
+            with _pinned(folder) as still_there:
+                try:
+                    entry = _read(folder)
+                except (DamagedEntryError, OtherFormatError) as error:
+                    problem = error
+                except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+                    problem = DamagedEntryError(str(error))
+                if not still_there():
+                    continue  # replaced or removed: what was read may be of two entries
             if problem is not None:
                 raise problem
             return entry
@@ -303,10 +304,24 @@ def _bytes(path: Path) -> bytes:
         raise DamagedEntryError(f"{path.name} cannot be read: {error.strerror}") from error
 
 
-def _identity(folder: Path) -> tuple[int, ...] | None:
-    """Another one for a folder that was put in the place of this one."""
+@contextmanager
+def _pinned(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Gives a function that tells whether ``folder`` is still the one it was at first."""
     try:
-        state = folder.stat()
-    except OSError:
-        return None
-    return state.st_dev, state.st_ino, state.st_mtime_ns
+        # While it is open, no other folder gets its number.
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        gone = isinstance(error, FileNotFoundError)
+        yield lambda: not gone
+        return
+    try:
+        yield lambda: _same(handle, folder)
+    finally:
+        os.close(handle)
+
+
+def _same(handle: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), folder.stat())
+    except FileNotFoundError:
+        return False

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,9 @@ def test_no_truncation_and_no_flipped_bit_goes_unnoticed(filled, kind, file):
         with pytest.raises((DamagedEntryError, OtherFormatError)) as error:
             filled.read(key)
         if error.type is DamagedEntryError:
-            assert key in str(told[0].message) and file in str(error.value)
+            assert key in str(told[0].message)
+            # Of a digest that differs from its file's nobody can tell which of the two is wrong.
+            assert file in str(error.value) or file == store_module.SUMS
     path.write_bytes(content)
     assert filled.get(key) is not None
     path.unlink()
@@ -141,7 +144,9 @@ def test_no_truncation_and_no_flipped_bit_goes_unnoticed(filled, kind, file):
 
 def test_what_was_damaged_is_made_again_the_same(filled, tiny_task):
     def state():
-        return {k: filled.read(k).tensors for k in filled.names() if not k.startswith("part")}
+        names = [name for name in filled.names() if not name.startswith("part")]
+        read = {name: filled.read(name).tensors for name in names}  # maps the file
+        return {k: {n: t.clone() for n, t in tensors.items()} for k, tensors in read.items()}
 
     before = state()
     for key in filled.names():
@@ -227,7 +232,7 @@ def test_from_a_read_only_store_all_is_loaded_and_nothing_is_trained(
     lab = lab_in(tmp_path, tiny_task)
     run = lab.student(ALONE, 0)
     assert run.loaded and torch.equal(lab.test_logits(run), expected)
-    with pytest.raises(StoreError, match="Permission denied.*set KDNB_RUNS"):
+    with pytest.raises(StoreError, match=r"Permission denied.*set KDNB_RUNS"):
         lab.student(ALONE, 1)
 
 
@@ -272,7 +277,7 @@ def test_checkpoints_are_kept_seldom_and_not_asked_for_where_that_fails():
         seldom(Sized)
     guess = Sized.bytes / checkpoint_module.BYTES_PER_SECOND / checkpoint_module.SHARE
     assert guess <= kept[0] <= guess + 3
-    pauses = [later - earlier - 4.0 for earlier, later in zip(kept, kept[1:], strict=False)]
+    pauses = [later - earlier - 4.0 for earlier, later in pairwise(kept)]
     assert all(800 <= pause <= 803 for pause in pauses)
     assert kept[-2] < 10_000 <= kept[-1] + 4.0 and kept[-1] < 11_000
 
