@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from conftest import make_tiny_task
 
-from kdnb import checkpoint
+from kdnb import checkpoint, upkeep
 from kdnb.experiment import Experiment
 from kdnb.methods import ALONE, conventional
 from kdnb.store import Store
@@ -114,7 +114,7 @@ def kill(folder, seed):
     start = time.monotonic()
     assert ended(forked(train, folder / "whole", memory), PATIENCE) == 0
     whole, expected = time.monotonic() - start, content(folder / "whole")
-    kills, resumed, stores, wrong = [0, 0, 0, 0], 0, 0, []
+    kills, resumed, stores, left, wrong = [0, 0, 0, 0], 0, 0, 0, []
     while sum(kills) < KILLS and time.monotonic() - start < PATIENCE:
         root, status, tries = folder / f"killed-{stores}", None, 0
         while status is None:
@@ -132,6 +132,12 @@ def kill(folder, seed):
                     kills[memory[0]] += 1
             resumed += memory[RESUMED]
         stores += 1
+        # Killed between storing a run and removing its checkpoint: that one is left, for `prune`.
+        store = Store(root)
+        for name, why in list(upkeep.superfluous(store)):
+            if why == "the checkpoint of a run that is finished":
+                upkeep.prune(store, name)
+                left += 1
         found = content(root)
         if status != 0 or found != expected:
             names = set(found) ^ set(expected)
@@ -142,6 +148,7 @@ def kill(folder, seed):
         "kills": dict(zip(names, kills, strict=True)),
         "resumed": resumed,
         "stores": stores,
+        "checkpoints left": left,
         "entries": len(expected),
         "wrong": wrong,
         "seconds": time.monotonic() - start,
