@@ -1,11 +1,11 @@
-"""The command line: python -m kdnb report | edition | sweep | doctor"""
+"""The command line: python -m kdnb report | edition | sweep | store | doctor"""
 
 import argparse
 import sys
 import time
 from pathlib import Path
 
-from kdnb import doctor
+from kdnb import doctor, upkeep
 from kdnb.course import words
 from kdnb.course.editions import EDITIONS, FOLDER, write_edition
 from kdnb.course.execution import NotebookError, find_notebooks
@@ -13,6 +13,7 @@ from kdnb.course.pipeline import REPORTS, make_report, make_reports
 from kdnb.course.progress import Progress
 from kdnb.experiment import Experiment
 from kdnb.methods import ALONE
+from kdnb.store import Store
 from kdnb.sweep import sweep
 from kdnb.tasks import TASKS, task
 
@@ -78,6 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     grid.add_argument("--seed", nargs="+", type=int, required=True, metavar="N")
     grid.set_defaults(run=_sweep)
 
+    keeping = commands.add_parser("store", help="list, verify or prune what finished runs left")
+    actions = keeping.add_subparsers(required=True, metavar="ACTION")
+    actions.add_parser("list", help="what there is").set_defaults(run=_list)
+    actions.add_parser("verify", help="read it all, name what is damaged").set_defaults(run=_verify)
+    pruning = actions.add_parser("prune", help="remove what would not be loaded again")
+    pruning.add_argument("--dry-run", action="store_true", help="only say what and why")
+    pruning.set_defaults(run=_prune)
+
     examine = commands.add_parser("doctor", help="what this machine has and what is missing")
     examine.set_defaults(run=_doctor)
     return parser
@@ -120,6 +129,44 @@ def _sweep(options: argparse.Namespace) -> int:
             line += f"  {words.points(result.gain(label, ALONE.label))}"
         print(line)
     print(f"{len(result.labels) * len(result.seeds)} students, {time.perf_counter() - start:.0f} s")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    store = Store()
+    found = upkeep.items(store)
+    for item in found:
+        days = item.age / 86400
+        print(f"{item.name:40} {item.bytes / 1e6:9.2f} MB {days:7.1f} days  {item.about}")
+    for kind in sorted({item.kind for item in found}):
+        sizes = [item.bytes for item in found if item.kind == kind]
+        print(f"{kind}: {len(sizes):,} ({sum(sizes) / 1e6:,.1f} MB)")
+    total = sum(item.bytes for item in found) / 1e6
+    print(f"{store.root}: {len(found):,} in all ({total:,.1f} MB)")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    store, damaged = Store(), 0
+    for name, problem in upkeep.problems(store):
+        damaged += 1
+        print(f"{name}: {problem}", flush=True)
+    print(f"{store.root}: {damaged or 'no'} damaged of {len(upkeep.items(store)):,}")
+    return int(damaged > 0)
+
+
+def _prune(options: argparse.Namespace) -> int:
+    store, removed, freed = Store(), 0, 0
+    sizes = {item.name: item.bytes for item in upkeep.items(store)}
+    if not options.dry_run and sizes:
+        store.require_writable()
+    for name, why in upkeep.superfluous(store):
+        removed, freed = removed + 1, freed + sizes.get(name, 0)
+        print(f"{name}: {why}", flush=True)
+        if not options.dry_run:
+            upkeep.prune(store, name)
+    verb = "would be removed" if options.dry_run else "removed"
+    print(f"{store.root}: {removed or 'nothing'} {verb} ({freed / 1e6:,.1f} MB)")
     return 0
 
 

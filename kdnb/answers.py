@@ -94,10 +94,15 @@ class Answers:
     ) -> list[Tensor]:
         views = []
         for view, name in enumerate(images.names):
-            address = {"weights": weights, "images": split.fingerprint, "view": name}
+            address = {
+                "code": code_fingerprint(CODE),
+                "weights": weights,
+                "images": split.fingerprint,
+                "view": name,
+            }
             if self.networks:
                 address["networks"] = self.networks
-            key = f"{kind}-{digest({'code': code_fingerprint(CODE), **address})}"
+            key = f"{kind}-{digest(address)}"
             entry = self.store.get(key)
             if entry is None:
                 views.append(answer(view))

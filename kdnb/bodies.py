@@ -13,6 +13,7 @@ from kdnb.pretrained import Pretrained, imagenet
 from kdnb.store import Store, code_fingerprint, digest, tensors_digest
 from kdnb.torchvision_remedy import import_torchvision
 
+CODE = ("bodies.py",)  # what decides what a random body is
 # Of random bodies, one for all, as pretrained weights are. Of eight it gave the features from which
 # the label can be read best, on pictures that no dataset holds (`polyps.load(seed=77)`).
 BODY_SEED = 3
@@ -72,7 +73,7 @@ def _random_body(
     with one_thread(), seeded(BODY_SEED):
         images = Normalise()(settle_on())
     address = {
-        "code": code_fingerprint(("bodies.py",)),
+        "code": code_fingerprint(CODE),
         "network": network,
         "settings": dict(settings),
         "settled on": tensors_digest({"images": images}),

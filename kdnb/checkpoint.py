@@ -1,36 +1,83 @@
 """Training as it stood when an epoch ended: enough to go on as if it had never stopped."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kdnb.history import History
 from kdnb.store import Entry
 
+# Copying a training, and keeping the copy in the run store, may each take so much of the time.
+SHARE = 0.005
+# Those kept are at least so many seconds apart; how long the first takes is guessed by its size.
+SECONDS_APART, BYTES_PER_SECOND = 5.0, 200e6
+
+
+class Budget:
+    """Says when something may be done again if it is to take at most `SHARE` of the time.
+
+    What it takes is measured whenever it is done; before that `expect` may say it. Once and again
+    are at least ``apart`` seconds apart.
+    """
+
+    def __init__(self, apart: float = 0.0, clock: Callable[[], float] = time.perf_counter):
+        self._apart, self._clock = apart, clock
+        self._cost, self._last = 0.0, clock()
+
+    def expect(self, seconds: float) -> None:
+        """Say how long it will probably take."""
+        self._cost = seconds
+
+    def due(self) -> bool:
+        """Whether so much time has passed that it may be done now."""
+        return self._clock() - self._last >= max(self._cost / SHARE, self._apart)
+
+    @contextmanager
+    def spending(self) -> Iterator[None]:
+        """Measure the block."""
+        start = self._clock()
+        yield
+        self._last = self._clock()
+        self._cost = self._last - start
+
+
+class Stateful(Protocol):
+    """What has a state that can be taken and given back, as a ``nn.Module`` has."""
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> object: ...
+
 
 @dataclass(frozen=True)
 class Training:
     """What changes from one step to the next: model, optimiser, schedule and all chance.
 
-    ``order`` draws the batches; dropout and warped views draw from the random numbers of the CPU
+    ``orders`` draw the batches; dropout and warped views draw from the random numbers of the CPU
     and of ``device``.
     """
 
-    model: nn.Module
+    model: Stateful
     optimizer: Optimizer
     schedule: LRScheduler
-    order: torch.Generator
+    orders: Sequence[torch.Generator]
     device: torch.device
 
-    def checkpoint(self, history: History, best_weights: dict[str, Tensor] | None) -> "Checkpoint":
+    def checkpoint(
+        self, history: History | list[History], best_weights: dict[str, Tensor] | None
+    ) -> "Checkpoint":
         """A copy of all this; without ``best_weights`` the weights of now are the best ones."""
         weights = deepcopy(self.model.state_dict())
-        chance = {"order": self.order.get_state(), "cpu": torch.get_rng_state()}
+        chance = {f"order {i}": order.get_state() for i, order in enumerate(self.orders)}
+        chance["cpu"] = torch.get_rng_state()
         if self.device.type != "cpu":
             chance["device"] = _of(self.device).get_rng_state()
         return Checkpoint(
@@ -55,7 +102,8 @@ class Training:
         groups = deepcopy(checkpoint.optimizer["param_groups"])
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.schedule.load_state_dict(deepcopy(checkpoint.schedule))
-        self.order.set_state(checkpoint.chance["order"])
+        for i, order in enumerate(self.orders):
+            order.set_state(checkpoint.chance[f"order {i}"])
         torch.set_rng_state(checkpoint.chance["cpu"])
         if "device" in checkpoint.chance:
             _of(self.device).set_rng_state(checkpoint.chance["device"])
@@ -63,9 +111,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The states of a `Training` and of its history after a whole number of epochs."""
+    """The states of a `Training` and of its history after a whole number of epochs.
 
-    history: History
+    Of several models that are trained as one, ``history`` holds one for each.
+    """
+
+    history: History | list[History]
     weights: dict[str, Tensor]
     best_weights: dict[str, Tensor]
     optimizer: dict = field(repr=False)
@@ -86,11 +137,16 @@ class Checkpoint:
         if self.best_weights is not self.weights:
             tensors |= _named("best", self.best_weights)
         record = {
-            "history": asdict(self.history),
+            "history": _as_record(self.history),
             "param_groups": self.optimizer["param_groups"],
             "schedule": self.schedule,
         }
         return Entry(tensors, record)
+
+    @property
+    def bytes(self) -> int:
+        """How much there is to store, of which tensors are nearly all."""
+        return sum(t.nbytes for t in self.entry().tensors.values())
 
     @classmethod
     def from_entry(cls, entry: Entry) -> "Checkpoint":
@@ -101,13 +157,52 @@ class Checkpoint:
             i, name = place.split(".")
             moments.setdefault(int(i), {})[name] = tensor
         return cls(
-            history=History.from_record(entry.record["history"]),
+            history=_as_history(entry.record["history"]),
             weights=weights,
             best_weights=_under("best", entry.tensors) or weights,
             optimizer={"state": moments, "param_groups": entry.record["param_groups"]},
             schedule=entry.record["schedule"],
             chance=_under("chance", entry.tensors),
         )
+
+
+class Seldom:
+    """Gives checkpoints on to ``keep``, as seldom as `Budget` says.
+
+    ``keep`` returns whether it could. Where it could not, it is not asked again.
+    """
+
+    def __init__(
+        self,
+        keep: Callable[[Checkpoint], bool],
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        self._keep, self._budget = keep, Budget(SECONDS_APART, clock)
+        self._first, self._works = True, True
+
+    def __call__(self, checkpoint: Checkpoint) -> None:
+        """Keep this one if it is time for it."""
+        if self._first:
+            self._budget.expect(checkpoint.bytes / BYTES_PER_SECOND)
+            self._first = False
+        if self._works and self._budget.due():
+            with self._budget.spending():
+                self._works = self._keep(checkpoint)
+
+
+def copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights that stay as they are while training goes on."""
+    return {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+
+def _as_record(history: History | list[History]) -> dict | list[dict]:
+    return [asdict(each) for each in history] if isinstance(history, list) else asdict(history)
+
+
+def _as_history(record: dict | list[dict]) -> History | list[History]:
+    if isinstance(record, list):
+        return [History.from_record(each) for each in record]
+    return History.from_record(record)
 
 
 def _of(device: torch.device) -> object:

@@ -6,6 +6,7 @@ order and the same teacher, so differences between methods are paired by seed.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from kdnb import losses
 from kdnb.answers import Answers
-from kdnb.checkpoint import Checkpoint
+from kdnb.checkpoint import Checkpoint, Seldom
 from kdnb.data import Dataset, Split
 from kdnb.environment import best_device, provenance, seeded
 from kdnb.history import History
@@ -24,7 +25,7 @@ from kdnb.metrics import accuracy
 from kdnb.models import StagedNetwork
 from kdnb.objectives import LABELS, Imitation, Objective
 from kdnb.runs import Comparison, Run, Update
-from kdnb.store import Store, code_fingerprint, digest, weights_digest
+from kdnb.store import Entry, Store, StoreError, code_fingerprint, digest, weights_digest
 from kdnb.tasks import Division, Recipe, Task
 from kdnb.together import at_once, fit_together, fits
 from kdnb.training import TrainingDivergedError, fit
@@ -74,7 +75,7 @@ class Experiment:
     """A task with its dataset, its run store and the device: everything is trained through here.
 
     What the store already holds is loaded; what it lacks is trained and stored. A training that was
-    stopped goes on where its last whole epoch ended when it is asked for again.
+    stopped or killed goes on from its last checkpoint when it is asked for again.
 
     ``watch`` is called with an `Update` before the first epoch and after every one, for every run
     that was loaded and for one that was stopped. If it has a method ``step``, that is called after
@@ -150,31 +151,59 @@ class Experiment:
         """Train those students that `compare` will ask for, as many at once as pays.
 
         Each is stored as if it had been trained alone, from which only rounding tells it. What is
-        stored already, and what does not fit `kdnb.together`, is left for `compare`. Stopped by
-        Ctrl-C, all that were under way go on alone where they stood.
+        stored already, and what does not fit `kdnb.together`, is left for `compare`. Stopped or
+        killed, those that were under way go on together: the same students in the same places, and
+        so, on the CPU, with the same result to the bit.
         """
         self.store.require_writable()
-        waiting: dict[tuple, list[_Waiting]] = {}
+        begun = self._begun()
+        members = {key for entry in begun.values() for key in entry.record["members"]}
+        ready: dict[str, _Waiting] = {}
         for seed in seeds:
             for method in methods:
                 job = self._student_job(method, seed)
                 model, objective = self._start(job)
                 key, settings = self._address(job, model, job.recipe, objective)
                 stored = any(self.store.has(name) for name in (key, f"part-{key}"))
-                if not stored and not job.recipe.then and fits(model, job.recipe, objective):
-                    alike = (repr(model), objective.subclasses)
-                    waiting.setdefault(alike, []).append(
-                        _Waiting(job, model, objective, key, settings)
-                    )
+                fit_for_it = not job.recipe.then and fits(model, job.recipe, objective)
+                if fit_for_it and (key in members or not stored):
+                    ready[key] = _Waiting(job, model, objective, key, settings)
+        for name, entry in begun.items():
+            keys = entry.record["members"]
+            if all(key in ready for key in keys):
+                self._train_together(name, [ready.pop(key) for key in keys], entry)
+        waiting: dict[tuple, list[_Waiting]] = {}
+        for one in ready.values():
+            if not any(self.store.has(name) for name in (one.key, f"part-{one.key}")):
+                alike = (repr(one.model), one.objective.subclasses)
+                waiting.setdefault(alike, []).append(one)
         for group in waiting.values():
             size = at_once(group[0].model, self.device)
             for first in range(0, len(group) if size > 1 else 0, size):
-                self._train_together(group[first : first + size])
+                some = group[first : first + size]
+                self._train_together(group_key([one.key for one in some]), some)
 
-    def _train_together(self, group: Sequence[_Waiting]) -> None:
+    def _begun(self) -> dict[str, Entry]:
+        """By key, what is stored of students whose training together did not end."""
+        entries = {key: self.store.get(key) for key in self.store.names("part-together-")}
+        return {k: e for k, e in entries.items() if e and k == group_key(e.record["members"])}
+
+    def _train_together(
+        self, name: str, group: Sequence[_Waiting], begun: Entry | None = None
+    ) -> None:
         job = group[0].job
         label = f"{len(group)} students together, the first of them {job.label}"
         shown = replace(job, label=label)
+        about = {"members": [one.key for one in group], "engine": code_fingerprint(ENGINE)}
+        if begun is None:
+            # Killed before there is a checkpoint, they are trained in the same group again.
+            with suppress(StoreError):  # whoever wants to keep more is told
+                self.store.put(name, {}, about)
+        resume = None
+        if begun and "history" in begun.record:
+            resume = Checkpoint.from_entry(begun)
+        tell = partial(self._tell, shown, continued=len(resume.history[0].epochs) if resume else 0)
+        keep = partial(self._keep, shown, name, about)
         objectives, answers = [], {}  # one tensor of answers for all who hear the same
         for one in group:
             objective = one.objective
@@ -193,20 +222,27 @@ class Experiment:
                 job.recipe,
                 [one.job.seed for one in group],
                 objectives,
-                on_epoch=lambda histories: self._tell(shown, histories[0]),
+                on_epoch=lambda histories: tell(histories[0]),
                 on_step=getattr(self.watch, "step", None),
-                on_stop=lambda i, half: self._keep(group[i].job, f"part-{group[i].key}", half),
+                on_checkpoint=Seldom(keep),
+                on_stop=keep,
+                resume=resume,
                 device=self.device,
             )
         except TrainingDivergedError:
+            self.store.remove(name)
             return  # alone, only the one that diverges will fail
         origin = provenance(self.device)
+        kept = True
         for one, history in zip(group, histories, strict=True):
             if history.interrupted:
                 raise KeyboardInterrupt
-            self._store(
-                one.job, one.key, one.settings, one.model, history, origin, together=len(group)
-            )
+            if not self.store.has(one.key):
+                kept &= self._store(
+                    one.job, one.key, one.settings, one.model, history, origin, together=len(group)
+                )
+        if kept:
+            self.store.remove(name)
 
     def _student_job(self, method: Method, seed: int, number: int = 1, total: int = 1) -> _Job:
         teacher = None
@@ -306,10 +342,12 @@ class Experiment:
                 if resume:
                     continued = len(history.epochs) + len(resume.history.epochs)
                 tell = partial(self._tell, job, before=history, continued=continued)
-                keep = partial(self._keep, job, f"part-{key}")
+                about = {"run": key, "engine": settings["engine"]}
+                keep = partial(self._keep, job, f"part-{key}", about)
                 new = self._fit(
-                    job, model, recipe, objective, on_epoch=tell, on_stop=keep, resume=resume
-                )
+                    job, model, recipe, objective, on_epoch=tell, on_checkpoint=Seldom(keep),
+                    on_stop=keep, resume=resume,
+                )  # fmt: skip
                 origin = provenance(self.device)
                 if not new.interrupted:
                     self._store(job, key, settings, part, new, origin)
@@ -338,7 +376,7 @@ class Experiment:
         history: History,
         origin: dict[str, str],
         together: int = 1,
-    ) -> None:
+    ) -> bool:
         record = {
             "label": job.label,
             "task": self.task.name,
@@ -347,8 +385,10 @@ class Experiment:
             "provenance": origin,
             "trained_together": together,
         }
-        if self.store.keep(key, trained.state_dict(), record):
+        kept = self.store.keep(key, trained.state_dict(), record)
+        if kept:
             self.store.remove(f"part-{key}")
+        return kept
 
     def _informed(self, job: _Job, objective: Objective, recipe: Recipe) -> Objective:
         """The objective with its teacher's answers, if it has a teacher."""
@@ -384,11 +424,11 @@ class Experiment:
             **options,
         )
 
-    def _keep(self, job: _Job, key: str, checkpoint: Checkpoint) -> None:
-        """Store a training that was stopped, to be continued when it is asked for again."""
+    def _keep(self, job: _Job, key: str, about: dict, checkpoint: Checkpoint) -> bool:
+        """Store a training that did not end, to be continued when it is asked for again."""
         entry = checkpoint.entry()
-        about = {"label": job.label, "task": self.task.name, "seed": job.seed}
-        self.store.keep(key, entry.tensors, {**about, **entry.record})
+        about = {"label": job.label, "task": self.task.name, "seed": job.seed, **about}
+        return self.store.keep(key, entry.tensors, {**about, **entry.record})
 
     def _tell(
         self,
@@ -424,6 +464,12 @@ class Experiment:
         if self.task.code:
             settings["networks"] = self.task.code
         return f"run-{digest(settings)}", settings
+
+
+def group_key(members: Sequence[str]) -> str:
+    """The key under which students are kept while they are trained together."""
+    code = code_fingerprint(("together.py",))
+    return f"part-together-{digest({'code': code, 'members': list(members)})}"
 
 
 def _balancing(split: Split, num_classes: int) -> tuple[float, ...]:

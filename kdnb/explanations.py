@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from kdnb.answers import CODE
+from kdnb import answers
 from kdnb.data import Split
 from kdnb.data.dataset import stratified_indices
 from kdnb.environment import seeded
@@ -19,6 +19,8 @@ from kdnb.saliency import SIMILARITIES, Saliency, deletion_and_insertion, salien
 from kdnb.store import code_fingerprint, digest
 from kdnb.tasks import Division
 
+# The modules whose code decides what a map shows.
+CODE = (*answers.CODE, "saliency.py")
 OTHER_TEACHER = "another teacher"
 RANDOM = "random weights"
 AREAS = ("deletion", "insertion", "deletion, random order", "insertion, random order")
@@ -76,6 +78,7 @@ class Explanations:
     def maps(self, run: Run, targets: Tensor, saliency: Saliency) -> Tensor:
         """(N, H, W) maps of how each image's pixels speak for its class in ``targets`` (N,)."""
         address = {
+            "code": code_fingerprint(CODE),
             "weights": run.weights,
             "images": self.images.fingerprint,
             "targets": digest(targets.tolist()),
@@ -84,7 +87,7 @@ class Explanations:
         }
         if networks := self.experiment.task.code:
             address["networks"] = networks
-        key = f"maps-{digest({'code': code_fingerprint((*CODE, 'saliency.py')), **address})}"
+        key = f"maps-{digest(address)}"
         entry = self.experiment.store.get(key)
         if entry is not None:
             return entry.tensors["maps"]

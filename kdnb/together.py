@@ -7,19 +7,19 @@ an operation is paid once for all.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from kdnb.checkpoint import Checkpoint
+from kdnb.checkpoint import Budget, Checkpoint, Training
 from kdnb.data import Split
 from kdnb.data.views import ShiftedImages, Views
-from kdnb.environment import best_device
+from kdnb.environment import best_device, seeded
 from kdnb.history import Epoch, History
 from kdnb.losses import class_logits
 from kdnb.objectives import Distillation, Objective
@@ -42,7 +42,9 @@ def fit_together(
     *,
     on_epoch: Callable[[list[History]], None] | None = None,
     on_step: Callable[[int], None] | None = None,
-    on_stop: Callable[[int, Checkpoint], None] | None = None,
+    on_checkpoint: Callable[[Checkpoint], None] | None = None,
+    on_stop: Callable[[Checkpoint], None] | None = None,
+    resume: Checkpoint | None = None,
     device: torch.device | None = None,
 ) -> list[History]:
     """`kdnb.training.fit` for several models at once, in place: each as if it were alone.
@@ -52,9 +54,9 @@ def fit_together(
     sees, and in which order, its own seed decides; only rounding differs from `fit`. The seconds of
     an epoch are shared out evenly.
 
-    ``on_epoch`` and ``on_step`` are called as by `fit`, with all histories and all images. After a
-    KeyboardInterrupt ``on_stop`` is given, for each model by its number, the checkpoint of the last
-    whole epoch, from which `fit` takes it on alone.
+    ``on_epoch`` and ``on_step`` are called as by `fit`, with all histories and all images, and
+    ``on_checkpoint`` and ``on_stop`` with one checkpoint of all. With ``resume``, a checkpoint of
+    the same models in the same order, training goes on from there as `fit` does.
 
     Raises ValueError for what cannot be trained together: other objectives, recipes that warp
     images or train the last stages only, dropout, batch-norm. Raises `TrainingDivergedError` if one
@@ -84,13 +86,16 @@ def fit_together(
     )
     orders = [torch.Generator().manual_seed(seed) for seed in streams]
 
-    def standing(histories: list[History], best: dict[str, Tensor]) -> _Standing:
-        states = optimizer.state_dict(), schedule.state_dict(), [o.get_state() for o in orders]
-        return _Standing(histories, best, network.state(), *deepcopy(states))
-
-    done = standing([History() for _ in places], network.state())  # the last whole epoch
+    training = Training(network, optimizer, schedule, orders, device)
+    copying = Budget()
+    with copying.spending():
+        kept = resume or training.checkpoint([History() for _ in places], None)
+    done, best = kept.history, kept.best_weights  # after the last whole epoch
+    if resume is not None:
+        with seeded(0):  # there is no chance here but in the orders
+            training.restore(resume)
     try:
-        for _ in range(recipe.epochs):
+        for _ in range(recipe.epochs - len(done[0].epochs)):
             start = time.perf_counter()
             record = []
             drawn = (epoch_batches(images, views, recipe.batch_size, order) for order in orders)
@@ -108,9 +113,9 @@ def fit_together(
             means = torch.stack(record).mean(0).double().T.tolist()
             validated = _validate(network, val_inputs, val_labels, goals)
             seconds = (time.perf_counter() - start) / len(models)
-            histories, best = [], {name: stack.clone() for name, stack in done.best.items()}
+            histories = []
             for place, i in enumerate(places):
-                before = done.histories[place]
+                before = done[place]
                 epoch = _epoch(means[place], *validated[place], seconds, goals.distils[place])
                 if not math.isfinite(epoch.train_loss + epoch.val_loss):
                     raise TrainingDivergedError(
@@ -120,21 +125,23 @@ def fit_together(
                         before,
                     )
                 histories.append(before.with_epoch(epoch))
-                if histories[-1].best == len(before.epochs):
-                    for name, stack in network.parameters.items():
-                        best[name][place] = stack.detach()[place]
-            done = standing(histories, best)
+            improved = torch.tensor([h.best == len(h.epochs) - 1 for h in histories], device=device)
+            done, best = histories, _where(improved, network.parameters, best)
+            if copying.due():
+                with copying.spending():
+                    kept = training.checkpoint(done, best)
+                if on_checkpoint is not None:
+                    on_checkpoint(kept)
             if on_epoch is not None:
-                on_epoch(done.histories)
+                on_epoch(done)
     except KeyboardInterrupt:
-        for place, i in enumerate(places):
-            if on_stop is not None and done.histories[place].epochs:
-                on_stop(i, done.checkpoint(place, place * len(streams) // len(models)))
-            done.histories[place] = replace(done.histories[place], interrupted=True)
+        if kept.history[0].epochs and on_stop is not None:
+            on_stop(kept)
+        done = [replace(history, interrupted=True) for history in done]
     for place, i in enumerate(places):
-        models[i].load_state_dict({name: stack[place] for name, stack in done.best.items()})
+        models[i].load_state_dict({name: stack[place] for name, stack in best.items()})
         models[i].to(device).eval()
-    return [done.histories[places.index(i)] for i in range(len(models))]
+    return [done[places.index(i)] for i in range(len(models))]
 
 
 def fits(model: nn.Module, recipe: Recipe, objective: Objective) -> bool:
@@ -166,31 +173,18 @@ def _epoch(
     return Epoch(total, soft if distils else None, hard, val_loss, val_accuracy, seconds)
 
 
-@dataclass(frozen=True)
-class _Standing:
-    """Where all stand after a whole number of epochs; histories and stacks are in their order."""
-
-    histories: list[History]
-    best: dict[str, Tensor]
-    weights: dict[str, Tensor]
-    optimizer: dict
-    schedule: dict
-    orders: list[Tensor]
-
-    def checkpoint(self, place: int, group: int) -> Checkpoint:
-        """That of one of them, from which it can go on alone."""
-        moments = {
-            i: {name: tensor[place] if tensor.dim() else tensor for name, tensor in each.items()}
-            for i, each in self.optimizer["state"].items()
-        }
-        return Checkpoint(
-            history=self.histories[place],
-            weights={name: stack[place] for name, stack in self.weights.items()},
-            best_weights={name: stack[place] for name, stack in self.best.items()},
-            optimizer={"state": moments, "param_groups": self.optimizer["param_groups"]},
-            schedule=self.schedule,
-            chance={"order": self.orders[group], "cpu": torch.get_rng_state()},
+def _where(
+    chosen: Tensor, these: Mapping[str, Tensor], others: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Stacks of weights, of each network (S,) ``chosen`` or not the one or the other."""
+    if not chosen.any():
+        return others
+    return {
+        name: torch.where(
+            chosen.view(-1, *[1] * (stack.dim() - 1)), stack.detach(), others[name].to(stack.device)
         )
+        for name, stack in these.items()
+    }
 
 
 class Stacked:
@@ -215,9 +209,14 @@ class Stacked:
         grouped = {n: p.unflatten(0, (self.groups, -1)) for n, p in self.parameters.items()}
         return self._forward(grouped, batches).flatten(0, 1)
 
-    def state(self) -> dict[str, Tensor]:
-        """A copy of all parameters."""
-        return {name: stack.detach().clone() for name, stack in self.parameters.items()}
+    def state_dict(self) -> dict[str, Tensor]:
+        """The parameters themselves, as that of a module."""
+        return {name: stack.detach() for name, stack in self.parameters.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take these values."""
+        for name, stack in self.parameters.items():
+            stack.detach().copy_(state[name])
 
     def _one(self, parameters: dict[str, Tensor], batch: Tensor) -> Tensor:
         return functional_call(self._skeleton, parameters, (batch,))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdnb.checkpoint import Checkpoint, Training
+from kdnb.checkpoint import Budget, Checkpoint, Training, copied
 from kdnb.data import Split
 from kdnb.data.views import ShiftedImages, TurnedImages, Views, warped
 from kdnb.environment import best_device, seeded
@@ -44,6 +44,7 @@ def fit(
     features: tuple[Views, Views] | None = None,
     on_epoch: Callable[[History], None] | None = None,
     on_step: Callable[[int], None] | None = None,
+    on_checkpoint: Callable[[Checkpoint], None] | None = None,
     on_stop: Callable[[Checkpoint], None] | None = None,
     resume: Checkpoint | None = None,
     device: torch.device | None = None,
@@ -62,16 +63,18 @@ def fit(
     too, since few images make poor ones.
 
     ``on_epoch`` is called before the first epoch and after each, ``on_step`` after each step with
-    the number of images it showed.
+    the number of images it showed. ``on_checkpoint`` is given a checkpoint of the
+    epoch that ended, if epochs take much longer than to copy all that changes, and else now and
+    then (`kdnb.checkpoint.Budget`).
 
-    Ctrl-C, or a KeyboardInterrupt from either of them, stops training: what is returned is the
-    history up to the last whole epoch, marked as interrupted, and ``on_stop`` is given the
-    checkpoint of that epoch, if there was one. With ``resume``, a checkpoint of the same run,
-    training goes on from there; on the CPU it ends, bit for bit, as if it had never been stopped.
+    Ctrl-C, or a KeyboardInterrupt from any of them, stops training: what is returned is the
+    history up to the last whole epoch, marked as interrupted, and ``on_stop`` is given the last
+    checkpoint, if there was one. With ``resume``, a checkpoint of the same run, training goes on
+    from there; on the CPU it ends, bit for bit, as if it had never been stopped.
 
     Raises ValueError if the soft targets do not fit the images and views, the recipe warps images
     that were answered for beforehand, or features are missing. Raises `TrainingDivergedError` if
-    the loss stops being a number: the model then holds the weights of the last epoch before that.
+    the loss stops being a number: the model then holds the weights of the best epoch before that.
     """
     device = device or best_device()
     if bool(recipe.trains) != (features is not None):
@@ -101,15 +104,18 @@ def fit(
         optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=0.2
     )
     order = torch.Generator().manual_seed(seed)
-    training = Training(model, optimizer, schedule, order, device)
-    done = resume or training.checkpoint(History(), None)  # the last whole epoch
+    training = Training(model, optimizer, schedule, [order], device)
+    copying = Budget()
+    with copying.spending():
+        kept = resume or training.checkpoint(History(), None)
+    history, best_weights = kept.history, kept.best_weights  # after the last whole epoch
     try:
         with seeded(seed):
             if resume is not None:
                 training.restore(resume)
             if on_epoch is not None:
-                on_epoch(done.history)
-            while len(done.history.epochs) < recipe.epochs:
+                on_epoch(history)
+            while len(history.epochs) < recipe.epochs:
                 start = time.perf_counter()
                 _train_mode(model, keep_statistics=bool(recipe.trains))
                 record = []  # the loss and its parts after each step
@@ -140,7 +146,7 @@ def fit(
                         on_step(len(index))
                 val_loss, val_accuracy = _validate(model, val_inputs, val, objective, device)
                 losses = torch.stack(record)
-                _check_finite(losses, val_loss, model, done, recipe)
+                _check_finite(losses, val_loss, model, history, best_weights, recipe)
                 means = dict(zip(parts, losses.mean(0).tolist(), strict=True))
                 epoch = Epoch(
                     train_loss=means["total"],
@@ -151,18 +157,24 @@ def fit(
                     val_accuracy=val_accuracy,
                     seconds=time.perf_counter() - start,
                 )
-                history = done.history.with_epoch(epoch, objective.chooses_by_labels)
-                is_best = history.best == len(done.history.epochs)
-                done = training.checkpoint(history, None if is_best else done.best_weights)
+                later = history.with_epoch(epoch, objective.chooses_by_labels)
+                is_best = later.best == len(history.epochs)
+                best = copied(model.state_dict()) if is_best else best_weights
+                history, best_weights = later, best
+                if copying.due():
+                    with copying.spending():
+                        kept = training.checkpoint(history, None if is_best else best_weights)
+                    if on_checkpoint is not None:
+                        on_checkpoint(kept)
                 if on_epoch is not None:
-                    on_epoch(done.history)
+                    on_epoch(history)
     except KeyboardInterrupt:
-        if done.history.epochs and on_stop is not None:
-            on_stop(done)
-        done = replace(done, history=replace(done.history, interrupted=True))
-    model.load_state_dict(done.best_weights)
+        if kept.history.epochs and on_stop is not None:
+            on_stop(kept)
+        history = replace(history, interrupted=True)
+    model.load_state_dict(best_weights)
     model.eval()
-    return done.history
+    return history
 
 
 def epoch_batches(
@@ -238,19 +250,23 @@ def _validate(
 
 
 def _check_finite(
-    losses: Tensor, val_loss: float, model: nn.Module, done: Checkpoint, recipe: Recipe
+    losses: Tensor,
+    val_loss: float,
+    model: nn.Module,
+    before: History,
+    best_weights: dict[str, Tensor],
+    recipe: Recipe,
 ) -> None:
     """Looked at once an epoch: asking after every step would make a GPU wait each time."""
     bad = ~losses.isfinite().all(1)
     if not bad.any() and torch.tensor(val_loss).isfinite():
         return
-    epochs = len(done.history.epochs)
+    epoch, best = len(before.epochs) + 1, 0 if before.best is None else before.best + 1
     step = int(bad.int().argmax()) + 1 if bad.any() else len(losses)
-    model.load_state_dict(done.weights)
+    model.load_state_dict(best_weights)
     model.eval()
     raise TrainingDivergedError(
-        f"the loss is no longer finite in epoch {epochs + 1}, step {step}; the "
-        f"weights of epoch {epochs} are kept: try a learning rate below "
-        f"{recipe.learning_rate}",
-        done.history,
+        f"the loss is no longer finite in epoch {epoch}, step {step}; the weights of epoch {best} "
+        f"are kept: try a learning rate below {recipe.learning_rate}",
+        before,
     )

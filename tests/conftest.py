@@ -131,6 +131,10 @@ class TinyTask(Task):
 
 @pytest.fixture
 def tiny_task() -> Task:
+    return make_tiny_task()
+
+
+def make_tiny_task() -> Task:
     return TinyTask(
         name="tiny",
         title="Tiny",

@@ -196,19 +196,19 @@ def test_grey_and_transparent_images_become_three_channels(layout, mode, channel
 # Decoded once
 
 
-def test_a_later_start_opens_no_image_and_hashes_nothing(layout, monkeypatch):
+def test_a_later_start_opens_no_image_and_hashes_each_pixel_once(layout, monkeypatch):
     first = layout.load()
     monkeypatch.setattr(mhist, "_pixels", None)
     monkeypatch.setattr(hashlib, "file_digest", None)
     second = layout.load()
     assert same(first, second)
     for split in parts(second):
-        assert "fingerprint" in vars(split)  # known, not computed
+        assert "fingerprint" in vars(split)  # computed to be compared, and then known
         assert split.fingerprint == Split(split.images, split.labels).fingerprint
     assert len({split.fingerprint for split in parts(second)}) == 3
 
 
-def test_a_known_fingerprint_goes_no_further(layout):
+def test_a_fingerprint_goes_no_further(layout):
     split = layout.load().train
     every = torch.arange(len(split))
     assert split.take(every).fingerprint == split.fingerprint
@@ -253,6 +253,12 @@ def test_another_size_is_not_taken_for_the_same(layout):
         mhist.load_layout(layout.folder, "small", "", 2 * SIZE)
 
 
+def flip(file, place):
+    content = bytearray(file.read_bytes())
+    content[place] ^= 4
+    file.write_bytes(content)
+
+
 def halve(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
@@ -271,12 +277,17 @@ def halve(file):
         lambda folder: (folder / "record.json").write_text("[]"),
         lambda folder: (folder / "record.json").write_text('{"fingerprints": {"train": "0"}}'),
         lambda folder: (folder / "record.json").unlink(),
+        lambda folder: flip(folder / "pixels.npy", 128 + 5),
+        lambda folder: flip(folder / "pixels.npy", -1),
+        lambda folder: flip(folder / "record.json", -20),
     ],
 )
 def test_damaged_decoded_images_are_made_again(layout, damage):
     fingerprint = layout.load().fingerprint  # nothing that maps the file is kept: it is cut short
     damage(decoded())
-    for split in parts(layout.load()):
+    with pytest.warns(UserWarning, match=r"decoded-.* is damaged .*: the images are decoded again"):
+        again = layout.load()
+    for split in parts(again):
         assert split.fingerprint == Split(split.images, split.labels).fingerprint
     assert layout.load().fingerprint == fingerprint
     assert [path.name for path in store_root().iterdir()] == [decoded().name]

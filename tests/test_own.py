@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kdnb import tasks
+from kdnb import tasks, upkeep
 from kdnb.__main__ import main
 from kdnb.data import DataError, ImageFolder, ImageTensors
 from kdnb.data.own import drawn
@@ -135,6 +135,26 @@ def test_pixels_are_decoded_once_and_again_when_a_file_changes(flowers, monkeypa
     picture(0, 99).save(flowers / "green" / "1.png")
     assert ImageFolder(flowers, size=16)().fingerprint != first.fingerprint
     assert len(opened) == 30
+
+
+@pytest.mark.parametrize("name", ["pixels.npy", "record.json"])
+def test_kept_pixels_that_are_damaged_are_named_and_decoded_again(
+    flowers, store, monkeypatch, name
+):
+    from kdnb.data import own
+
+    monkeypatch.setenv("KDNB_RUNS", str(store.root))
+    whole = ImageFolder(flowers, size=16)().fingerprint
+    (kept,) = store.root.glob("pictures-*")
+    content = bytearray((kept / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (kept / name).write_bytes(content)
+    own._read.cache_clear()
+    assert [folder for folder, _ in upkeep.problems(store)] == [kept.name]
+    assert [folder for folder, _ in upkeep.superfluous(store)] == [kept.name]
+    with pytest.warns(UserWarning, match="pictures-.* is damaged"):
+        assert ImageFolder(flowers, size=16)().fingerprint == whole
+    assert not list(upkeep.problems(store))
 
 
 def test_tensors_are_split_alike(flowers):

@@ -23,7 +23,11 @@ def test_it_has_mhists_layout():
     loaded = polyps.load(**SMALL)
     folder = only_folder("polyps-*")
     assert folder.name.startswith("polyps-60-20-24px-seed0")
-    assert sorted(path.name for path in folder.iterdir()) == ["annotations.csv", "images"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "MD5SUMs.txt",
+        "annotations.csv",
+        "images",
+    ]
     with (folder / "annotations.csv").open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     assert header == list(mhist.COLUMNS) and len(rows) == 80
@@ -195,7 +199,7 @@ def test_damaged_pictures_are_drawn_again_once_they_are_deleted():
     with pytest.raises(DataError) as error:
         polyps.load(**SMALL)
     message = str(error.value)
-    assert str(folder) in message and "POLYP_00007.png cannot be read" in message
+    assert str(folder) in message and "images/POLYP_00007.png has MD5" in message
     assert message.endswith("delete that folder, and the pictures are drawn again")
     for path in sorted(folder.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()

@@ -53,7 +53,16 @@ def test_the_engine_imports_only_what_stands_left_of_it():
     ]
     order += ["together"]
     order += ["metrics", "scores", "runs"]
-    order += ["answers", "experiment", "cost", "saliency", "explanations", "ladder", "sweep"]
+    order += [
+        "answers",
+        "experiment",
+        "cost",
+        "saliency",
+        "explanations",
+        "ladder",
+        "sweep",
+        "upkeep",
+    ]
     for position, name in enumerate(order):
         path = ROOT / "kdnb" / name
         files = path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]

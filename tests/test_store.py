@@ -41,7 +41,7 @@ def test_channels_last_weights_survive(store):
 def test_no_pickle_is_written(store):
     store.put("run-1", TENSORS, {})
     names = sorted(p.name for p in (store.root / "run-1").iterdir())
-    assert names == ["record.json", "tensors.safetensors"]
+    assert names == ["SHA256SUMS", "record.json", "tensors.safetensors"]
 
 
 def test_a_second_entry_replaces_the_first(store):
@@ -110,7 +110,7 @@ def test_an_unwritable_folder_is_named(tmp_path):
         Store(tmp_path / "file" / "runs").require_writable()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; see test_store_faults.py")
 def test_a_read_only_folder_is_named_and_can_be_read(store):
     store.put("run-1", TENSORS, {})
     store.root.chmod(0o555)

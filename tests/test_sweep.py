@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kdnb import __main__ as command_line
+from kdnb import checkpoint as checkpoint_module
 from kdnb import experiment as experiment_module
 from kdnb.experiment import Experiment
 from kdnb.store import Store
@@ -71,28 +72,78 @@ def test_only_what_is_missing_is_trained(tmp_path, tiny_task, monkeypatch):
     assert trained == [6]
 
 
-def test_a_stopped_sweep_goes_on(alone, tmp_path, tiny_task):
-    class Impatient:
-        images = 0
+class Impatient:
+    """Stops ten students that are trained together in the middle of their second epoch."""
 
-        def __call__(self, update):
-            self.together = "students together" in update.label
+    images = 0
 
-        def step(self, images):
-            self.images += images * (images > 100)  # of ten students at once
-            if self.images > 1.5 * 960:  # half-way through the second epoch
-                raise KeyboardInterrupt
+    def __call__(self, update):
+        self.together = "students together" in update.label
 
+    def step(self, images):
+        self.images += images * (images > 100)
+        if self.images > 1.5 * 960:
+            raise KeyboardInterrupt
+
+
+def weights(result):
+    return {label: [run.weights for run in runs] for label, runs in result.runs.items()}
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_a_stopped_sweep_goes_on_to_the_same_bits(tmp_path, tiny_task, monkeypatch, checkpoints):
+    """All that were under way go on together, from a checkpoint or, without one, from the start."""
+    monkeypatch.setattr(checkpoint_module, "SHARE", float("inf") if checkpoints else 1e-9)
+    whole = sweep(lab_in(tmp_path / "whole", tiny_task), *GRID)
     lab = lab_in(tmp_path / "stopped", tiny_task, Impatient())
     with pytest.raises(KeyboardInterrupt):
         sweep(lab, *GRID)
-    assert lab.watch.together
-    halves = list(lab.store.root.glob("part-*"))
-    assert len(halves) == 10 and len(keys(lab)) == 2
-    lab.watch = None
+    assert lab.watch.together and len(keys(lab)) == 2
+    (half,) = lab.store.root.glob("part-*")
+    assert ("history" in lab.store.get(half.name).record) == checkpoints
+    told = []
+    lab.watch = told.append
     result = sweep(lab, *GRID)
-    same(result, alone[0])
-    assert not list(lab.store.root.glob("part-*")) and keys(lab) == alone[1]
+    assert weights(result) == weights(whole)
+    together = [u for u in told if "students together" in u.label]
+    epochs = [len(u.history.epochs) for u in together]
+    assert epochs == ([2, 3] if checkpoints else [1, 2, 3])
+    assert {u.continued for u in together} == {int(checkpoints)}
+    assert not list(lab.store.root.glob("part-*"))
+
+
+def test_students_stay_in_their_group_though_some_of_them_are_stored(
+    tmp_path, tiny_task, monkeypatch
+):
+    """Killed while a finished group is stored, a sweep does not train the rest in another group."""
+    whole = sweep(lab_in(tmp_path / "whole", tiny_task), *GRID)
+    lab = lab_in(tmp_path / "killed", tiny_task)
+    real, stored = lab.store.keep, []
+
+    def killed(key, *rest):
+        if key.startswith("run-") and rest[1]["trained_together"] > 1:
+            stored.append(key)
+            if len(stored) == 4:
+                raise SystemExit
+        return real(key, *rest)
+
+    monkeypatch.setattr(lab.store, "keep", killed)
+    with pytest.raises(SystemExit):
+        sweep(lab, *GRID)
+    assert len(keys(lab)) == 2 + 3
+    monkeypatch.undo()
+    result = sweep(lab_in(tmp_path / "killed", tiny_task), *GRID)
+    assert weights(result) == weights(whole)
+    assert not list(lab.store.root.glob("part-*"))
+
+
+def test_a_group_that_is_no_longer_wanted_whole_is_trained_anew(tmp_path, tiny_task):
+    lab = lab_in(tmp_path, tiny_task, Impatient())
+    with pytest.raises(KeyboardInterrupt):
+        sweep(lab, *GRID)
+    lab.watch = None
+    result = sweep(lab, [1.0], [0.5], [0])
+    assert all(run.loaded for runs in result.runs.values() for run in runs)
 
 
 def test_one_that_diverges_leaves_the_others_to_be_trained_alone(tmp_path, tiny_task, monkeypatch):

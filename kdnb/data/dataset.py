@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -74,8 +74,6 @@ class Split:
     int64, the true subclass of each image where one is known. It serves to judge the subclasses
     that a teacher invents, and is shown only to a teacher whose objective says so.
 
-    ``known_fingerprint`` is what these images and labels hashed to when they were written to disk:
-    it spares hashing them at every start. `take` and `dataclasses.replace` do not carry it on.
     ``whole`` and ``rows`` (N,) say of which split this is a part, and which: what is known of the
     whole need not be computed again.
     """
@@ -85,11 +83,8 @@ class Split:
     subclasses: Tensor | None = None
     whole: "Split | None" = field(default=None, repr=False)
     rows: Tensor | None = field(default=None, repr=False)
-    known_fingerprint: InitVar[str] = ""
 
-    def __post_init__(self, known_fingerprint: str):
-        if known_fingerprint:
-            self.__dict__["fingerprint"] = known_fingerprint  # where cached_property looks first
+    def __post_init__(self):
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise DataError(
                 f"images must be uint8 of shape (N, C, H, W), got {self.images.dtype} "

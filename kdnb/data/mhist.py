@@ -14,6 +14,7 @@ import json
 import os
 import re
 import stat
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -69,7 +70,7 @@ DAMAGED = (
 )
 
 
-class _UnusableError(Exception):
+class _UnusableError(ValueError):
     """What is wrong with the files; `load_layout` adds the remedy."""
 
 
@@ -127,8 +128,9 @@ def load_layout(
     """A dataset in MHIST's layout in ``folder``, with images of ``size`` × ``size`` pixels.
 
     The first call decodes the images into one file, which every call maps into memory: a later one
-    opens no image. ``published`` are the numbers of images by partition and label that there must
-    be. The order of the rows in ``annotations.csv`` does not matter.
+    opens no image, and only compares the file's digests. ``published`` are the numbers of images by
+    partition and label that there must be. The order of the rows in ``annotations.csv`` does not
+    matter.
 
     Raises `DataError` if the files cannot be used, which ends in ``remedy``.
     """
@@ -141,10 +143,16 @@ def load_layout(
             decoded = store_root() / f"decoded-{_key(parts, images, size)}"
             try:
                 splits = _opened(decoded, parts, size)
-            except Exception:  # Not there, or damaged in whatever way: it can be made again.
-                _check_md5(folder)
+            except Exception as error:  # Not there, or damaged in whatever way: made again.
+                if decoded.is_dir():
+                    warnings.warn(
+                        f"{decoded} is damaged or of an older version ({error}): the images are "
+                        f"decoded again",
+                        stacklevel=2,
+                    )
+                check_sums(folder)
                 with whole_folder(decoded) as part:
-                    _decode(images, parts, size, part)
+                    _decode(images, parts, size, part, folder)
                 splits = _opened(decoded, parts, size)
     except (_UnusableError, OSError) as error:
         raise DataError(f"{name} in {folder} cannot be used ({error}): {remedy}") from error
@@ -156,6 +164,34 @@ def load_layout(
         **splits,
         subclass_names=tuple(f"{v} of {votes[-1]}" for v in votes),
     )
+
+
+def decoded_name(folder: Path, size: int) -> str:
+    """The folder, under `store_root`, of what `load_layout` decodes; raises what it raises."""
+    try:
+        with _images(folder) as images:
+            parts = _parts(_annotations(folder / "annotations.csv"))
+            return f"decoded-{_key(parts, images, size)}"
+    except (_UnusableError, OSError, KeyError) as error:
+        raise DataError(f"the images in {folder} cannot be used: {error}") from error
+
+
+def check_decoded(folder: Path) -> None:
+    """Compare decoded images with their digests; raises ValueError or OSError, naming the file.
+
+    Where the annotations are not there any more, or are others, nothing can be compared.
+    """
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    if not isinstance(record, dict) or not {"source", "size", "fingerprints"} <= set(record):
+        raise ValueError("record.json does not say what was decoded: an older version wrote it")
+    source = Path(record["source"])
+    try:
+        if decoded_name(source, record["size"]) != folder.name:
+            return
+        parts = _parts(_annotations(source / "annotations.csv"))
+    except DataError:
+        return
+    _opened(folder, parts, record["size"])
 
 
 # Annotations
@@ -287,8 +323,11 @@ def _check_names(rows: list[Annotation], images: Images) -> None:
         )
 
 
-def _check_md5(folder: Path) -> None:
-    """Compare what ``MD5SUMs.txt`` names and is there; without that file nothing is compared."""
+def check_sums(folder: Path) -> None:
+    """Compare what ``MD5SUMs.txt`` names and is there; without that file nothing is compared.
+
+    Raises ValueError for the first file that differs.
+    """
     sums = folder / "MD5SUMs.txt"
     if not sums.is_file():
         return
@@ -325,7 +364,9 @@ def _key(parts: dict[str, list[Annotation]], images: Images, size: int) -> str:
     return hashlib.sha256(json.dumps([size, rows]).encode()).hexdigest()[:20]
 
 
-def _decode(images: Images, parts: dict[str, list[Annotation]], size: int, folder: Path) -> None:
+def _decode(
+    images: Images, parts: dict[str, list[Annotation]], size: int, folder: Path, source: Path
+) -> None:
     """Write ``pixels.npy``, (N, 3, size, size) uint8 part after part, and ``record.json``."""
     rows = [row for part in parts.values() for row in part]
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), 3, size, size)}
@@ -335,10 +376,11 @@ def _decode(images: Images, parts: dict[str, list[Annotation]], size: int, folde
             batch = rows[start : start + BATCH]
             for pixels in pool.map(lambda row: _pixels(images, row.image, size), batch):
                 file.write(pixels)
-    splits = _splits(folder, parts, size, dict.fromkeys(parts, ""))
+    splits = _splits(folder, parts, size)
     fingerprints = {part: split.fingerprint for part, split in splits.items()}
-    record = json.dumps({"fingerprints": fingerprints}, indent=1) + "\n"
-    (folder / "record.json").write_text(record, encoding="utf-8")
+    record = {"source": str(source), "size": size, "fingerprints": fingerprints}
+    text = json.dumps(record, indent=1) + "\n"
+    (folder / "record.json").write_text(text, encoding="utf-8")
 
 
 def _pixels(images: Images, name: str, size: int) -> bytes:
@@ -358,13 +400,17 @@ def _pixels(images: Images, name: str, size: int) -> bytes:
 def _opened(folder: Path, parts: dict[str, list[Annotation]], size: int) -> dict[str, Split]:
     """The splits as `_decode` wrote them; raises whatever may be wrong with its files."""
     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    return _splits(folder, parts, size, record["fingerprints"])
+    if record["size"] != size or not record["source"]:
+        raise ValueError("record.json does not say what was decoded")
+    splits = _splits(folder, parts, size)
+    for part, split in splits.items():
+        if split.fingerprint != record["fingerprints"][part]:
+            raise ValueError(f"the {part} images in pixels.npy do not match their SHA-256")
+    return splits
 
 
-def _splits(
-    folder: Path, parts: dict[str, list[Annotation]], size: int, fingerprints: dict[str, str]
-) -> dict[str, Split]:
-    """Each split is a stretch of ``pixels.npy``, of which nothing is read before it is needed."""
+def _splits(folder: Path, parts: dict[str, list[Annotation]], size: int) -> dict[str, Split]:
+    """Each split is a stretch of ``pixels.npy``, which is mapped and not copied."""
     # Copy on write: whoever changes the tensor does not change the file.
     pixels = np.lib.format.open_memmap(folder / "pixels.npy", mode="c")
     need = (sum(map(len, parts.values())), 3, size, size)
@@ -376,7 +422,6 @@ def _splits(
             images,
             torch.tensor([row.label for row in rows]),
             torch.tensor([row.votes for row in rows]),
-            known_fingerprint=fingerprints[part],
         )
         for (part, rows), images in zip(parts.items(), stretches, strict=True)
     }

@@ -7,6 +7,7 @@ describes a task can be imported where the images are not.
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -230,15 +231,17 @@ def _read(
     names = [sample[0] for _, _, samples in states for sample in samples]
     classes = states[0][1]
     address = json.dumps([str(folder), size, grey, states]).encode()
-    decoded = store_root() / f"decoded-{hashlib.sha256(address).hexdigest()[:20]}"
+    pictures = store_root() / f"pictures-{hashlib.sha256(address).hexdigest()[:20]}"
     shape = (len(names), 1 if grey else 3, size, size)
-    pixels = _kept(decoded / "pixels.npy", shape)
+    pixels = _kept(pictures)
     if pixels is None:
         fresh = np.empty(shape, dtype=np.uint8)
         for row, name in enumerate(names):
             fresh[row] = _pixels(folder, name, size, grey)
-        with whole_folder(decoded) as part:
+        with whole_folder(pictures) as part:
             np.save(part / "pixels.npy", fresh)
+            record = {"source": str(folder), "sha256": hashlib.sha256(fresh).hexdigest()}
+            (part / "record.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
         pixels = torch.from_numpy(fresh)
     parts = {}
     for (part, _, samples), images in zip(
@@ -259,13 +262,26 @@ def _read(
         raise DataError(f"{folder.name} cannot be used: {error}") from error
 
 
-def _kept(file: Path, shape: tuple[int, ...]) -> Tensor | None:
-    """Pixels that were decoded before, mapped into memory; None where there are none of them."""
-    try:
-        pixels = np.load(file, mmap_mode="c")  # copy on write: the file stays as it is
-    except (OSError, ValueError, EOFError):
+def check_kept(folder: Path) -> np.ndarray:
+    """Pixels that were decoded before, mapped into memory; raises ValueError or OSError if damaged.
+
+    Raises FileNotFoundError where there are none.
+    """
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    pixels = np.load(folder / "pixels.npy", mmap_mode="c")  # copy on write: the file stays
+    if hashlib.sha256(pixels).hexdigest() != record["sha256"]:
+        raise ValueError("pixels.npy does not match its SHA-256")
+    return pixels
+
+
+def _kept(folder: Path) -> Tensor | None:
+    if not folder.is_dir():
         return None
-    return torch.from_numpy(pixels) if pixels.shape == shape else None
+    try:
+        return torch.from_numpy(check_kept(folder))
+    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+        warnings.warn(f"{folder} is damaged ({error}): decoded again", stacklevel=2)
+        return None
 
 
 def _pixels(folder: Path, name: str, size: int, grey: bool) -> np.ndarray:

@@ -12,6 +12,7 @@ anything.
 """
 
 import csv
+import hashlib
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -93,7 +94,7 @@ def sample(count: int = 32, size: int = SIZE, seed: int = 2**31) -> Tensor:
 
 
 def generate(folder: Path, train: int, test: int, size: int, seed: int) -> None:
-    """Write ``annotations.csv`` and ``images/`` into ``folder``, in MHIST's layout.
+    """Write ``annotations.csv``, ``images/`` and their ``MD5SUMs.txt``, in MHIST's layout.
 
     Each image has random numbers of its own, so it can be drawn again alone.
     """
@@ -114,6 +115,9 @@ def generate(folder: Path, train: int, test: int, size: int, seed: int) -> None:
         for i in rng.permutation(count):
             label = mhist.CLASS_NAMES[int(votes[i] >= mhist.MAJORITY)]
             writer.writerow((names[i], label, votes[i], "train" if i < train else "test"))
+    files = ["annotations.csv", *(f"images/{name}" for name in names)]
+    sums = [f"{hashlib.md5((folder / name).read_bytes()).hexdigest()}  {name}" for name in files]
+    (folder / "MD5SUMs.txt").write_text("\n".join(sums) + "\n", encoding="utf-8")
 
 
 def annotate(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
