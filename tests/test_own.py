@@ -138,9 +138,7 @@ def test_pixels_are_decoded_once_and_again_when_a_file_changes(flowers, monkeypa
 
 
 @pytest.mark.parametrize("name", ["pixels.npy", "record.json"])
-def test_kept_pixels_that_are_damaged_are_named_and_decoded_again(
-    flowers, store, monkeypatch, name
-):
+def test_damaged_pixels_are_named_and_decoded_again(flowers, store, monkeypatch, name):
     from kdnb.data import own
 
     monkeypatch.setenv("KDNB_RUNS", str(store.root))

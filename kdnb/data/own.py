@@ -240,8 +240,8 @@ def _read(
             fresh[row] = _pixels(folder, name, size, grey)
         with whole_folder(pictures) as part:
             np.save(part / "pixels.npy", fresh)
-            record = {"source": str(folder), "sha256": hashlib.sha256(fresh).hexdigest()}
-            (part / "record.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+            record = json.dumps({"sha256": hashlib.sha256(fresh).hexdigest()})
+            (part / "record.json").write_text(record, encoding="utf-8")
         pixels = torch.from_numpy(fresh)
     parts = {}
     for (part, _, samples), images in zip(
