@@ -14,7 +14,8 @@ from kdnb.store import weights_digest
 class Run:
     """One trained model: ``loaded`` from the store or trained just now, as ``provenance`` says.
 
-    ``trained_from`` names the first stage that was trained last; empty where all was.
+    ``trained_from`` names the first stage that was trained last; empty where all was. ``keys`` are
+    those of the run store, one for each recipe.
     """
 
     label: str
@@ -24,6 +25,7 @@ class Run:
     provenance: dict[str, str]
     loaded: bool
     trained_from: str = ""
+    keys: tuple[str, ...] = ()
 
     @cached_property
     def weights(self) -> str:

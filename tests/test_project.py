@@ -43,7 +43,8 @@ def test_the_engine_imports_only_what_stands_left_of_it():
     order += ["losses", "objectives", "tasks", "methods", "history", "checkpoint", "training"]
     order += ["together"]
     order += ["metrics", "scores", "runs"]
-    order += ["answers", "experiment", "cost", "saliency", "explanations", "ladder", "sweep"]
+    order += ["answers", "experiment", "cost", "saliency", "explanations", "ladder"]
+    order += ["parts", "cluster", "sweep"]
     for position, name in enumerate(order):
         path = ROOT / "kdnb" / name
         files = path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]
