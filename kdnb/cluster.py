@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from types import ModuleType
 
 import torch
@@ -115,6 +116,7 @@ def connected(address: str | SpecCluster) -> Iterator[Client]:
 
 def missing(experiment: Experiment, wanted: Sequence[Wanted]) -> list[Wanted]:
     """What of these, and of the teachers that they need, the run store lacks."""
+    experiment = experiment.with_store(experiment.store)  # its watcher hears of no look-up
     teachers = list(dict.fromkeys(one.taught_by for one in wanted if one.taught_by))
     lacking = {one for one in teachers if experiment.pending(one)}
     students = [one for one in wanted if one.taught_by in lacking or experiment.pending(one)]
@@ -184,7 +186,8 @@ class _Sweep:
         tell: Callable[[Standing], None] | None,
     ):
         self.name = f".sweep-{uuid.uuid4().hex}"
-        self.client, self.lab, self.tell = client, experiment, tell or (lambda standing: None)
+        self.client, self.tell = client, tell or (lambda standing: None)
+        self.lab = experiment.with_store(experiment.store)  # its watcher hears of no look-up
         self.under_way: dict[Future, _Flight] = {}
         self.made: list[Made] = []
         self._task = pickle.dumps(experiment.task)
@@ -411,6 +414,7 @@ def _starting(threads: int) -> Iterator[None]:
     main = sys.modules["__main__"]
     os.environ.update(environment)
     sys.modules["__main__"] = ModuleType("__main__")
+    resource_tracker.ensure_running()  # where it started first, it would let signals through again
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # threads inherit it
     try:
         with warnings.catch_warnings():
