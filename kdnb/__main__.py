@@ -10,12 +10,12 @@ from kdnb.course import words
 from kdnb.course.editions import EDITIONS, FOLDER, write_edition
 from kdnb.course.execution import NotebookError, find_notebooks
 from kdnb.course.pipeline import REPORTS, make_report, make_reports
-from kdnb.course.progress import Progress
+from kdnb.course.sweeping import SweepLine
 from kdnb.experiment import Experiment
 from kdnb.methods import ALONE
 from kdnb.store import Store
-from kdnb.sweep import sweep
 from kdnb.tasks import TASKS, task
+from kdnb.training import TrainingDivergedError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.run(options)
     # ValueError covers unusable data and parameters, OSError an unwritable run store.
-    except (NotebookError, ValueError, OSError) as error:
+    except (NotebookError, TrainingDivergedError, ValueError, OSError) as error:
         print(f"kdnb: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -77,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     grid.add_argument("--temperature", nargs="+", type=float, required=True, metavar="T")
     grid.add_argument("--soft-weight", nargs="+", type=float, required=True, metavar="W")
     grid.add_argument("--seed", nargs="+", type=int, required=True, metavar="N")
+    where = grid.add_mutually_exclusive_group()
+    where.add_argument("--scheduler", metavar="ADDRESS", help="train on this Dask cluster")
+    where.add_argument(
+        "--workers", type=int, metavar="N",
+        help="train in so many processes of this machine (default: as many as suit it)",
+    )  # fmt: skip
     grid.set_defaults(run=_sweep)
 
     keeping = commands.add_parser("store", help="list, verify or prune what finished runs left")
@@ -117,9 +123,12 @@ def _edition(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
+    from kdnb.sweep import sweep  # brings in Dask, which no other command needs
+
     start = time.perf_counter()
-    lab = Experiment(task(options.task), watch=Progress())
-    result = sweep(lab, options.temperature, options.soft_weight, options.seed)
+    lab = Experiment(task(options.task), watch=SweepLine())
+    grid = (options.temperature, options.soft_weight, options.seed)
+    result = sweep(lab, *grid, scheduler=options.scheduler, workers=options.workers)
     width = max(map(len, result.labels))
     print(f"\nvalidation accuracy on {result.images:,} images, {len(result.seeds)} seeds")
     for label in result.labels:

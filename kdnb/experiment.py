@@ -44,6 +44,35 @@ ENGINE = (
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What an experiment can be asked for: a student, or without a ``method`` a teacher."""
+
+    seed: int
+    method: Method | None = None
+    division: Division | None = None
+
+    @property
+    def taught_by(self) -> "Wanted | None":
+        """The teacher that must be there before this can be trained."""
+        if self.method is None or self.method.temperature is None:
+            return None
+        return Wanted(self.seed, division=self.method.division)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A run that is still to be trained, under ``key``.
+
+    Up to ``at_once`` of those with an equal ``alike`` are trained together; None: alone.
+    """
+
+    wanted: Wanted
+    key: str
+    alike: tuple | None
+    at_once: int
+
+
+@dataclass(frozen=True)
 class _Job:
     """One model to be trained, and where it stands among others."""
 
@@ -69,6 +98,11 @@ class _Waiting:
     objective: Objective
     key: str
     settings: dict
+
+    @property
+    def alike(self) -> tuple:
+        """Equal among those that can be trained together."""
+        return repr(self.model), self.objective.subclasses
 
 
 class Experiment:
@@ -117,6 +151,16 @@ class Experiment:
         other.task = replace(self.task, student=student, student_recipe=recipe)
         return other
 
+    def with_store(
+        self, store: Store, watch: Callable[[Update], None] | None = None
+    ) -> "Experiment":
+        """The same task and data with another run store and watcher."""
+        other = copy(self)
+        other.store, other.watch, other._teachers = store, watch, {}
+        other.answers = copy(self.answers)
+        other.answers.store = store
+        return other
+
     def teacher(self, seed: int, division: Division | None = None, *, retrain: bool = False) -> Run:
         """The task's teacher for this seed; ``retrain`` trains it again even if it is stored.
 
@@ -124,17 +168,7 @@ class Experiment:
         """
         if not retrain and (seed, division) in self._teachers:
             return self._teachers[seed, division]
-        run = self._train(
-            _Job(
-                "teacher",
-                self.task.teacher,
-                seed,
-                self.dataset.train,
-                division.recipe if division else self.task.teacher_recipe,
-                division.objective if division else LABELS,
-                retrain=retrain,
-            )
-        )
+        run = self._train(replace(self._teacher_job(seed, division), retrain=retrain))
         if not run.history.interrupted:
             self._teachers[seed, division] = run
         return run
@@ -147,8 +181,34 @@ class Experiment:
         """
         return self._train(self._student_job(method, seed, number, total))
 
-    def train_ahead(self, methods: Sequence[Method], seeds: Sequence[int]) -> None:
-        """Train those students that `compare` will ask for, as many at once as pays.
+    def run(self, wanted: Wanted) -> Run:
+        """The `student` or `teacher` that is wanted."""
+        if wanted.method is None:
+            return self.teacher(wanted.seed, wanted.division)
+        return self.student(wanted.method, wanted.seed)
+
+    def pending(self, wanted: Wanted, device: torch.device | None = None) -> Pending | None:
+        """What is known of a run before it is trained on ``device``; None if the store holds it.
+
+        The teacher of a student must be there.
+        """
+        job = self._job(wanted)
+        run = self._train(job, only_load=True)
+        if run is None:
+            one = self._waiting(job)
+            size = at_once(one.model, device or self.device)
+            alike = one.alike if size > 1 and self._joins(one) else None
+            return Pending(wanted, one.key, alike, size)
+        if wanted.method is None:
+            self._teachers[wanted.seed, wanted.division] = run
+        return None
+
+    def key(self, wanted: Wanted) -> str:
+        """Under which key the run of its first recipe is stored; its teacher must be there."""
+        return self._waiting(self._job(wanted)).key
+
+    def train_ahead(self, wanted: Sequence[Wanted]) -> None:
+        """Train those students that will be asked for, as many at once as pays.
 
         Each is stored as if it had been trained alone, from which only rounding tells it. What is
         stored already, and what does not fit `kdnb.together`, is left for `compare`. Stopped or
@@ -159,24 +219,18 @@ class Experiment:
         begun = self._begun()
         members = {key for entry in begun.values() for key in entry.record["members"]}
         ready: dict[str, _Waiting] = {}
-        for seed in seeds:
-            for method in methods:
-                job = self._student_job(method, seed)
-                model, objective = self._start(job)
-                key, settings = self._address(job, model, job.recipe, objective)
-                stored = any(self.store.has(name) for name in (key, f"part-{key}"))
-                fit_for_it = not job.recipe.then and fits(model, job.recipe, objective)
-                if fit_for_it and (key in members or not stored):
-                    ready[key] = _Waiting(job, model, objective, key, settings)
+        for each in wanted:
+            one = self._waiting(self._job(each))
+            if one.key in members or self._joins(one):
+                ready[one.key] = one
         for name, entry in begun.items():
             keys = entry.record["members"]
             if all(key in ready for key in keys):
                 self._train_together(name, [ready.pop(key) for key in keys], entry)
         waiting: dict[tuple, list[_Waiting]] = {}
         for one in ready.values():
-            if not any(self.store.has(name) for name in (one.key, f"part-{one.key}")):
-                alike = (repr(one.model), one.objective.subclasses)
-                waiting.setdefault(alike, []).append(one)
+            if self._joins(one):
+                waiting.setdefault(one.alike, []).append(one)
         for group in waiting.values():
             size = at_once(group[0].model, self.device)
             for first in range(0, len(group) if size > 1 else 0, size):
@@ -243,6 +297,31 @@ class Experiment:
                 )
         if kept:
             self.store.remove(name)
+
+    def _waiting(self, job: _Job) -> _Waiting:
+        model, objective = self._start(job)
+        return _Waiting(job, model, objective, *self._address(job, model, job.recipe, objective))
+
+    def _joins(self, one: _Waiting) -> bool:
+        """Whether it is to be trained, and can be with others."""
+        stored = any(self.store.has(name) for name in (one.key, f"part-{one.key}"))
+        recipe = one.job.recipe
+        return not stored and not recipe.then and fits(one.model, recipe, one.objective)
+
+    def _job(self, wanted: Wanted) -> _Job:
+        if wanted.method is None:
+            return self._teacher_job(wanted.seed, wanted.division)
+        return self._student_job(wanted.method, wanted.seed)
+
+    def _teacher_job(self, seed: int, division: Division | None) -> _Job:
+        return _Job(
+            "teacher",
+            self.task.teacher,
+            seed,
+            self.dataset.train,
+            division.recipe if division else self.task.teacher_recipe,
+            division.objective if division else LABELS,
+        )
 
     def _student_job(self, method: Method, seed: int, number: int = 1, total: int = 1) -> _Job:
         teacher = None
@@ -319,15 +398,22 @@ class Experiment:
             dataset=self.dataset.name,
         )
 
-    def _train(self, job: _Job) -> Run:
-        """Load the run that the job determines, or train and store it, recipe after recipe."""
+    def _train(self, job: _Job, only_load: bool = False) -> Run | None:
+        """Load the run that the job determines, or train and store it, recipe after recipe.
+
+        With ``only_load`` nothing is trained or told, and None stands for what is not stored.
+        """
         model, objective = self._start(job)
         history, loaded, recipe = History(), True, job.recipe
+        keys = []
         continued = 0  # how many of the epochs were there before
         while recipe and not history.interrupted:
             part = model.split(recipe.trains)[1] if recipe.trains else model
             key, settings = self._address(job, model, recipe, objective)
+            keys.append(key)
             entry = None if job.retrain else self.store.get(key)
+            if entry is None and only_load:
+                return None
             if entry is not None:
                 part.load_state_dict(entry.tensors)
                 model.eval()
@@ -353,9 +439,9 @@ class Experiment:
                     self._store(job, key, settings, part, new, origin)
                 history = history.followed_by(new)
             trained_from, recipe = recipe.trains, recipe.then
-        if loaded or history.interrupted:
+        if (loaded and not only_load) or history.interrupted:
             self._tell(job, history, loaded=loaded, continued=continued)
-        return Run(job.label, job.seed, model, history, origin, loaded, trained_from)
+        return Run(job.label, job.seed, model, history, origin, loaded, trained_from, tuple(keys))
 
     def _start(self, job: _Job) -> tuple[nn.Module, Objective]:
         """The untrained model, which the seed decides, and what it will minimise."""

@@ -14,7 +14,8 @@ from kdnb.store import weights_digest
 class Run:
     """One trained model: ``loaded`` from the store or trained just now, as ``provenance`` says.
 
-    ``trained_from`` names the first stage that was trained last; empty where all was.
+    ``trained_from`` names the first stage that was trained last; empty where all was. ``keys`` are
+    those of the run store, one for each recipe.
     """
 
     label: str
@@ -24,6 +25,7 @@ class Run:
     provenance: dict[str, str]
     loaded: bool
     trained_from: str = ""
+    keys: tuple[str, ...] = ()
 
     @cached_property
     def weights(self) -> str:
@@ -52,6 +54,17 @@ class Update:
     def run_finished(self) -> bool:
         """Whether this run needs no more epochs."""
         return self.loaded or len(self.history.epochs) == self.epochs
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a sweep stands: runs ``done`` of ``total``, workers, seconds left where known."""
+
+    done: float
+    total: int
+    workers: int
+    seconds_left: float | None = None
+    finished: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from itertools import product
 
-from kdnb.experiment import Experiment
+from kdnb import cluster
+from kdnb.experiment import Experiment, Wanted
 from kdnb.methods import ALONE, conventional
 from kdnb.runs import Comparison
 
@@ -13,17 +14,46 @@ def sweep(
     temperatures: Sequence[float],
     soft_weights: Sequence[float],
     seeds: Sequence[int],
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
 ) -> Comparison:
     """Conventional distillation at every temperature and weight, beside the student alone.
 
     Small students are trained together (`Experiment.train_ahead`). Accuracies are those on the
     validation split, since a sweep is there to choose from. What the run store holds is not trained
     again, so a sweep that was stopped goes on when it is called again.
+
+    Runs are trained by so many ``workers``, processes of this machine (None: as many as suit it),
+    or by those of the Dask ``scheduler`` at this address. A watcher with a method ``sweep`` is then
+    called with a `kdnb.runs.Standing` about twice a second. Raises `kdnb.cluster.ClusterError`.
     """
+    if workers is not None and (workers < 1 or scheduler):
+        raise ValueError(
+            f"workers counts processes of this machine, at least 1 and without a scheduler's "
+            f"address, got {workers}"
+        )
     methods = [ALONE]
     methods += [
         conventional(float(t), float(w), f"T = {t:g}, soft_weight = {w:g}")
         for t, w in product(temperatures, soft_weights)
     ]
-    experiment.train_ahead(methods, seeds)
+    wanted = [Wanted(seed, method) for seed in seeds for method in methods]
+    tell = getattr(experiment.watch, "sweep", None)
+    if scheduler:
+        with cluster.connected(scheduler) as client:
+            print(f"Dask dashboard: {client.dashboard_link}", flush=True)
+            cluster.train(client, experiment, wanted, tell)
+    else:
+        count = workers or cluster.workers_here(experiment)
+        count = min(count, cluster.parts_of(experiment, wanted)) if count > 1 else 1
+        if count > 1:
+            with (
+                cluster.local_cluster(experiment, count) as local,
+                cluster.connected(local) as client,
+            ):
+                print(f"Dask dashboard: {client.dashboard_link}", flush=True)
+                cluster.train(client, experiment, wanted, tell)
+        else:
+            experiment.train_ahead(wanted)
     return experiment.compare(methods, seeds, split="val")

@@ -12,8 +12,9 @@ from IPython.display import DisplayHandle
 from kdnb.course import moving
 from kdnb.course.plots import image_tag, training_curves, training_words
 from kdnb.course.protocol import HEADLESS, live_kernel
+from kdnb.course.sweeping import SweepLine, sweep_words, time_left
 from kdnb.course.widgets import Live
-from kdnb.runs import Update
+from kdnb.runs import Standing, Update
 
 REDRAW_SECONDS = 1.0
 
@@ -34,6 +35,7 @@ class Progress:
         self._panel: Panel | None = None
         self._drawn = self._said = 0.0
         self._start = time.monotonic()
+        self._line = SweepLine()
         self._trained = 0.0  # runs trained here, in whole runs
         self._update: Update | None = None
         self._images = self._epoch_images = 0  # shown in this epoch, and in a whole one
@@ -53,6 +55,23 @@ class Progress:
             self._print(update)
         else:
             self._draw(update)
+
+    def sweep(self, standing: Standing) -> None:
+        """Called by a sweep on several workers; raises KeyboardInterrupt once Stop was pressed."""
+        if _cell() != self._cell:
+            self._begin()
+        if not live_kernel():
+            self._line.sweep(standing)
+            return
+        if self._panel is None:
+            self._panel = Panel()
+            self._show(self._panel)
+        if self._panel.stop.is_set():
+            raise KeyboardInterrupt
+        self._panel.status.value = html.escape(sweep_words(standing))
+        if standing.finished:
+            self._panel.close()
+            self._panel = None
 
     def step(self, images: int) -> None:
         """Called after each training step; raises KeyboardInterrupt once Stop was pressed."""
@@ -181,7 +200,7 @@ class Progress:
             return ""
         here = 0.0 if update.run_finished else 1 - epochs / update.epochs
         seconds = (now - self._start) / done * (update.total - update.number + here)
-        return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
+        return time_left(seconds)
 
 
 class Panel(Live):

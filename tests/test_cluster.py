@@ -1,0 +1,275 @@
+"""Sweeps on Dask: the same runs as in one process, whatever happens to workers."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from kdnb import cluster
+from kdnb import sweep as sweep_module
+from kdnb.cluster import ClusterError
+from kdnb.data import DataError
+from kdnb.experiment import Experiment, Wanted
+from kdnb.methods import ALONE, conventional
+from kdnb.models import StudentMLP, TeacherCNN
+from kdnb.store import Store
+from kdnb.tasks import DIGITS, Recipe
+from kdnb.training import TrainingDivergedError
+
+CPU = torch.device("cpu")
+SMALL = replace(
+    DIGITS,
+    teacher=partial(TeacherCNN, channels=(2, 4)),
+    teacher_recipe=Recipe(epochs=1, batch_size=64, learning_rate=2e-3),
+    student=partial(StudentMLP, hidden=(16, 16)),
+    student_recipe=Recipe(epochs=3, batch_size=10, learning_rate=3e-3),
+)
+# Too large to be trained together, so the same to the bit wherever it is trained by one thread.
+LONG = replace(
+    SMALL,
+    student=partial(StudentMLP, hidden=(512, 512)),
+    student_recipe=Recipe(epochs=50, batch_size=10, learning_rate=1e-3),
+)
+METHODS = [ALONE, conventional(1.0, 0.5, "T = 1"), conventional(4.0, 0.9, "T = 4")]
+
+
+def deadly_student(num_classes=10, subclasses=1):
+    """With seed 99 it ends every worker that builds it, as lack of memory does."""
+    if torch.initial_seed() == 99 and multiprocessing.parent_process() is not None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return StudentMLP(num_classes, subclasses, hidden=(16, 16))
+
+
+def lab_in(folder, task=SMALL):
+    return Experiment(task, store=Store(folder), device=CPU)
+
+
+def runs_of(lab):
+    return {path.name: path.stat().st_mtime_ns for path in lab.store.root.glob("run-*")}
+
+
+def wanted(*seeds):
+    return [Wanted(seed, method) for seed in seeds for method in METHODS]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="module")
+def workers(folder):
+    """Two processes, whose run store is ``folder``; seeds keep the tests apart there."""
+    with cluster.local_cluster(lab_in(folder), 2) as here:
+        yield here
+
+
+@pytest.fixture
+def client(workers):
+    with cluster.connected(workers.scheduler_address) as client:
+        yield client
+
+
+def same_runs(lab, other, seeds, exactly):
+    """What is in one store is in the other, with the same weights."""
+    result, expected = (each.compare(METHODS, list(seeds), split="val") for each in (lab, other))
+    for label, runs in expected.runs.items():
+        for run, its in zip(runs, result.runs[label], strict=True):
+            assert its.loaded and its.keys == run.keys
+            for name, weights in run.model.state_dict().items():
+                atol = 0 if exactly else 1e-3
+                torch.testing.assert_close(its.model.state_dict()[name], weights, atol=atol, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [True, False], ids=["shared folder", "sent back"])
+def test_workers_give_what_one_process_gives(shared, client, folder, tmp_path):
+    seeds = (0, 1) if shared else (2, 3)
+    lab = lab_in(folder if shared else tmp_path / "mine")
+    made = cluster.train(client, lab, wanted(*seeds))
+    trained = Counter(key for one in made for key in one.trained)
+    assert len(trained) == 2 + 2 * 3 and set(trained.values()) == {1}
+    assert trained.keys() <= runs_of(lab).keys()
+    assert {one.worker for one in made} <= set(client.nthreads())
+    assert all(bool(one.entries) != shared for one in made)
+    same_runs(lab, lab_in(tmp_path / "alone"), seeds, exactly=False)
+    assert not list(folder.glob(".sweep-*")) and not list(lab.store.root.glob(".sweep-*"))
+    assert cluster.train(client, lab, wanted(*seeds)) == []
+    more = cluster.train(client, lab, wanted(*seeds, seeds[0] + 100))
+    assert len([key for one in more for key in one.trained]) == 1 + 3
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_only_its_part(client, folder, tmp_path):
+    lab = lab_in(folder, LONG)
+    there = {}
+
+    def kill(standing):
+        for address, keys in client.processing().items():
+            student = any("seed 10" in key and "teacher" not in key for key in keys)
+            if student and standing.done % 1 and not there:  # in the middle of it
+                pid = client.run(os.getpid, workers=[address])[address]
+                there.update(runs_of(lab))
+                os.kill(pid, signal.SIGKILL)
+
+    made = cluster.train(client, lab, wanted(10), kill)
+    assert there, "no worker was killed"
+    trained = Counter(key for one in made for key in one.trained)
+    assert len(trained) == 1 + 3 and set(trained.values()) == {1}
+    after = runs_of(lab)
+    assert there.items() <= after.items(), "what was finished was trained again"
+    assert trained.keys() <= after.keys()
+    same_runs(lab, lab_in(tmp_path, LONG), [10], exactly=True)
+
+
+@pytest.mark.slow
+def test_a_stopped_sweep_goes_on(client, tmp_path):
+    """Without a shared folder: what is half done is sent back, and given to whoever goes on."""
+    seed, lab = 20, lab_in(tmp_path / "mine", LONG)
+
+    def stop(standing):
+        if standing.done > 1.3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cluster.train(client, lab, wanted(seed), stop)
+    there = runs_of(lab)
+    assert list(lab.store.root.glob("part-*")), "nothing half done was kept"
+    made = cluster.train(client, lab, wanted(seed))
+    assert there.items() <= runs_of(lab).items()
+    again = {key for one in made for key in one.trained}
+    assert again and not again & there.keys()
+    assert not list(lab.store.root.glob("part-*"))
+    same_runs(lab, lab_in(tmp_path / "alone", LONG), [seed], exactly=True)
+
+
+@pytest.mark.slow
+def test_a_part_that_ends_every_worker_is_named_and_the_rest_is_kept(client, folder):
+    recipe = replace(SMALL.student_recipe, warp=0.1)  # each is a part of its own
+    lab = lab_in(folder, replace(SMALL, student=deadly_student, student_recipe=recipe))
+    with pytest.raises(ClusterError, match="student without teacher, seed 99 ended each of 3 work"):
+        cluster.train(client, lab, [Wanted(99, ALONE), Wanted(30, ALONE)])
+    assert cluster.missing(lab, [Wanted(99, ALONE), Wanted(30, ALONE)]) == [Wanted(99, ALONE)]
+
+
+@pytest.mark.slow
+def test_errors_of_a_worker_arrive_as_they_are(client, tmp_path, monkeypatch):
+    wild = replace(SMALL, student_recipe=replace(SMALL.student_recipe, learning_rate=1e30))
+    lab = lab_in(tmp_path / "wild", wild)
+    with pytest.raises(TrainingDivergedError, match="try a learning rate below 1e") as caught:
+        cluster.train(client, lab, [Wanted(0, ALONE)])
+    assert caught.value.history is not None
+
+    (tmp_path / "only_here.py").write_text(
+        "from kdnb.models import StudentMLP\n\n\ndef mine(**how):\n    return StudentMLP(**how)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import only_here
+
+    lab = lab_in(tmp_path / "mine", replace(SMALL, student=only_here.mine))
+    with pytest.raises(DataError, match=r"cannot import the task .*only_here.*PYTHONPATH"):
+        cluster.train(client, lab, [Wanted(0, ALONE)])
+
+    monkeypatch.setattr(cluster, "code_fingerprint", lambda modules: "another")
+    with pytest.raises(ClusterError, match=r"another version of kdnb's engine .*here another"):
+        cluster.train(client, lab_in(tmp_path / "x"), [Wanted(0, ALONE)])
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nowhere", "carrier-pigeon://coop:1"])
+def test_an_address_where_nothing_answers(address, monkeypatch):
+    monkeypatch.setattr(cluster, "ANSWER_SECONDS", 0.5)
+    start = time.monotonic()
+    with (
+        pytest.raises(ClusterError, match=f"no Dask scheduler answers at {address}"),
+        cluster.connected(address),
+    ):
+        pass
+    assert time.monotonic() - start < 10
+
+
+def test_no_cluster_is_started_for_nothing(tmp_path, monkeypatch):
+    lab = lab_in(tmp_path)
+    assert cluster.parts_of(lab, wanted(0, 1)) == 2  # two teachers; six students in groups of four
+    assert cluster.parts_of(lab, [Wanted(0, ALONE)]) == 1
+    monkeypatch.setattr(
+        sweep_module.cluster, "local_cluster", lambda *_: pytest.fail("a cluster was started")
+    )
+    sweep_module.sweep(lab, [1.0], [0.5], [0], workers=2)  # one teacher, two students: one part
+    assert cluster.missing(lab, [Wanted(0, ALONE)]) == []
+    assert sweep_module.sweep(lab, [1.0], [0.5], [0], workers=2).seeds == (0,)
+    with pytest.raises(ValueError, match="at least 1"):
+        sweep_module.sweep(lab, [1.0], [0.5], [0], workers=0)
+
+
+def test_one_worker_for_each_gpu(tmp_path, monkeypatch):
+    asked = {}
+
+    class NoClusterError(Exception):
+        pass
+
+    def cluster_of(workers, scheduler, **options):
+        asked.update(workers)
+        raise NoClusterError
+
+    lab = lab_in(tmp_path)
+    assert cluster.workers_here(lab) == 1  # of this process's one thread
+    lab.device = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(cluster, "SpecCluster", cluster_of)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert cluster.workers_here(lab) == 2
+    environment = dict(os.environ)
+    with pytest.raises(NoClusterError), cluster.local_cluster(lab, 2):
+        pass
+    shown = [each["options"]["env"]["CUDA_VISIBLE_DEVICES"] for each in asked.values()]
+    assert shown == ["3", "5"] and environment == dict(os.environ)
+
+
+def alive(group):
+    """Processes of this group that run: a dead one whose parent is gone too may stay listed."""
+    listed = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True)
+    fields = [line.split() for line in listed.stdout.splitlines()]
+    return [stat for pgid, stat in fields if int(pgid) == group and not stat.startswith("Z")]
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_a_terminal_leaves_no_process_and_no_traceback(tmp_path):
+    """To the whole group, as a terminal sends it; and the command then goes on."""
+    command = [sys.executable, "-m", "kdnb", "sweep", "--workers", "2", "--temperature", "4"]
+    command += ["--soft-weight", "0.9", "--seed", "0", "1"]
+    environment = {**os.environ, "KDNB_RUNS": str(tmp_path)}
+    running = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        first = running.stdout.readline()
+        assert first.startswith("Dask dashboard: http://127.0.0.1:")
+        assert "0 of 6 runs done, 2 workers" in running.stdout.readline()
+        os.killpg(running.pid, signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert running.returncode == 130
+    assert said.strip() == "kdnb: stopped; finished runs are kept and will be used again"
+    end = time.monotonic() + 10
+    while time.monotonic() < end and alive(running.pid):
+        time.sleep(0.1)
+    assert not alive(running.pid)
+    assert not list(tmp_path.glob(".sweep-*"))
