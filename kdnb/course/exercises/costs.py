@@ -112,11 +112,11 @@ def my_layer_flops(layer, batch):
     cases=(
         _case("a dense layer from 12 to 5 values, five images", (5, 12), nn.Linear, 12, 5),
         _case(
-            "a 3 × 5 convolution of stride 2 and padding 2 from 3 to 4 channels, two images of "
-            "9 × 12 pixels,",
-            (2, 3, 9, 12),
+            "a 3 × 5 convolution of stride 2 and padding 2 from 2 to 3 channels, two images of "
+            "5 × 6 pixels,",
+            (2, 2, 5, 6),
             nn.Conv2d,
-            *(3, 4, (3, 5)),
+            *(2, 3, (3, 5)),
             stride=2,
             padding=2,
         ),

@@ -326,9 +326,9 @@ def my_deletion_area(answer, image, saliency, steps):
             ),
         ),
         Misconception(
-            "the least important first",
-            "Or you put pixels in, the most important first: that is the same curve read "
-            "backwards, of the same area. Take away what speaks most for the class first.",
+            "the least important first, or insertion",
+            "What matters goes last here, or comes first into an empty image: that is one curve, "
+            "read in two directions, of one area. Take away first what speaks most for the class.",
             (
                 lambda f, x, m, k: _area(_curve(f, x, -m, k)),
                 lambda f, x, m, k: _area(_curve(f, x, m, k, insertion=True)),

@@ -56,7 +56,7 @@ class _Fresh(Case):
     """A case whose teacher is made anew for every call: what one does to it no other meets."""
 
     def __init__(self, state: str):
-        about = f"ten images in three shuffled batches and a teacher {state}"
+        about = f"one of ten images in three shuffled batches, with a teacher {state},"
         object.__setattr__(self, "about", about)  # a Case is frozen
         object.__setattr__(self, "state", state)
 
@@ -212,8 +212,8 @@ def my_frozen_answers(teacher, batches):
         ),
         Misconception(
             "dropout still on",
-            "Units are dropped, so the answer to an image changes from call to call. Dropout, "
-            "too, must be in eval mode.",
+            "Units are dropped as in training: ask twice, and there are two answers. Dropout, too, "
+            "must be in eval mode.",
             _with_still(nn.BatchNorm2d),
         ),
         Misconception(
