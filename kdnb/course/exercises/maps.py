@@ -105,7 +105,7 @@ def my_map_likeness(maps, others):
         ranks = (fewer + as_many / 2).double()  # equal pixels share their mean rank
         return ranks - ranks.mean(dim=1, keepdim=True)
 
-    return F.cosine_similarity(centred_ranks(maps), centred_ranks(others), dim=1)''',
+    return torch.cosine_similarity(centred_ranks(maps), centred_ranks(others), dim=1)''',
     hints=(
         "Spearman's correlation is Pearson's, of the ranks instead of the values.",
         "A rank is the number of pixels that are smaller. `argsort` gives something else: *which* "
