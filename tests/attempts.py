@@ -908,11 +908,8 @@ WON_BACK = [
 # ahead: no clear gain, and none over conventional KD, though its mean is higher; its best seed is
 # worse than both of the others'. The teacher is ahead of them by any measure.
 
-SEEDS = torch.tensor([80.0, 84.0, 88.0], dtype=torch.float64)
 FACTS["allowed_claims"] = (
-    torch.stack([SEEDS, SEEDS + torch.tensor([1.9, 2, 2.1]), SEEDS + torch.tensor([6, 1.5, -0.5])])
-    / 100,
-    [0.986, 0.987, 0.988],
+    torch.tensor([[80, 84, 88], [81.9, 86, 90.1], [86, 85.5, 87.5], [98.6, 98.7, 98.8]]),
 )
 CLAIMS = [
     (CORRECT, [1, 0, 0, 1]),

@@ -141,37 +141,45 @@ def my_gap_won_back(teacher, alone, distilled):
 )
 
 
-# Which rows of (alone, conventional KD, subclass KD, teacher) a claim compares, first over second.
+# Which rows of a table (alone, conventional KD, subclass KD, teacher) a claim compares.
 CLAIMS = ((1, 0), (2, 0), (2, 1), (3, 1))
+# Each usual mistake claims something else of it.
+MADE_UP = """\
+my_table = torch.tensor(
+    [  # accuracies in %, made up; each column is a seed
+        [80.0, 84.0, 88.0],  # student alone
+        [81.9, 86.0, 90.1],  # conventional KD
+        [86.0, 85.5, 87.5],  # subclass KD
+        [98.6, 98.7, 98.8],  # teacher
+    ]
+)
+"""
 
 
-def _pairs(students: Tensor, teacher: list) -> list[tuple[Tensor, Tensor]]:
+def _pairs(table: Tensor) -> list[tuple[Tensor, Tensor]]:
     """(seeds,) accuracies of both sides of each claim."""
-    rows = [*students.double(), torch.tensor(teacher, dtype=torch.float64)]
-    return [(rows[one], rows[other]) for one, other in CLAIMS]
+    return [(table[one].double(), table[other].double()) for one, other in CLAIMS]
 
 
-def _verdicts(students: Tensor, teacher: list) -> tuple[int, ...]:
+def _verdicts(table: Tensor) -> tuple[int, ...]:
     """1 or -1 where the interval of the paired difference leaves out 0."""
-    gains = (mean_interval((a - b).tolist()) for a, b in _pairs(students, teacher))
+    gains = (mean_interval((a - b).tolist()) for a, b in _pairs(table))
     return tuple((gain.low > 0) - (gain.high < 0) for gain in gains)
 
 
 def _of_each(measure: Callable[[Tensor], Tensor]) -> Callable:
     """A reference that claims whatever this number of each side says."""
-    return lambda students, teacher: tuple(
-        int((measure(a) - measure(b)).sign()) for a, b in _pairs(students, teacher)
-    )
+    return lambda table: tuple(int((measure(a) - measure(b)).sign()) for a, b in _pairs(table))
 
 
-def _apart(students: Tensor, teacher: list) -> tuple[int, ...]:
+def _apart(table: Tensor) -> tuple[int, ...]:
     """Where the intervals of the two accuracies do not overlap."""
-    own = [[mean_interval(x.tolist()) for x in pair] for pair in _pairs(students, teacher)]
+    own = [[mean_interval(x.tolist()) for x in pair] for pair in _pairs(table)]
     return tuple((a.low > b.high) - (a.high < b.low) for a, b in own)
 
 
-def _one_after_the_other(students: Tensor, teacher: list) -> tuple[int, ...]:
-    first, second, _, fourth = _verdicts(students, teacher)
+def _one_after_the_other(table: Tensor) -> tuple[int, ...]:
+    first, second, _, fourth = _verdicts(table)
     return first, second, (second > first) - (second < first), fourth
 
 
@@ -181,18 +189,17 @@ allowed_claims = Question(
     difficulty=2,
     minutes=8,
     where=NOT_WORKED,
-    stub="""\
-my_allowed_claims = None  # four of 1 (a gain), -1 (a loss) or 0 (neither may be claimed)""",
-    solved="""\
-compared = [(by_teacher, ALONE), (by_subclass, ALONE), (by_subclass, by_teacher)]
-claimed = [result.gain(one.label, other.label) for one, other in compared]
-still_ahead = torch.tensor(teacher_accuracies) - result.accuracy(by_teacher.label)
-claimed.append(mean_interval(still_ahead.tolist()))
-my_allowed_claims = [(gain.low > 0) - (gain.high < 0) for gain in claimed]""",
+    stub=MADE_UP
+    + "my_allowed_claims = None  # four of 1 (a gain), -1 (a loss) or 0 (neither may be claimed)",
+    solved=MADE_UP
+    + """\
+compared = [(1, 0), (2, 0), (2, 1), (3, 1)]  # rows of the table, first over second
+gains = [mean_interval((my_table[a] - my_table[b]).tolist()) for a, b in compared]
+my_allowed_claims = [(gain.low > 0) - (gain.high < 0) for gain in gains]""",
     hints=(
         "A claim needs an interval of the *difference*, paired by seed, that leaves out 0.",
-        "`result.gain(label, over)` has `low` and `high`. The third claim has a difference of its "
-        "own; for the fourth, `mean_interval` of the differences of `teacher_accuracies`.",
+        "`mean_interval` of a list has `low` and `high`. The third claim has a difference of its "
+        "own.",
     ),
     about="the four claims",
     right=_verdicts,
@@ -224,12 +231,12 @@ my_allowed_claims = [(gain.low > 0) - (gain.high < 0) for gain in claimed]""",
         Misconception(
             "the wrong way round",
             "Gains and losses are exchanged: 1 where the *first* named is better.",
-            lambda *given: tuple(-sign for sign in _verdicts(*given)),
+            lambda table: tuple(-sign for sign in _verdicts(table)),
         ),
         Misconception(
             "nothing may be claimed",
             "Nothing is claimed. An interval that leaves out 0 allows a claim.",
-            lambda *given: (0,) * len(CLAIMS),
+            lambda table: (0,) * len(CLAIMS),
         ),
     ),
     praise="No clear gain does not mean no gain: these seeds do not show one.",

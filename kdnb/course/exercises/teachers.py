@@ -329,8 +329,8 @@ my_confidence_gap = 100 * (heard.share * gap_of_each).sum().item()""",
     misconceptions=(
         Misconception(
             "the wrong sign",
-            "That is accuracy less confidence. A teacher that is right *more* often than it is "
-            "sure lies above the diagonal: too modest, which is below 0 here.",
+            "That is accuracy less confidence, or the distance alone. A teacher that is right "
+            "*more* often than it is sure lies above the diagonal: too modest, so below 0.",
             lambda z, y, t: -_mean_gap(z, y, t),
         ),
         Misconception(
