@@ -19,21 +19,34 @@ To add one:
 """
 
 from kdnb.course.exercises.choices import choose_temperature, real_gain
+from kdnb.course.exercises.claims import allowed_claims, difference_of_gains, gap_won_back
+from kdnb.course.exercises.costs import layer_flops, which_currency
 from kdnb.course.exercises.exercise import Exercise
 from kdnb.course.exercises.losses import kd_loss, why_t2
+from kdnb.course.exercises.maps import deletion_area, map_likeness
 from kdnb.course.exercises.softening import second_opinion, soft_target_bits, softened_softmax
 from kdnb.course.exercises.subclasses import auxiliary_loss, class_logits
+from kdnb.course.exercises.teachers import confidence_gap, frozen_answers
 
 ALL: tuple[Exercise, ...] = (
     softened_softmax,
     soft_target_bits,
     second_opinion,
+    frozen_answers,
+    confidence_gap,
     kd_loss,
     why_t2,
     choose_temperature,
     real_gain,
     class_logits,
     auxiliary_loss,
+    map_likeness,
+    deletion_area,
+    layer_flops,
+    which_currency,
+    gap_won_back,
+    allowed_claims,
+    difference_of_gains,
 )
 BY_KEY: dict[str, Exercise] = {exercise.key: exercise for exercise in ALL}
 
