@@ -13,8 +13,12 @@ from kdnb.models import StudentMLP, TeacherCNN, mobilenet_v2_student, resnet50_t
 from kdnb.objectives import Agreement, KnownSubclasses, Objective, Spread
 
 SUBSET_SEED = 1
+# The numbers of the notebooks that a report holds.
+COURSE = ("00", "01", "02", "03", "04", "05", "06")
 # Notebook 00 is about the wrong classes, of which it needs several.
-TWO_CLASSES = ("01", "02", "03", "04", "05", "06")
+TWO_CLASSES = COURSE[1:]
+# In no report unless they are asked for.
+APART = ("08",)
 CNN = (
     "a small convolutional network: two convolutions, two poolings, two dense layers, at most "
     "about a million parameters"
@@ -100,7 +104,7 @@ class Task:
     of the kinds in ``explained_by`` (`kdnb.saliency.Saliency`); their pixels are removed in so many
     ``explained_steps``. ``ladder`` holds students by name,
     the largest first.
-    ``notebooks`` are the numbers of those that fit this task (none: all). ``student_images`` limits
+    ``notebooks`` are the numbers of those that fit this task (none: all of ``COURSE``). ``student_images`` limits
     how many of the training images any student sees, distilled or not (None: all);
     ``student_image_sweep`` are the numbers to compare it with.
 

@@ -17,7 +17,7 @@ from kdnb.course.terminal import ReportProgress
 from kdnb.data.dataset import PROJECT
 from kdnb.environment import best_device, provenance
 from kdnb.store import Store
-from kdnb.tasks import task
+from kdnb.tasks import APART, COURSE, task
 
 REPORTS = PROJECT / "report"
 VERSIONS = ("kdnb", "python", "torch", "torchvision", "numpy")
@@ -68,13 +68,14 @@ def make_report(
     and `kdnb.course.execution.NotebookError` if one does not run to its end.
     """
     chosen = task(task_name)
-    unfit = [number for number in only if chosen.notebooks and number not in chosen.notebooks]
+    fitting = chosen.notebooks or COURSE
+    notebooks = find_notebooks(only or fitting)
+    unfit = [number for number in only if number not in (*fitting, *APART)]
     if unfit:
         raise ValueError(
             f"notebook {unfit[0]} does not fit the task {chosen.name}: "
-            f"choose from {', '.join(chosen.notebooks)}"
+            f"choose from {', '.join(fitting)}"
         )
-    notebooks = find_notebooks(only or chosen.notebooks)
     parameters = parse_parameters(notebooks, [f"task={chosen.name}", *settings])
     data = chosen.load()
     Store().require_writable()
