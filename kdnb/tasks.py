@@ -104,8 +104,8 @@ class Task:
     of the kinds in ``explained_by`` (`kdnb.saliency.Saliency`); their pixels are removed in so many
     ``explained_steps``. ``ladder`` holds students by name,
     the largest first.
-    ``notebooks`` are the numbers of those that fit this task (none: all of ``COURSE``). ``student_images`` limits
-    how many of the training images any student sees, distilled or not (None: all);
+    ``notebooks`` are the numbers of those that fit this task (none: ``COURSE``). ``student_images``
+    limits how many of the training images any student sees, distilled or not (None: all);
     ``student_image_sweep`` are the numbers to compare it with.
 
     What the course says of a task stands here: ``choices`` what was chosen and why,

@@ -1,11 +1,9 @@
-"""What readers guessed and what came out, kept beside the finished runs: one small file per task."""
+"""What readers guessed and what came out, kept beside the finished runs: a small file per task."""
 
 import json
-import os
 import re
 import tempfile
 import warnings
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -90,7 +88,7 @@ class Guesses:
         self.path = store_root(root) / f"guesses-{name}.json"
 
     def all(self) -> dict[str, Guessed]:
-        """Every question that was answered so far; a damaged file counts as none, with a warning."""
+        """Every question that has an answer; a damaged file counts as none, with a warning."""
         try:
             entries = json.loads(self.path.read_text(encoding="utf-8"))
             return {key: Guessed(**entry) for key, entry in sorted(entries.items())}
@@ -112,13 +110,12 @@ class Guesses:
             with tempfile.NamedTemporaryFile(
                 "w", encoding="utf-8", dir=self.path.parent, prefix=".guesses-", delete=False
             ) as file:
-                part = file.name
+                part = Path(file.name)
                 file.write(json.dumps(entries, indent=1) + "\n")
-            os.replace(part, self.path)
+            part.replace(self.path)
         except OSError as error:
             if part:
-                with suppress(OSError):
-                    os.unlink(part)
+                part.unlink(missing_ok=True)
             warnings.warn(
                 f"this guess is not kept: cannot write {self.path} ({error}); set KDNB_RUNS to a "
                 "folder that you can write",

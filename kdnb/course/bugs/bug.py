@@ -27,7 +27,7 @@ class Place(StrEnum):
 class Outcome(StrEnum):
     """What a bug does to the reported accuracy; the choices that a reader has."""
 
-    BREAKS = "hardly anything is learnt"
+    BREAKS = "most of what is learnt is lost"
     LESS = "less is learnt"
     SAME = "no clear difference"
     BETTER = "the result looks better"

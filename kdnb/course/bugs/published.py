@@ -18,8 +18,8 @@ ELEMENTWISE_MEAN = Bug(
     "    soft = temperature**2 * divergence.mean()\n",
     "    soft = temperature**2 * divergence.sum(1).mean()\n",
     "A divergence is a sum over the classes and a mean over the images. The mean over both is that "
-    "divided by the number of classes, so the teacher has a tenth of the weight that the code "
-    'names. `F.kl_div(..., reduction="mean")` does the same; it wants `"batchmean"`.',
+    "divided by the number of classes: with ten, the teacher has a tenth of the weight that the "
+    'code names. `F.kl_div(..., reduction="mean")` does the same; it wants `"batchmean"`.',
     TRAINING_LOSS,
     "published code, libraries among it: the default of PyTorch's `F.kl_div` is this mean",
 )
@@ -102,8 +102,8 @@ SHUFFLED_CACHE = Bug(
 ''',
     "    loader = DataLoader(images, batch_size, shuffle=True)\n",
     "    loader = DataLoader(images, batch_size, shuffle=False)\n",
-    "Row n of the cache is the answer to some other image. The student learns them by heart all "
-    "the same, so the loss of training falls as if nothing were wrong.",
+    "Row n of the cache is the answer to some other image, and pulls against the label. The "
+    "training loss falls all the same, for wrong answers can be learnt by heart too.",
     TO_TEACHER,
     "published code that caches with the loader it trains with",
 )

@@ -244,26 +244,29 @@ class _Stage:
         """The loss of a batch, with the snippet at its place and kdnb's own code elsewhere."""
         answers, device = self.answers, self.lab.device
         images = ShiftedImages(self.lab.transfer.images).to(device)
-        T, w = self.setting.temperature, self.setting.soft_weight
+        mix = self.setting.temperature, self.setting.soft_weight
         if place == Place.LOSS:
-            return lambda z, rows: function(z, rows.labels, answers[rows.index], T, w)
+            return lambda z, rows: function(z, rows.labels, answers[rows.index], *mix)
         if place == Place.INDEXED_LOSS:
             labels = self.lab.transfer.labels.to(device)
-            return lambda z, rows: function(z, rows.index, labels, answers, T, w)
+            return lambda z, rows: function(z, rows.index, labels, answers, *mix)
         teacher = deepcopy(self.teacher.model).to(device).eval()  # the run's own stays as it is
         if place == Place.ANSWERS:
             every = torch.arange(len(images), device=device)
             with seeded(self.seed):
                 cached = function(teacher, images.batch(every, torch.zeros_like(every)))
-            return lambda z, rows: _distilled(z, rows, cached, T, w)
+            return lambda z, rows: _distilled(z, rows, cached, *mix)
         distiller = Distiller(student, teacher)
 
         def live(z: Tensor, rows: Rows) -> Tensor:
             heard = function(distiller, images.batch(rows.index, rows.view))
-            return losses.distillation_loss(z, rows.labels, heard, T, w).total
+            return losses.distillation_loss(z, rows.labels, heard, *mix).total
 
         return live
 
 
-def _distilled(logits: Tensor, rows: Rows, answers: Tensor, T: float, w: float) -> Tensor:
-    return losses.distillation_loss(logits, rows.labels, answers[rows.index], T, w).total
+def _distilled(
+    logits: Tensor, rows: Rows, answers: Tensor, temperature: float, soft_weight: float
+) -> Tensor:
+    heard = answers[rows.index]
+    return losses.distillation_loss(logits, rows.labels, heard, temperature, soft_weight).total

@@ -24,13 +24,13 @@ def ask(bug: Bug, number: int, task: str) -> Prediction:
         [outcome.value for outcome in Outcome],
         Outcome.SAME.value,
         -80, 20, 0,
-        unit="points", step=0.5, task=task, key=f"08/{number}",
+        unit="points", digits=2, step=0.5, task=task, key=f"08/{number}",
     )  # fmt: skip
 
 
 @styled
 def picture(tried: Tried) -> Picture:
-    """Left validation accuracy, right the curve that shows the bug; means over seeds, each faint."""
+    """Left validation accuracy, right what shows the bug; means, and each seed faintly."""
     figure = Figure(figsize=(7.8, 3.0), layout="constrained")
     axes = figure.subplots(1, 2)
     said = []
@@ -84,7 +84,7 @@ def sentence(tried: Tried) -> str:
         f"{points(tried.difference)}."
     )
     if tried.outcome == Outcome.SAME:
-        text += " The interval holds 0: by the accuracy nobody would have noticed."
+        text += " The interval holds 0: the accuracy alone does not give the bug away."
     return text
 
 
@@ -99,8 +99,8 @@ def found(all_tried: Sequence[Tried]) -> Markdown:
         )
     hidden = sum(tried.outcome == Outcome.SAME for tried in all_tried)
     rows.append(
-        f"\n{hidden} of {len(all_tried)} cannot be seen in the accuracy at all with "
-        f"{len(all_tried[0].broken)} seeds: what would have found them is a test of the loss."
+        f"\n{hidden} of {len(all_tried)} make no clear difference to the accuracy with "
+        f"{len(all_tried[0].broken)} seeds: a test of the code would have found them."
     )
     return Markdown("\n".join(rows))
 
