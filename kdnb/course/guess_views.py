@@ -119,7 +119,7 @@ def _picture(guessed: Mapping[str, Guessed], reader: bool) -> Picture:
     ax.axvline(0, color=GREY, lw=0.5)
     ax.axvline(100, color=GREY, lw=0.5)
     ax.set_yticks(range(len(known)), list(known))
-    ax.set_ylim(len(known) - 0.5, -0.5)
+    ax.set_ylim(max(1, len(known)) - 0.5, -0.5)
     ax.set(xlabel="% of the slider's way", ylabel="notebook")
     ax.grid(axis="y", visible=False)
     figure.legend(loc="outside upper right", ncols=2, fontsize=8)

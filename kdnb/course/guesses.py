@@ -92,7 +92,7 @@ class Guesses:
         try:
             entries = json.loads(self.path.read_text(encoding="utf-8"))
             return {key: Guessed(**entry) for key, entry in sorted(entries.items())}
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             warnings.warn(

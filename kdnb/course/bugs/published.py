@@ -92,7 +92,7 @@ SHUFFLED_CACHE = Bug(
     "Cached answers in the wrong order",
     Place.ANSWERS,
     '''def cached_answers(teacher, images, batch_size=16):
-    """The teacher's logits for the training images, looked up by image number ever after."""
+    """The teacher's logits for the training images, computed once."""
     loader = DataLoader(images, batch_size, shuffle=True)
     logits = []
     with torch.no_grad():
