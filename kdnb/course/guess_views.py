@@ -77,11 +77,12 @@ class Summary:
 
     def _row(self, key: str, each: Guessed) -> str:
         guess = each.guess if self.reader else each.start
+        question = each.question.rstrip(":")
         if guess is None:
-            return f"| {key} | {each.question} | no guess | {each.result} | – |"
+            return f"| {key} | {question} | no guess | {each.result} | – |"
         said = each.number(guess) + (f", {each.choice}" if each.choice and self.reader else "")
         came = each.result + (f", {each.outcome}" if each.outcome else "")
-        return f"| {key} | {each.question} | {said} | {came} | {each.judged(guess)} |"
+        return f"| {key} | {question} | {said} | {came} | {each.judged(guess)} |"
 
     def _open(self, number: str) -> str:
         return f"| {number} | {title_of(number)} | open | not run yet | – |"
