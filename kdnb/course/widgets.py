@@ -177,7 +177,7 @@ class Prediction(Guess):
         """As `reveal`, and whether what was chosen is the ``outcome``, one of the choices."""
         asked, late = self._kept(outcome=outcome, value=value, low=low, high=high)
         if not live_kernel():
-            said = f"It is *{outcome}*; *{self._resting}* was chosen by nobody."
+            said = f"It is *{outcome}*; nobody chose."
         elif not asked.choice:
             said = f"It is *{outcome}*."
         elif asked.choice == outcome:

@@ -142,8 +142,9 @@ FIRST_LABELS = Bug(
     "    labels = train_labels[: len(index)]\n",
     "    labels = train_labels[index]\n",
     "The labels are those of other images, in every batch of a shuffled epoch. A student that "
-    "hears only labels learns nothing from that; here the teacher is right, outvotes them, and so "
-    "hides the bug. Run the student *without* a teacher through the same code, and it shows.",
+    "hears only labels learns nothing from that; here the teacher is right, pulls the other way, "
+    "and hides much of the harm. Run the student *without* a teacher through the same code, and it "
+    "shows.",
     TO_LABELS,
     "a published comparison, where each batch had the first 32 labels",
 )
