@@ -142,7 +142,7 @@ def test_the_words_say_what_the_figure_shows():
     # e² / (e² + 2) = 0.7870
     assert "labelled c" in alt and "at T = 1 c has probability 0.787" in alt
     alt = plots.comparison(CLEAR, ALONE.label, guess=3.0).alt
-    assert f"{KD} 90.00 %" in alt and "+10.00 points" in alt and "guess was +3.0" in alt
+    assert f"{KD} 90.00 %" in alt and "+10.00 points" in alt and "your guess was +3.0" in alt
     counts = torch.tensor([[8, 2, 0], [0, 9, 1], [0, 0, 10]])
     alt = plots.confusion_matrix(counts, NAMES).alt
     assert "27 of 30 images right" in alt and "a taken for b 2 times" in alt

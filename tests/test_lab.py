@@ -99,15 +99,20 @@ def test_both_sliders_of_the_loss_move(reports, jupyterlab):
     assert "soft_weight 0.65" in seen[-1]
 
 
-@pytest.fixture
-def training(tmp_path):
-    cells = [nbformat.v4.new_code_cell(source) for source in TRAINING]
-    path = tmp_path / "made" / "training.ipynb"
+def made_notebook(folder, name, sources):
+    """A notebook with these cells of code, beside where JupyterLab will work on its copy."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    path = folder / "made" / f"{name}.ipynb"
     path.parent.mkdir()
     python = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": python})
     nbformat.write(notebook, path)
     return path
+
+
+@pytest.fixture
+def training(tmp_path):
+    return made_notebook(tmp_path, "training", TRAINING)
 
 
 def test_the_stop_button_keeps_what_was_learnt_and_running_again_goes_on(
@@ -146,3 +151,32 @@ def test_the_stop_button_keeps_what_was_learnt_and_running_again_goes_on(
 def wait_for_saved(page, path: Path):
     page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
     return nbformat.read(path, as_version=4)
+
+
+@pytest.fixture
+def guessing(tmp_path):
+    cells = [
+        "from kdnb.course import bugs\n"
+        "guess = bugs.ask(bugs.ALL[0], 1, 'digits')\n"
+        "display(bugs.ALL[0].snippet, guess)",
+        "if guess.value:\n"  # running all cells reveals nothing yet
+        "    display(guess.reveal_choice(bugs.Outcome.LESS.value, -2.0, -3.0, -1.0))",
+    ]
+    return made_notebook(tmp_path, "guessing", cells)
+
+
+def test_what_is_guessed_before_the_answer_is_kept(guessing, tmp_path, jupyterlab):
+    runs = tmp_path / "store"
+    with jupyterlab(guessing, runs=runs) as page:
+        choices = page.get_by_role("combobox", name="what happens")
+        choices.wait_for(timeout=60_000)
+        choices.select_option(label="less is learnt")
+        slider(page, "your guess").press("ArrowLeft")
+        page.locator(".jp-CodeCell").nth(1).locator(".cm-content").click()
+        command_of(page, "notebook:run-cell")
+        page.get_by_text("You said less is learnt, and so it is.").wait_for(timeout=30_000)
+        said = page.inner_text(".jp-CodeCell >> nth=1")
+        assert "You expected -0.50 points" in said and "too high by 1.50" in said
+        assert page.locator(".jp-RenderedMarkdown pre span").count() > 10, "highlighted"
+    (kept,) = json.loads((runs / "guesses-digits.json").read_text()).values()
+    assert kept["guess"] == -0.5 and kept["choice"] == "less is learnt" and kept["shown"]

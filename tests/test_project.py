@@ -169,7 +169,8 @@ def test_the_readmes_numbers_are_those_of_the_reference_runs(name, dataset):
 
 
 @pytest.mark.parametrize(
-    ("name", "column"), [("digits", "digits"), ("polyps", "polyps"), ("mnist", "MNIST")]
+    ("name", "column"),
+    [("digits", "digits"), ("digits-08", "digits"), ("polyps", "polyps"), ("mnist", "MNIST")],
 )
 def test_measured_times_are_those_of_the_reference_runs(name, column):
     reference = kept(name)

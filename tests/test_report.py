@@ -8,6 +8,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from kdnb.course.execution import find_notebooks
+from kdnb.tasks import COURSE
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 
@@ -32,7 +35,7 @@ def page(made, browser):
 
 
 def test_every_cell_ran(made):
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    for path in find_notebooks(COURSE):
         executed = nbformat.read(made[0] / "digits" / path.name, as_version=4)
         for cell in executed.cells:
             if cell.cell_type == "code":

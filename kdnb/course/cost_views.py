@@ -269,6 +269,18 @@ def ladder_answer(rungs: Sequence[Rung], distilled: str, alone: str) -> Markdown
     return Markdown(text)
 
 
+def times_smaller(rungs: Sequence[Rung], distilled: str, alone: str) -> float | None:
+    """In parameters, by which factor the smallest distilled student that beats the big one alone.
+
+    None where none of them clearly beats it.
+    """
+    big = max(rungs, key=lambda rung: rung.cost.parameters)
+    better = [rung for rung in rungs if rung.gain(distilled, big.scores[alone]).low > 0]
+    if not better:
+        return None
+    return big.cost.parameters / min(rung.cost.parameters for rung in better)
+
+
 class LadderTable:
     """Students by size: cost, accuracy of each method, and what the teacher gains each of them."""
 

@@ -521,10 +521,13 @@ def reliability_words(calibrations: Mapping[str, Calibration]) -> str:
 
 
 @styled
-def comparison(result: Comparison, baseline: str, guess: float | None = None) -> Picture:
+def comparison(
+    result: Comparison, baseline: str, guess: float | None = None, whose: str = "your guess"
+) -> Picture:
     """Left: each seed's accuracy per method. Right: paired gains over ``baseline``.
 
-    ``guess`` is the reader's prediction of the last method's gain, in percentage points.
+    ``guess`` is a prediction of the last method's gain, in percentage points, and ``whose`` says
+    whether it is the reader's.
     """
     height = 1.3 + 0.42 * len(result.labels)
     figure = Figure(figsize=(8.6, height), layout="constrained")
@@ -551,9 +554,9 @@ def comparison(result: Comparison, baseline: str, guess: float | None = None) ->
     right.set(xlabel=textwrap.fill(f"points over {baseline}", 36))
     figure.suptitle("each seed, the mean over seeds and its 95 % interval", fontsize=9)
     if guess is not None:
-        right.axvline(guess, color=PALETTE[4], ls="--", lw=1.5, label=f"your guess: {guess:+.1f}")
+        right.axvline(guess, color=PALETTE[4], ls="--", lw=1.5, label=f"{whose}: {guess:+.1f}")
         right.legend(fontsize=8)
-        alt.append(f"the reader's guess was {guess:+.1f} points")
+        alt.append(f"{whose} was {guess:+.1f} points")
     return Picture(figure, f"Comparison over {len(result.seeds)} seeds: {', '.join(alt)}.")
 
 

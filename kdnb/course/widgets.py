@@ -3,23 +3,27 @@
 import base64
 import html
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ipywidgets
 import torch
+from IPython.display import Markdown
 from PIL import Image
 from torch import Tensor
 
 from kdnb.course.drawings import Drawing
+from kdnb.course.guesses import Guessed, Guesses
 from kdnb.course.plots import (
     Picture,
     image_tag,
 )
-from kdnb.course.protocol import COMPONENT
+from kdnb.course.protocol import COMPONENT, live_kernel
 
 STATIC = Path(__file__).parent / "static"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+LATE = " It was moved after the answer was shown: only what stood there before counts."
 
 
 class Live:
@@ -49,21 +53,147 @@ def _names_for_sliders() -> ipywidgets.Output:
 
 
 class Guess(Live):
-    """A slider for the reader's prediction; ``value`` is what it stands at."""
+    """A slider for the reader's prediction; ``value`` is what it stands at.
 
-    def __init__(self, question: str, low: float, high: float, start: float):
+    `reveal` says what came out. With ``task`` and ``key``, the notebook's number or "NN/question",
+    guess and outcome are kept for the summary at the end of the course (`Guesses`). Only a slider
+    that the reader has moved before that is a guess, and the first one counts.
+    """
+
+    def __init__(
+        self,
+        question: str,
+        low: float,
+        high: float,
+        start: float,
+        *,
+        unit: str = "",
+        digits: int = 1,
+        step: float | None = None,
+        task: str = "",
+        key: str = "",
+    ):
+        self._asked = Guessed(question, unit, digits, low, high, start)
+        self._task, self._key = task, key
+        self._touched = False
         self._slider = ipywidgets.FloatSlider(
-            value=start, min=low, max=high, step=(high - low) / 40, description="your guess",
-            tooltip=question, readout_format=".1f",
+            value=start, min=low, max=high, step=step or (high - low) / 40,
+            description="your guess", tooltip=question, readout_format=f".{digits}f",
         )  # fmt: skip
-        box = ipywidgets.VBox([ipywidgets.HTML(html.escape(question)), self._slider])
-        text = f"{question} **{start:g}** (the slider's resting place)"
+        self._slider.observe(self._touch, names="value")
+        box = ipywidgets.VBox([ipywidgets.HTML(html.escape(question)), *self._controls()])
+        text = f"{question} **{self._at_rest()}** (the slider's resting place)"
         super().__init__(box, ({"text/plain": text, "text/markdown": text}, {}))
 
     @property
     def value(self) -> float:
         """The guess, in the units of the question."""
         return self._slider.value
+
+    @property
+    def whose(self) -> str:
+        """Whose guess ``value`` is: the reader's, or nobody's."""
+        return "your guess" if live_kernel() and self._touched else "resting place"
+
+    def reveal(
+        self, value: float | None, low: float | None = None, high: float | None = None
+    ) -> Markdown:
+        """What came out, with its 95 % interval where it has one, beside what was guessed.
+
+        ``value`` None: no number came out. The outcome is kept; the guess only if a reader made it
+        before a reader saw the outcome.
+        """
+        return Markdown(self._words(*self._kept(value=value, low=low, high=high)))
+
+    def _kept(self, **outcome: object) -> tuple[Guessed, bool]:
+        """What stands in the record now, and whether the slider was moved too late to count."""
+        kept = Guesses(self._task) if self._task and self._key else None
+        before = kept.all().get(self._key) if kept else None
+        before = before or self._asked
+        guess, choice, late = before.guess, before.choice, False
+        if live_kernel() and self._touched:
+            mine = (self.value, self._choice())
+            late = before.shown and mine != (guess, choice)
+            if not before.shown:
+                guess, choice = mine
+        self._asked = replace(
+            self._asked, **outcome, guess=guess, choice=choice, shown=before.shown or live_kernel()
+        )
+        if kept:
+            kept.keep(self._key, self._asked)
+        return self._asked, late
+
+    def _words(self, asked: Guessed, late: bool) -> str:
+        came = f"it was **{asked.result}**"
+        if not live_kernel():
+            return (
+                f"Nobody guessed here: the slider's resting place is "
+                f"**{asked.number(asked.start)}**; {came} ({asked.judged(asked.start)})."
+            )
+        if asked.guess is None:
+            text = f"You made no guess (the slider stood at its resting place); {came}."
+        else:
+            text = (
+                f"You expected **{asked.number(asked.guess)}**; {came} "
+                f"({asked.judged(asked.guess)})."
+            )
+        return text + (LATE if late else "")
+
+    def _controls(self) -> list[ipywidgets.Widget]:
+        return [self._slider]
+
+    def _at_rest(self) -> str:
+        return self._asked.number(self._asked.start)
+
+    def _choice(self) -> str:
+        return ""
+
+    def _touch(self, change: object) -> None:
+        self._touched = True
+
+
+class Prediction(Guess):
+    """A guess of what happens, one of ``choices``, and by how much.
+
+    ``resting`` is the choice where nobody chose.
+    """
+
+    def __init__(
+        self, question: str, choices: Sequence[str], resting: str, *slider: float, **options: object
+    ):
+        self._resting = resting
+        self._choices = ipywidgets.Dropdown(
+            options=list(choices), value=resting, description="what happens", tooltip=question
+        )
+        self._choices.observe(self._touch, names="value")
+        super().__init__(question, *slider, **options)
+
+    @property
+    def choice(self) -> str:
+        """What the reader expects to happen."""
+        return self._choices.value
+
+    def reveal_choice(self, outcome: str, value: float, low: float, high: float) -> Markdown:
+        """As `reveal`, and whether what was chosen is the ``outcome``, one of the choices."""
+        asked, late = self._kept(outcome=outcome, value=value, low=low, high=high)
+        if not live_kernel():
+            said = f"It is *{outcome}*; nobody chose."
+        elif not asked.choice:
+            said = f"It is *{outcome}*."
+        elif asked.choice == outcome:
+            said = f"You said *{asked.choice}*, and so it is."
+        else:
+            said = f"You said *{asked.choice}*; it is *{outcome}*."
+        return Markdown(f"{said} {self._words(asked, late)}")
+
+    def _controls(self) -> list[ipywidgets.Widget]:
+        return [self._choices, self._slider]
+
+    def _at_rest(self) -> str:
+        return f"{self._resting}, {super()._at_rest()}"
+
+    def _choice(self) -> str:
+        return self.choice
 
 
 def explorer(

@@ -1,0 +1,99 @@
+"""One published bug: the function as it was written, the lines that are wrong, and their repair."""
+
+import linecache
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+import torch.nn.functional as F
+from IPython.display import Markdown
+from torch.utils.data import DataLoader
+
+from kdnb.metrics import Interval
+from kdnb.store import digest
+
+
+class Place(StrEnum):
+    """Where training calls a snippet, and with what."""
+
+    LOSS = "for the loss of each batch"
+    INDEXED_LOSS = "for the loss of each batch, with the numbers of its images"
+    ANSWERS = "once, for the teacher's answers"
+    LIVE_ANSWERS = "at each step, for the teacher's answers"
+    SWEEP = "once, for a sweep over the temperature"
+
+
+class Outcome(StrEnum):
+    """What a bug does to the reported accuracy; the choices that a reader has."""
+
+    BREAKS = "most of what is learnt is lost"
+    LESS = "less is learnt"
+    SAME = "no clear difference"
+    BETTER = "the result looks better"
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A snippet of code ``source``, in which the lines ``wrong`` should read ``right``.
+
+    ``name`` says what is wrong, ``why`` what that does; ``symptom`` is the curve of `Trial` that
+    shows it, ``seen`` where code like this was published, in general terms.
+    """
+
+    name: str
+    place: Place
+    source: str
+    wrong: str
+    right: str
+    why: str
+    symptom: str
+    seen: str
+
+    def __post_init__(self):
+        if self.source.count(self.wrong) != 1:
+            raise ValueError(f"{self.name}: the wrong lines must stand once in the source")
+
+    @property
+    def repaired(self) -> str:
+        """The source without the bug."""
+        return self.source.replace(self.wrong, self.right)
+
+    @property
+    def snippet(self) -> Markdown:
+        """The source as a reader sees it, and where it is called."""
+        return Markdown(f"Called {self.place.value}:\n\n{fenced(self.source)}")
+
+    @property
+    def repair(self) -> Markdown:
+        """What is wrong, the repaired lines, and where such code was seen."""
+        return Markdown(
+            f"**{self.name}.** {self.why}\n\nWrong:\n\n{fenced(self.wrong)}\n\n"
+            f"Repaired:\n\n{fenced(self.right)}\n\nSeen in {self.seen}."
+        )
+
+
+def fenced(source: str) -> str:
+    """Source as Markdown that is highlighted, in a notebook and in a report."""
+    return f"```python\n{source.strip(chr(10))}\n```"
+
+
+def compiled(source: str) -> Callable:
+    """The one function that ``source`` defines; what is shown is what runs."""
+    name = f"<snippet {digest(source)}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    known = {"torch": torch, "F": F, "DataLoader": DataLoader}
+    made: dict[str, object] = {}
+    exec(compile(source, name, "exec"), known, made)
+    (function,) = made.values()
+    return function
+
+
+def outcome_of(difference: Interval, repaired: float, chance: float) -> Outcome:
+    """What happened, from the difference that the bug makes and the accuracy without it."""
+    if not difference.excludes_zero:
+        return Outcome.SAME
+    if difference.mean > 0:
+        return Outcome.BETTER
+    lost = -difference.mean / (repaired - chance)
+    return Outcome.BREAKS if lost > 0.5 else Outcome.LESS

@@ -1,0 +1,272 @@
+"""Bugs run beside their repair: same seeds, same initial student, same batches, same teacher."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdnb import losses
+from kdnb.course.bugs.bug import Bug, Outcome, Place, compiled, outcome_of
+from kdnb.data.views import ShiftedImages
+from kdnb.environment import seeded
+from kdnb.experiment import ENGINE, Experiment
+from kdnb.history import History
+from kdnb.metrics import Interval, accuracy, mean_interval
+from kdnb.objectives import Loss, Objective, Rows
+from kdnb.runs import Run
+from kdnb.store import code_fingerprint, digest, weights_digest
+from kdnb.training import fit, predict
+
+TEMPERATURES = (16.0, 4.0, 1.0)  # of the snippet that sweeps, in its order
+# What a trial measures by epoch; a sweep has other curves, by temperature.
+TRAINING_LOSS = "loss that is reported"
+TO_TEACHER = "T² · KL to the teacher's true answers"
+TO_LABELS = "cross-entropy with the true labels"
+VALIDATION = "validation accuracy (%)"
+STEPS = "training steps behind each student"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is fixed while a bug is compared with its repair."""
+
+    seeds: tuple[int, ...]
+    temperature: float
+    soft_weight: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training by one version: ``score`` is the accuracy it reports, in [0, 1].
+
+    ``curves`` by name over ``x``, which is the epoch or the temperature.
+    """
+
+    score: float
+    x: list[float]
+    curves: dict[str, list[float]]
+    history: History | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A bug and its repair over the same seeds."""
+
+    bug: Bug
+    broken: list[Trial]
+    repaired: list[Trial]
+    split: str
+    images: int
+    chance: float
+
+    @property
+    def difference(self) -> Interval:
+        """Reported accuracy with the bug less that without it, paired by seed."""
+        pairs = zip(self.broken, self.repaired, strict=True)
+        return mean_interval([wrong.score - right.score for wrong, right in pairs])
+
+    @property
+    def outcome(self) -> Outcome:
+        """What happened, by the numbers."""
+        right = sum(trial.score for trial in self.repaired) / len(self.repaired)
+        return outcome_of(self.difference, right, self.chance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromFunction(Objective):
+    """Any function of a batch's logits and rows as an objective."""
+
+    function: Callable[[Tensor, Rows], Loss]
+
+    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+        return self.function(logits, rows)
+
+
+class Distiller(nn.Module):
+    """Student and teacher in one module."""
+
+    def __init__(self, student: nn.Module, teacher: nn.Module):
+        super().__init__()
+        self.student, self.teacher = student, teacher
+
+
+def run(lab: Experiment, bug: Bug, setting: Setting) -> Tried:
+    """Both versions with every seed; what the run store holds is not trained again.
+
+    Raises ValueError for a task whose students are not trained as a whole on unmoved images.
+    """
+    recipe = lab.task.student_recipe
+    if recipe.trains or recipe.shift or recipe.turns or recipe.warp:
+        raise ValueError(
+            f"the bugs are run on students that are trained whole on images as they are, which "
+            f"those of {lab.task.name} are not: choose the task digits"
+        )
+    split = lab.dataset.val if bug.place == Place.SWEEP else lab.dataset.test
+    return Tried(
+        bug,
+        *(
+            [_trial(lab, bug, source, seed, setting) for seed in setting.seeds]
+            for source in (bug.source, bug.repaired)
+        ),
+        split="val" if bug.place == Place.SWEEP else "test",
+        images=len(split),
+        chance=1 / lab.num_classes,
+    )
+
+
+def _trial(lab: Experiment, bug: Bug, source: str, seed: int, setting: Setting) -> Trial:
+    """From the run store, or trained now and stored."""
+    stage = _Stage(lab, seed, setting)
+    with_temperatures = TEMPERATURES if bug.place == Place.SWEEP else setting.temperature
+    address = {
+        "engine": code_fingerprint((*ENGINE, "course/bugs/running.py")),
+        "source": source,
+        "place": bug.place.value,
+        "seed": seed,
+        "temperature": with_temperatures,
+        "soft_weight": setting.soft_weight,
+        "recipe": asdict(lab.task.student_recipe),
+        "student": weights_digest(stage.new_student()),
+        "teacher": stage.teacher.weights,
+        "splits": [lab.transfer.fingerprint, *(s.fingerprint for s in (stage.val, stage.test))],
+    }
+    key = f"bug-{digest(address)}"
+    entry = lab.store.get(key)
+    if entry:
+        record = dict(entry.record["trial"])
+        history = record.pop("history")
+        return Trial(history=History.from_record(history) if history else None, **record)
+    lab.store.require_writable()
+    function = compiled(source)
+    trial = stage.sweep(function) if bug.place == Place.SWEEP else stage.train(bug.place, function)
+    score = torch.tensor([trial.score], dtype=torch.float64)
+    lab.store.keep(key, {"score": score}, {"bug": bug.name, **address, "trial": asdict(trial)})
+    return trial
+
+
+class _Stage:
+    """What a snippet meets: a teacher, its answers, and a student that the seed alone decides."""
+
+    def __init__(self, lab: Experiment, seed: int, setting: Setting):
+        self.lab, self.seed, self.setting = lab, seed, setting
+        self.val, self.test = lab.dataset.val, lab.dataset.test
+        self.teacher: Run = lab.teacher(seed)
+        if self.teacher.history.interrupted:
+            raise KeyboardInterrupt
+
+    def new_student(self) -> nn.Module:
+        """The untrained student of this seed."""
+        with seeded(self.seed):
+            return self.lab.task.student(num_classes=self.lab.num_classes, subclasses=1)
+
+    @property
+    def answers(self) -> Tensor:
+        """(N, C) logits of the teacher for the images that students see."""
+        return self.lab.logits(self.teacher, self.lab.transfer)[0].to(self.lab.device)
+
+    def train(self, place: Place, function: Callable) -> Trial:
+        """A student trained with the snippet at its place, and its test accuracy."""
+        student = self.new_student()
+        history = self._fit(student, self._loss(place, function, student))
+        logits = predict(student, ShiftedImages(self.test.images), device=self.lab.device)
+        epochs = history.epochs
+        return Trial(
+            accuracy(logits, self.test.labels),
+            list(range(1, len(epochs) + 1)),
+            {
+                VALIDATION: [100 * epoch.val_accuracy for epoch in epochs],
+                TRAINING_LOSS: [epoch.train_loss for epoch in epochs],
+                TO_TEACHER: [epoch.soft_loss for epoch in epochs],
+                TO_LABELS: [epoch.hard_loss for epoch in epochs],
+            },
+            history,
+            history.seconds,
+        )
+
+    def sweep(self, function: Callable) -> Trial:
+        """A sweep by the snippet; its score is the accuracy of the last temperature."""
+        steps: dict[int, int] = {}  # training steps by student
+        behind, seconds = [], []
+        answers = self.answers
+
+        def train(student: nn.Module, temperature: float) -> float:
+            def loss(logits: Tensor, rows: Rows) -> Tensor:
+                steps[id(student)] = steps.get(id(student), 0) + 1
+                return _distilled(logits, rows, answers, temperature, self.setting.soft_weight)
+
+            history = self._fit(student, loss)
+            behind.append(steps[id(student)])
+            seconds.append(history.seconds)
+            return history.epochs[history.best].val_accuracy
+
+        students = []  # kept alive, so that no two have the same id
+
+        def new_student() -> nn.Module:
+            students.append(self.new_student())
+            return students[-1]
+
+        accuracies = function(new_student, train, TEMPERATURES)
+        shares = [accuracies[t] for t in TEMPERATURES]
+        curves = {VALIDATION: [100 * share for share in shares], STEPS: behind}
+        return Trial(shares[-1], list(TEMPERATURES), curves, None, sum(seconds))
+
+    def _fit(self, student: nn.Module, loss: Callable[[Tensor, Rows], Tensor]) -> History:
+        """Train by ``loss``, and note beside it how far the student is from teacher and labels."""
+        answers, temperature = self.answers, self.setting.temperature
+
+        def measured(logits: Tensor, rows: Rows) -> Loss:
+            with torch.no_grad():
+                soft = losses.soft_target_loss(logits, answers[rows.index], temperature)
+                hard = F.cross_entropy(logits, rows.labels)
+            return Loss(loss(logits, rows), hard, soft)
+
+        history = fit(
+            student,
+            self.lab.transfer,
+            self.val,
+            self.lab.task.student_recipe,
+            self.seed,
+            objective=FromFunction(function=measured),
+            on_step=getattr(self.lab.watch, "step", None),
+            device=self.lab.device,
+        )
+        if history.interrupted:
+            raise KeyboardInterrupt
+        return history
+
+    def _loss(
+        self, place: Place, function: Callable, student: nn.Module
+    ) -> Callable[[Tensor, Rows], Tensor]:
+        """The loss of a batch, with the snippet at its place and kdnb's own code elsewhere."""
+        answers, device = self.answers, self.lab.device
+        images = ShiftedImages(self.lab.transfer.images).to(device)
+        mix = self.setting.temperature, self.setting.soft_weight
+        if place == Place.LOSS:
+            return lambda z, rows: function(z, rows.labels, answers[rows.index], *mix)
+        if place == Place.INDEXED_LOSS:
+            labels = self.lab.transfer.labels.to(device)
+            return lambda z, rows: function(z, rows.index, labels, answers, *mix)
+        teacher = deepcopy(self.teacher.model).to(device).eval()  # the run's own stays as it is
+        if place == Place.ANSWERS:
+            every = torch.arange(len(images), device=device)
+            with seeded(self.seed):
+                cached = function(teacher, images.batch(every, torch.zeros_like(every)))
+            return lambda z, rows: _distilled(z, rows, cached, *mix)
+        distiller = Distiller(student, teacher)
+
+        def live(z: Tensor, rows: Rows) -> Tensor:
+            heard = function(distiller, images.batch(rows.index, rows.view))
+            return losses.distillation_loss(z, rows.labels, heard, *mix).total
+
+        return live
+
+
+def _distilled(
+    logits: Tensor, rows: Rows, answers: Tensor, temperature: float, soft_weight: float
+) -> Tensor:
+    heard = answers[rows.index]
+    return losses.distillation_loss(logits, rows.labels, heard, temperature, soft_weight).total

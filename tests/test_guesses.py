@@ -1,0 +1,236 @@
+"""Guesses: what counts as one, what is kept, and how they are summed up."""
+
+import json
+
+import pytest
+
+from kdnb.course.guess_views import Summary
+from kdnb.course.guesses import Guessed, Guesses
+from kdnb.course.widgets import Guess
+from kdnb.tasks import TASKS
+
+DIGITS = TASKS["digits"]
+
+
+def asked(key="02", task="digits"):
+    return Guess("Gain:", -5, 15, 2, unit="points", task=task, key=key)
+
+
+def move(guess, value):
+    guess.box.children[-1].value = value
+
+
+@pytest.fixture
+def live(monkeypatch):
+    """As with a reader before the kernel; gives a switch."""
+
+    def switch(on=True):
+        for module in ("widgets", "guess_views"):
+            monkeypatch.setattr(f"kdnb.course.{module}.live_kernel", lambda: on)
+
+    switch()
+    return switch
+
+
+def kept(key="02", task="digits"):
+    return Guesses(task).all()[key]
+
+
+# What counts
+
+
+def test_headless_the_resting_place_is_nobodys_guess():
+    guess = asked()
+    assert guess.value == 2 and guess.whose == "resting place"
+    said = guess.reveal(7.5, 6.4, 8.6).data
+    assert said == (
+        "Nobody guessed here: the slider's resting place is **+2.0 points**; it was **+7.5 points "
+        "(95 % interval +6.4 to +8.6)** (too low by 5.5)."
+    )
+    assert kept().guess is None and not kept().shown and kept().value == 7.5
+
+
+def test_a_slider_that_nobody_moved_is_no_guess(live):
+    guess = asked()
+    assert "You made no guess" in guess.reveal(7.5, 6.4, 8.6).data
+    assert kept().guess is None and kept().shown
+
+
+def test_the_last_position_before_the_answer_counts(live):
+    guess = asked()
+    move(guess, 5)
+    move(guess, 7)
+    assert guess.whose == "your guess"
+    said = guess.reveal(7.5, 6.4, 8.6).data
+    assert "You expected **+7.0 points**" in said and "(within the interval)" in said
+    assert kept().guess == 7
+
+
+def test_a_slider_moved_back_to_its_resting_place_is_a_guess(live):
+    guess = asked()
+    move(guess, 5)
+    move(guess, 2)
+    guess.reveal(7.5)
+    assert kept().guess == 2
+
+
+def test_what_is_moved_after_the_answer_does_not_count(live):
+    guess = asked()
+    move(guess, 3)
+    guess.reveal(7.5)
+    move(guess, 7.5)
+    said = guess.reveal(7.5).data
+    assert "You expected **+3.0 points**" in said and "after the answer was shown" in said
+    again = asked()  # the notebook is run again, another day
+    assert "You expected **+3.0 points**" in again.reveal(7.5).data
+    move(again, 7.5)
+    again.reveal(7.5)
+    assert kept().guess == 3
+
+
+def test_who_first_saw_the_answer_cannot_guess_any_more(live):
+    guess = asked()
+    guess.reveal(7.5)
+    move(guess, 7.5)
+    said = guess.reveal(7.5).data
+    assert "You made no guess" in said and "after the answer was shown" in said
+    assert kept().guess is None
+
+
+def test_a_headless_run_neither_takes_nor_spoils_a_guess(live):
+    live(False)
+    asked().reveal(7.5)
+    live(True)
+    guess = asked()
+    move(guess, 4)
+    guess.reveal(7.5)
+    live(False)
+    assert "Nobody guessed here" in asked().reveal(8.0).data
+    assert kept().guess == 4 and kept().value == 8.0 and kept().shown
+
+
+def test_without_a_key_nothing_is_kept_but_the_first_guess_counts(live, tmp_path):
+    guess = Guess("How many?", 0, 10, 4)
+    move(guess, 6)
+    guess.reveal(9)
+    move(guess, 9)
+    assert "You expected **6.0**" in guess.reveal(9).data
+    assert list(tmp_path.rglob("guesses*")) == []
+
+
+# How far off
+
+
+@pytest.mark.parametrize(
+    ("guess", "outcome", "verdict"),
+    [
+        (7, (7.5, 6.4, 8.6), "within the interval"),
+        (8.6, (7.5, 6.4, 8.64), "within the interval"),
+        (9, (7.5, 6.4, 8.6), "too high by 1.5"),
+        (5, (7.5, None, None), "too low by 2.5"),
+        (7.5, (7.52, None, None), "right"),
+        (5, (None, None, None), "nothing to compare with"),
+    ],
+)
+def test_how_far_off_in_words(guess, outcome, verdict):
+    value, low, high = outcome
+    assert Guessed("?", "points", 1, -5, 15, 2, value, low, high).judged(guess) == verdict
+
+
+def test_an_outcome_without_a_number_is_said():
+    assert "it was **no number** (nothing to compare with)" in asked().reveal(None).data
+
+
+# What is kept
+
+
+def test_tasks_have_guesses_of_their_own(live):
+    for task, value in (("digits", 3), ("polyps", 4)):
+        guess = asked(task=task)
+        move(guess, value)
+        guess.reveal(1.0)
+    assert kept(task="digits").guess == 3 and kept(task="polyps").guess == 4
+    own = Guesses("my_module:my_task")
+    own.keep("02", kept())
+    assert own.path.name == "guesses-my_module_my_task.json" and own.all() == {"02": kept()}
+
+
+def test_other_questions_stay(live):
+    for key in ("02", "08/1", "08/2"):
+        asked(key).reveal(1.0)
+    assert list(Guesses("digits").all()) == ["02", "08/1", "08/2"]
+    assert [path.name for path in Guesses("digits").path.parent.iterdir()] == [
+        "guesses-digits.json"
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"02": 3}', '{"02": {"question": "?"}}', '{"02": {"new": 1}}', "\xff",
+     json.dumps({"02": {**vars(Guessed("?", "", 1, 0, 1, 0)), "guess": "seven"}})],
+)  # fmt: skip
+def test_a_damaged_file_is_made_again(text):
+    path = Guesses("digits").path
+    path.parent.mkdir()
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert Guesses("digits").all() == {}
+    with pytest.warns(UserWarning, match="will be made again"):
+        asked().reveal(7.5)
+    assert kept().value == 7.5
+
+
+def test_what_cannot_be_written_is_said_and_breaks_nothing(tmp_path, monkeypatch, live):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("KDNB_RUNS", str(tmp_path / "file" / "runs"))
+    guess = asked()
+    move(guess, 3)
+    with pytest.warns(UserWarning, match="not kept: cannot write"):
+        assert "You expected **+3.0 points**" in guess.reveal(7.5).data
+
+
+# The summary
+
+
+def test_the_summary_counts_what_readers_guessed(live):
+    for key, value in (("02", 7), ("03", 3), ("06", 12), ("01", None)):
+        guess = asked(key)
+        if value is not None:
+            move(guess, value)
+        guess.reveal(7.5, 6.4, 8.6)
+    summary = Summary(DIGITS)
+    words = summary.words.data
+    assert "You made **3** of 4 guesses: **1** within the interval or right, 1 too low" in words
+    assert "1 too high" in words and words.endswith("Open: 00, 04, 05.")
+    table = summary.table.data
+    assert "| 02 | Gain | +7.0 points | +7.5 points (95 % interval +6.4 to +8.6) | within" in table
+    assert "| 01 | Gain | no guess |" in table
+    assert "| 04 | Does a student look at what its teacher looks at? | open |" in table
+    alt = summary.picture.alt
+    assert "02 it was +7.5 points" in alt and "your guess +7.0 points" in alt
+    assert "01 it was" in alt and alt.count("your guess") == 3
+
+
+def test_a_page_without_a_reader_shows_nobodys_guesses(live):
+    guess = asked()
+    move(guess, 7)
+    guess.reveal(7.5, 6.4, 8.6)
+    live(False)
+    summary = Summary(DIGITS)
+    assert "Nobody guessed here" in summary.words.data
+    assert "+7.0" not in summary.table.data and "| +2.0 points | +7.5" in summary.table.data
+    assert "your guess" not in summary.table.data + summary.picture.alt
+
+
+def test_a_summary_of_nothing_lists_what_is_open():
+    summary = Summary(TASKS["polyps"])
+    assert summary.words.data.endswith("Open: 01, 02, 03, 04, 05, 06.")
+    assert summary.table.data.count("| open | not run yet |") == 6
+    assert summary.picture.alt == "Guesses and outcomes: none yet."
+
+
+def test_the_summary_says_how_choices_did(live):
+    said = Guessed("?", "points", 2, -80, 20, 0, -2.0, -3.0, -1.0, -10.0, "less", "less", True)
+    Guesses("digits").keep("08/1", said)
+    assert "Of 1 times you said what happens, 1 were right." in Summary(DIGITS).words.data
+    assert "| -10.00 points, less | -2.00 points" in Summary(DIGITS).table.data
