@@ -1,0 +1,179 @@
+"""What notebooks/INSTRUCTOR.md says of notebooks, exercises, commands and numbers holds."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from kdnb import __main__ as command_line
+from kdnb.course import bugs
+from kdnb.course.execution import find_notebooks, parse_parameters
+from kdnb.course.exercises import ALL
+from kdnb.metrics import mean_interval
+from kdnb.tasks import task
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "notebooks" / "INSTRUCTOR.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+NOTEBOOKS = {path.name[:2]: path for path in find_notebooks()}
+NAMED = re.compile(r"\*([^*]+)\*")
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def table(first_column, then=""):
+    """The rows below the head that starts with these columns."""
+    head = f"| {first_column} | {then}"
+    (start,) = [n for n, line in enumerate(TEXT.splitlines()) if line.startswith(head)]
+    rows = []
+    for line in TEXT.splitlines()[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append(cells(line))
+    return rows
+
+
+def commands():
+    """The lines of all blocks of code, those that go on in the next joined, as words."""
+    lines = re.findall(r"^ {4}.*", TEXT.replace("\\\n", ""), flags=re.MULTILINE)
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def kept(name):
+    return json.loads((ROOT / "report" / "reference" / f"{name}.json").read_text())
+
+
+def test_every_exercise_stands_there_as_it_is():
+    rows = table("notebook", "exercise |")
+    assert len(rows) == len(ALL)
+    for exercise, row in zip(ALL, rows, strict=True):
+        number, title, difficulty, minutes, expected, question = row
+        assert (number, title) == (exercise.where.notebook[:2], exercise.title)
+        assert (int(difficulty), int(minutes)) == (exercise.difficulty, exercise.minutes)
+        names = NAMED.findall(expected)
+        assert 2 <= len(names) <= 3 and question.endswith("?")
+        assert set(names) <= {m.name for m in exercise.misconceptions}, title
+
+
+def test_every_bug_stands_there_in_its_order():
+    rows = table("bug", "what is wrong |")
+    assert [row[:2] for row in rows] == [[str(n), b.name] for n, b in enumerate(bugs.ALL, 1)]
+
+
+def test_measured_times_and_exercises_of_each_notebook():
+    seconds = {name: kept(name)["cell_seconds"] for name in ("digits", "digits-08", "polyps")}
+    for link, digits, longest, polyps, exercises in table("notebook", "digits |"):
+        stem = NOTEBOOKS[link[1:3]].stem
+        own = seconds["digits-08" if stem.startswith("08") else "digits"]
+        here = {k.split("/")[1]: s for k, s in own.items() if k.startswith(stem)}
+        assert digits == f"{sum(here.values()):.0f} s"
+        cell = max(here, key=here.get)
+        assert longest == f"`{cell}` {here[cell]:.0f} s"
+        there = [s for k, s in seconds["polyps"].items() if k.startswith(stem)]
+        assert polyps == (f"{sum(there):.0f} s" if there else "–")
+        minutes = [e.minutes for e in ALL if e.where.notebook == stem]
+        assert exercises == (str(sum(minutes)) if minutes else "–")
+    for name in ("digits", "polyps"):
+        assert f"{kept(name)['wall_seconds']:.0f} s for {name}" in TEXT
+    for name, words in (("mnist-03", "notebook 03 took"), ("mnist-05", "and notebook 05")):
+        assert f"{words} {kept(name)['wall_seconds']:.0f} s" in " ".join(TEXT.split())
+
+
+def test_minutes_add_up():
+    lab = table("minutes", "block |")
+    assert f"{sum(int(row[0]) for row in lab)} minutes. In two hours" in TEXT
+    assert f"{sum(int(r[0]) for r in lab if r[1][:2] not in ('01', '08'))} minutes remain" in TEXT
+    minutes = {exercise.title: exercise.minutes for exercise in ALL}
+    for _, block, exercises in lab:
+        if exercises != "–" and "its three exercises" not in block:
+            named = [minutes[n] for n in NAMED.findall(block) if n in minutes]
+            assert int(exercises) == sum(named), block
+    count = {4: "four", 5: "five", 9: "nine"}
+    for *_, notebooks, exercises in table("week", "read before |"):
+        mine = [e for e in ALL if e.where.notebook[:2] in notebooks.split(", ")]
+        assert exercises == f"{count[len(mine)]}, {sum(e.minutes for e in mine)} min"
+    (shorter,) = re.findall(r"\*\*(45) minutes\.\*\*", TEXT)
+    assert sum(int(row[0]) for row in tables_of_sections()[0]) == int(shorter)
+    assert sum(int(row[0]) for rows in tables_of_sections() for row in rows) == 90
+
+
+def tables_of_sections():
+    """The lecture: its 45 minutes, and what makes 90 of them."""
+    lines = [cells(line) for line in TEXT.splitlines() if re.match(r"\| \d+ \| \d\d, ", line)]
+    places = [n for n, row in enumerate(lines) if row[1].startswith("06, *What did not")]
+    return lines[: places[0] + 1], lines[places[0] + 1 :]
+
+
+def test_sections_that_are_named_exist():
+    rows = [row for rows in tables_of_sections() for row in rows]
+    assert len(rows) > 10
+    for _, shown, *_ in rows:
+        source = NOTEBOOKS[shown[:2]].read_text(encoding="utf-8")
+        headings = re.findall(r'"## (.*?)\\n"', source)
+        for name in NAMED.findall(shown):
+            assert name in headings, (shown, name)
+
+
+def test_commands_are_those_of_the_command_line():
+    makefile = (ROOT / "Makefile").read_text()
+    parsed = []
+    for words in commands():
+        if "kdnb" in words:
+            assert words[words.index("kdnb") - 1] == "-m", words
+            try:
+                parsed.append(command_line._parser().parse_args(words[words.index("kdnb") + 1 :]))
+            except SystemExit:
+                pytest.fail(f"the command line refuses {' '.join(words)}")
+        elif words[0] == "make":
+            assert f"\n{words[1]}:" in makefile
+        else:
+            assert {"jupyter", ".venv/bin/jupyter", "mkdir"} & set(words), words
+    used = {options.run.__name__ for options in parsed}
+    assert used == {"_report", "_edition", "_sweep", "_verify"}
+    for options in parsed:
+        names = getattr(options, "task", [])
+        for name in [names] if isinstance(names, str) else names:
+            assert name == "my_module:my_task" or task(name).name == name
+        if options.run.__name__ == "_report":
+            parse_parameters(find_notebooks(options.only), options.settings)
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    assert {path.name for path in NOTEBOOKS.values()} <= set(links)
+    for link in links:
+        assert (PAGE.parent / link).exists(), link
+    assert "](notebooks/INSTRUCTOR.md)" in (ROOT / "README.md").read_text()
+
+
+def test_what_came_out_is_what_was_kept():
+    outcomes = [row[2] for row in table("notebook", "guess |")]
+    on_digits_2x5, of_the_gap = outcomes[4], outcomes[-1]
+    results = kept("digits")["results"]
+    accuracy = {r["dataset"]: r["accuracy"] for r in results if "accuracy" in r}
+
+    labels = ("student + subclass KD", "student + KD, classes of the same teacher")
+    pairs = zip(*(accuracy["digits-2x5"][label] for label in labels), strict=True)
+    gain = mean_interval([100 * (a - b) for a, b in pairs])
+    own = f"{gain.mean:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})"
+    assert on_digits_2x5.startswith(own) and not gain.excludes_zero
+
+    means = {label: sum(values) / len(values) for label, values in accuracy["digits"].items()}
+    alone, teacher = means["student without teacher"], means["teacher"]
+    share = (means["student + conventional KD"] - alone) / (teacher - alone)
+    assert of_the_gap == f"{100 * share:.0f} %"
+
+    # The others stand in the README, which its own tests hold to the kept runs.
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    ranges = re.findall(r"[+-][\d.]+ \([^)]*\)", " ".join(TEXT.split()))
+    assert len(ranges) == 7
+    for number in set(ranges) - {own}:
+        assert number in readme or number.replace(" (", " points (") in readme, number
+    numbers = ("97.11 %", "0.328", "0.412", "0.417", "0.495", "-0.005", "4.6 times")
+    numbers += ("31.1 %", "74.8 %", "92.3 %", "1,238,730", "1,011,466")
+    for number in numbers:
+        assert number in readme and number in TEXT
