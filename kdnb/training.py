@@ -136,7 +136,7 @@ def fit(
                     known = None if subclasses is None else subclasses[index]
                     rows = Rows(labels[index], index, view, known)
                     loss = objective.loss(logits.float(), rows)
-                    optimizer.zero_grad()
+                    model.zero_grad()  # quicker than the same call of the optimiser
                     loss.total.backward()
                     optimizer.step()
                     schedule.step()
