@@ -22,6 +22,7 @@ bench: .venv/installed
 	$(BIN)/python tests/bench/scaling.py
 	$(BIN)/python tests/bench/grid.py
 	$(BIN)/python tests/bench/checkpoint.py
+	$(BIN)/python tests/bench/scale_out.py
 	$(BIN)/python tests/bench/transfer.py
 	$(BIN)/python tests/bench/saliency.py
 	$(BIN)/python tests/bench/slider.py

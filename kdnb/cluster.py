@@ -18,6 +18,7 @@ import torch
 from distributed import Client, Future, KilledWorker, Nanny, Scheduler, SpecCluster, wait
 from distributed.comm import CommClosedError
 from distributed.protocol import pickle
+from torch.utils.flop_counter import FlopCounterMode
 
 from kdnb import parts
 from kdnb.data.dataset import data_root
@@ -32,6 +33,9 @@ WORKERS_SECONDS = 60  # for a cluster to have workers, at the start and when all
 STOP_SECONDS = 20  # for workers to put away what they are at
 LOOK_SECONDS = 0.5
 TRIES = 3  # a part that has ended so many workers is not tried again
+# On two cores workers gain a tenth, after ten seconds to start (tests/bench/scale_out.py): they are
+# started for more work than this, at so many FLOPs a second, which a laptop reaches.
+WORTH_SECONDS, PACE = 100, 5e10
 # Fewer students than this gain little from being split among more workers.
 LEAST_TOGETHER = 4
 
@@ -120,6 +124,30 @@ def parts_of(experiment: Experiment, wanted: Sequence[Wanted]) -> int:
     student = experiment.task.student(num_classes=experiment.num_classes)
     together = LEAST_TOGETHER if at_once(student, experiment.device) > 1 else 1
     return max(teachers, -(-(len(lacking) - teachers) // together))
+
+
+def workers_for(experiment: Experiment, wanted: Sequence[Wanted]) -> int:
+    """How many processes of this machine to start for a sweep; 1: train in this one."""
+    most = workers_here(experiment)
+    if most == 1 or _seconds_of(experiment, missing(experiment, wanted)) < WORTH_SECONDS:
+        return 1
+    return min(most, parts_of(experiment, wanted))
+
+
+def _seconds_of(experiment: Experiment, lacking: Sequence[Wanted]) -> float:
+    """How long this machine will train them, roughly."""
+    task, image = experiment.task, experiment.dataset.train.images[:1].float() / 255
+    teachers = sum(one.method is None for one in lacking)
+    flops = 0.0
+    for runs, make, recipe, images in (
+        (teachers, task.teacher, task.teacher_recipe, experiment.dataset.train),
+        (len(lacking) - teachers, task.student, task.student_recipe, experiment.transfer),
+    ):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            make(num_classes=experiment.num_classes).eval()(image)
+        # Backward takes twice as many as forward.
+        flops += runs * recipe.total_epochs * len(images) * 3 * counter.get_total_flops()
+    return flops / PACE
 
 
 def train(

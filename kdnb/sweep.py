@@ -45,8 +45,9 @@ def sweep(
             print(f"Dask dashboard: {client.dashboard_link}", flush=True)
             cluster.train(client, experiment, wanted, tell)
     else:
-        count = workers or cluster.workers_here(experiment)
-        count = min(count, cluster.parts_of(experiment, wanted)) if count > 1 else 1
+        count = cluster.workers_for(experiment, wanted)
+        if workers is not None:
+            count = min(workers, cluster.parts_of(experiment, wanted)) if workers > 1 else 1
         if count > 1:
             with (
                 cluster.local_cluster(experiment, count) as local,

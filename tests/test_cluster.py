@@ -217,6 +217,19 @@ def test_no_cluster_is_started_for_nothing(tmp_path, monkeypatch):
         sweep_module.sweep(lab, [1.0], [0.5], [0], workers=0)
 
 
+def test_workers_are_started_only_for_enough_work(tmp_path, monkeypatch):
+    lab = lab_in(tmp_path)
+    monkeypatch.setattr(cluster, "workers_here", lambda _: 4)
+    products = 784 * 16 + 16 * 16 + 16 * 10  # of the 16-16 student for an image, forward
+    # two students, three epochs of fifty images
+    expected = 2 * 3 * 50 * 3 * 2 * products / cluster.PACE
+    alone = [Wanted(seed, ALONE) for seed in (0, 1)]
+    assert cluster._seconds_of(lab, alone) == pytest.approx(expected)
+    assert cluster.workers_for(lab, wanted(0, 1)) == 1
+    monkeypatch.setattr(cluster, "WORTH_SECONDS", 0)
+    assert cluster.workers_for(lab, wanted(0, 1)) == 2  # parts
+
+
 def test_one_worker_for_each_gpu(tmp_path, monkeypatch):
     asked = {}
 

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import resource
 from pathlib import Path
 
 import torch
@@ -19,6 +20,17 @@ def write(part: str, results: dict, device: torch.device) -> None:
     record[part] = {"provenance": machine, **_rounded(results)}
     KEPT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"kept in {KEPT.relative_to(PROJECT)}")
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory that this process has held, on the GPU if it works there."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count what the process was forked from
+        line = next(line for line in status.read_text().splitlines() if "VmHWM" in line)
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
 
 
 def _processor() -> str:

@@ -9,7 +9,6 @@ kdnb, validation and the copies of each epoch's state.
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from bench_record import write
+from bench_record import peak_memory_mb, write
 from torch import Tensor, nn
 
 from kdnb.data import Split, load
@@ -308,7 +307,7 @@ def peak_memory(rival: str) -> float:
     if rival != "nothing":
         run, images = RIVALS[rival]
         run(STUDENTS["784-784-784-10"], images)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_memory_mb(DEVICE)
 
 
 def ratios(ours: list[float], theirs: list[float]) -> list[float]:

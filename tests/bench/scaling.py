@@ -10,13 +10,12 @@ which are computed once, are counted too.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
 
 import torch
-from bench_record import KEPT, write
+from bench_record import KEPT, peak_memory_mb, write
 from matplotlib.figure import Figure
 
 from kdnb.course.plots import PALETTE
@@ -70,7 +69,7 @@ def point(students: int, images: int) -> dict[str, float]:
         teacher = TeacherCNN()
         predict(teacher, ShiftedImages(warm_up.images), device=DEVICE)
         epoch(warm_up, torch.randn(1, 256, 10), 1)
-        before = peak_mb()
+        before = peak_memory_mb(DEVICE)
         labels = torch.randint(0, 10, (images,))
         train = Split(torch.randint(0, 256, (images, 1, 28, 28), dtype=torch.uint8), labels)
     start = time.perf_counter()
@@ -79,7 +78,7 @@ def point(students: int, images: int) -> dict[str, float]:
     seconds = min(epoch(train, answers, students) for _ in range(3))
     return {
         "students": students, "images": images, "epoch_seconds": seconds,
-        "teacher_seconds": once, "memory_mb": peak_mb() - before,
+        "teacher_seconds": once, "memory_mb": peak_memory_mb(DEVICE) - before,
     }  # fmt: skip
 
 
@@ -93,12 +92,6 @@ def epoch(train: Split, answers: torch.Tensor, students: int) -> float:
         [objective] * students, device=DEVICE,
     )  # fmt: skip
     return time.perf_counter() - start
-
-
-def peak_mb() -> float:
-    if DEVICE.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def chart(results: dict) -> Figure:
