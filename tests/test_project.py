@@ -276,3 +276,27 @@ def test_the_published_bounds_are_met_on_mnist_2x5():
     assert sum(t["recovered"] for t in views) / len(views) >= 0.85 and len(views) >= 5
     none = divided["divisions"]["no auxiliary loss"]
     assert max(t["live"] for t in none) < min(t["live"] for t in views) == 10
+
+
+def test_the_readmes_speeds_are_those_of_the_kept_benchmark():
+    def shown(ratio):
+        numbers = (ratio[name] for name in ("median", "lowest", "highest"))
+        median, low, high = (f"{x:.1f}" if x > 2 else f"{x:.2f}" for x in numbers)
+        return f"{median} ({low} to {high})"
+
+    rivals = kept("bench")["rivals"]
+    readme = (ROOT / "README.md").read_text()
+    text = " ".join(readme.split())
+    table = readme[readme.index("### How fast") :].split("\n\n")[2].splitlines()[2:]
+    small, large = rivals["epochs"]
+    for line, rival in zip(table, small["images_per_second"], strict=True):
+        cells = [cell.strip() for cell in line.split("|")[2:-1]]
+        for student, (pace, gain) in zip((small, large), (cells[:2], cells[2:]), strict=True):
+            measured = student["images_per_second"][rival]["median"]
+            assert float(pace.replace(",", "")) == float(f"{measured:.2g}")
+            known = student["kdnb_times_as_fast_as"].get(rival)
+            assert gain == (shown(known) if known else "–")
+    assert f"{shown(rivals['end_to_end']['times_as_fast'])} times as fast" in text
+    for share in rivals["shares"]:
+        low, middle, high = (100 * share["share"][n] for n in ("lowest", "median", "highest"))
+        assert f"{middle:.0f} % ({low:.0f} to {high:.0f})" in text
