@@ -29,7 +29,7 @@ CODE = {
     "maps": explanations.CODE,
     "body": bodies.CODE,
 }
-IMAGES = ("decoded", "pictures", "polyps")  # folders of the datasets, which are no entries
+IMAGES = ("decoded", "pixels", "polyps")  # folders of the datasets, which are no entries
 LEFT_OVER = re.compile(rf"\.({'|'.join((*CODE, *IMAGES))})-.*-[a-z0-9_]{{8}}")
 LEFT_FOR = 6 * 3600  # seconds after which no living process can still be writing
 
@@ -79,7 +79,7 @@ def superfluous(store: Store) -> Iterator[tuple[str, str]]:
             newest = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
             if LEFT_OVER.fullmatch(folder.name) and time.time() - newest > LEFT_FOR:
                 yield folder.name, "left by a process that was killed while it wrote"
-        elif kind == "pictures":
+        elif kind == "pixels":
             if why := _problem_of_images(folder):
                 yield folder.name, f"damaged: {why}"
         elif kind == "decoded":
@@ -136,7 +136,7 @@ def _problem_of_images(folder: Path) -> str:
             mhist.check_decoded(folder)
         elif folder.name.startswith("polyps-"):
             mhist.check_sums(folder)
-        elif folder.name.startswith("pictures-"):
+        elif folder.name.startswith("pixels-"):
             own.check_kept(folder)
     except (ValueError, OSError, EOFError, KeyError, TypeError) as error:
         return str(error)

@@ -143,14 +143,14 @@ def test_damaged_pixels_are_named_and_decoded_again(flowers, store, monkeypatch,
 
     monkeypatch.setenv("KDNB_RUNS", str(store.root))
     whole = ImageFolder(flowers, size=16)().fingerprint
-    (kept,) = store.root.glob("pictures-*")
+    (kept,) = store.root.glob("pixels-*")
     content = bytearray((kept / name).read_bytes())
     content[len(content) // 2] ^= 1
     (kept / name).write_bytes(content)
     own._read.cache_clear()
     assert [folder for folder, _ in upkeep.problems(store)] == [kept.name]
     assert [folder for folder, _ in upkeep.superfluous(store)] == [kept.name]
-    with pytest.warns(UserWarning, match="pictures-.* is damaged"):
+    with pytest.warns(UserWarning, match="pixels-.* is damaged"):
         assert ImageFolder(flowers, size=16)().fingerprint == whole
     assert not list(upkeep.problems(store))
 

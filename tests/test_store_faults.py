@@ -409,5 +409,5 @@ def test_every_kind_of_entry_that_the_code_writes_is_known_to_upkeep():
     for path in (TESTS.parent / "kdnb").rglob("*.py"):
         for kind in {*upkeep.CODE, *upkeep.IMAGES}:
             written |= {kind} if f'f"{kind}-{{' in path.read_text() else set()
-    assert {"run", "part", "maps", "body", "decoded", "pictures", "polyps"} <= written
+    assert {"run", "part", "maps", "body", "decoded", "pixels", "polyps"} <= written
     assert written <= {*upkeep.CODE, *upkeep.IMAGES}

@@ -231,14 +231,14 @@ def _read(
     names = [sample[0] for _, _, samples in states for sample in samples]
     classes = states[0][1]
     address = json.dumps([str(folder), size, grey, states]).encode()
-    pictures = store_root() / f"pictures-{hashlib.sha256(address).hexdigest()[:20]}"
+    kept = store_root() / f"pixels-{hashlib.sha256(address).hexdigest()[:20]}"
     shape = (len(names), 1 if grey else 3, size, size)
-    pixels = _kept(pictures)
+    pixels = _kept(kept)
     if pixels is None:
         fresh = np.empty(shape, dtype=np.uint8)
         for row, name in enumerate(names):
             fresh[row] = _pixels(folder, name, size, grey)
-        with whole_folder(pictures) as part:
+        with whole_folder(kept) as part:
             np.save(part / "pixels.npy", fresh)
             record = json.dumps({"sha256": hashlib.sha256(fresh).hexdigest()})
             (part / "record.json").write_text(record, encoding="utf-8")
