@@ -22,7 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdnb import parts
 from kdnb.data.dataset import data_root
-from kdnb.experiment import ENGINE, Experiment, Pending, Wanted
+from kdnb.experiment import Experiment
+from kdnb.jobs import ENGINE, Pending, Wanted
 from kdnb.parts import Made, Outfit, Part
 from kdnb.runs import Standing
 from kdnb.store import code_fingerprint

@@ -8,7 +8,7 @@ order and the same teacher, so differences between methods are paired by seed.
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import copy
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import torch
@@ -20,89 +20,25 @@ from kdnb.checkpoint import Checkpoint, Seldom
 from kdnb.data import Dataset, Split
 from kdnb.environment import best_device, provenance, seeded
 from kdnb.history import History
-from kdnb.methods import ALONE, Method
+from kdnb.jobs import (
+    ENGINE,
+    Job,
+    Pending,
+    Waiting,
+    Wanted,
+    address,
+    balancing,
+    group_key,
+)
+from kdnb.methods import Method
 from kdnb.metrics import accuracy
 from kdnb.models import StagedNetwork
 from kdnb.objectives import LABELS, Imitation, Objective
 from kdnb.runs import Comparison, Run, Update
-from kdnb.store import Entry, Store, StoreError, code_fingerprint, digest, weights_digest
+from kdnb.store import Entry, Store, StoreError, code_fingerprint
 from kdnb.tasks import Division, Recipe, Task
 from kdnb.together import at_once, fit_together, fits
 from kdnb.training import TrainingDivergedError, fit
-
-# The modules whose code decides what a training run gives.
-ENGINE = (
-    "bodies.py",
-    "checkpoint.py",
-    "data/views.py",
-    "history.py",
-    "losses.py",
-    "models.py",
-    "objectives.py",
-    "training.py",
-)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What an experiment can be asked for: a student, or without a ``method`` a teacher."""
-
-    seed: int
-    method: Method | None = None
-    division: Division | None = None
-
-    @property
-    def taught_by(self) -> "Wanted | None":
-        """The teacher that must be there before this can be trained."""
-        if self.method is None or self.method.temperature is None:
-            return None
-        return Wanted(self.seed, division=self.method.division)
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A run that is still to be trained, under ``key``.
-
-    Up to ``at_once`` of those with an equal ``alike`` are trained together; None: alone.
-    """
-
-    wanted: Wanted
-    key: str
-    alike: tuple | None
-    at_once: int
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One model to be trained, and where it stands among others."""
-
-    label: str
-    architecture: Callable[..., nn.Module]
-    seed: int
-    train: Split
-    recipe: Recipe
-    objective: Objective
-    method: Method = ALONE
-    teacher: Run | None = None
-    number: int = 1
-    total: int = 1
-    retrain: bool = False
-
-
-@dataclass(frozen=True)
-class _Waiting:
-    """A job that is to be trained with others, and what it starts from."""
-
-    job: _Job
-    model: nn.Module
-    objective: Objective
-    key: str
-    settings: dict
-
-    @property
-    def alike(self) -> tuple:
-        """Equal among those that can be trained together."""
-        return repr(self.model), self.objective.subclasses
 
 
 class Experiment:
@@ -218,7 +154,7 @@ class Experiment:
         self.store.require_writable()
         begun = self._begun()
         members = {key for entry in begun.values() for key in entry.record["members"]}
-        ready: dict[str, _Waiting] = {}
+        ready: dict[str, Waiting] = {}
         for each in wanted:
             one = self._waiting(self._job(each))
             if one.key in members or self._joins(one):
@@ -227,7 +163,7 @@ class Experiment:
             keys = entry.record["members"]
             if all(key in ready for key in keys):
                 self._train_together(name, [ready.pop(key) for key in keys], entry)
-        waiting: dict[tuple, list[_Waiting]] = {}
+        waiting: dict[tuple, list[Waiting]] = {}
         for one in ready.values():
             if self._joins(one):
                 waiting.setdefault(one.alike, []).append(one)
@@ -243,7 +179,7 @@ class Experiment:
         return {k: e for k, e in entries.items() if e and k == group_key(e.record["members"])}
 
     def _train_together(
-        self, name: str, group: Sequence[_Waiting], begun: Entry | None = None
+        self, name: str, group: Sequence[Waiting], begun: Entry | None = None
     ) -> None:
         job = group[0].job
         label = f"{len(group)} students together, the first of them {job.label}"
@@ -298,23 +234,23 @@ class Experiment:
         if kept:
             self.store.remove(name)
 
-    def _waiting(self, job: _Job) -> _Waiting:
+    def _waiting(self, job: Job) -> Waiting:
         model, objective = self._start(job)
-        return _Waiting(job, model, objective, *self._address(job, model, job.recipe, objective))
+        return Waiting(job, model, objective, *self._address(job, model, job.recipe, objective))
 
-    def _joins(self, one: _Waiting) -> bool:
+    def _joins(self, one: Waiting) -> bool:
         """Whether it is to be trained, and can be with others."""
         stored = any(self.store.has(name) for name in (one.key, f"part-{one.key}"))
         recipe = one.job.recipe
         return not stored and not recipe.then and fits(one.model, recipe, one.objective)
 
-    def _job(self, wanted: Wanted) -> _Job:
+    def _job(self, wanted: Wanted) -> Job:
         if wanted.method is None:
             return self._teacher_job(wanted.seed, wanted.division)
         return self._student_job(wanted.method, wanted.seed)
 
-    def _teacher_job(self, seed: int, division: Division | None) -> _Job:
-        return _Job(
+    def _teacher_job(self, seed: int, division: Division | None) -> Job:
+        return Job(
             "teacher",
             self.task.teacher,
             seed,
@@ -323,13 +259,13 @@ class Experiment:
             division.objective if division else LABELS,
         )
 
-    def _student_job(self, method: Method, seed: int, number: int = 1, total: int = 1) -> _Job:
+    def _student_job(self, method: Method, seed: int, number: int = 1, total: int = 1) -> Job:
         teacher = None
         if method.temperature is not None:
             teacher = self.teacher(seed, method.division)
             if teacher.history.interrupted:
                 raise KeyboardInterrupt
-        return _Job(
+        return Job(
             method.label,
             self.task.student,
             seed,
@@ -398,7 +334,7 @@ class Experiment:
             dataset=self.dataset.name,
         )
 
-    def _train(self, job: _Job, only_load: bool = False) -> Run | None:
+    def _train(self, job: Job, only_load: bool = False) -> Run | None:
         """Load the run that the job determines, or train and store it, recipe after recipe.
 
         With ``only_load`` nothing is trained or told, and None stands for what is not stored.
@@ -443,11 +379,11 @@ class Experiment:
             self._tell(job, history, loaded=loaded, continued=continued)
         return Run(job.label, job.seed, model, history, origin, loaded, trained_from, tuple(keys))
 
-    def _start(self, job: _Job) -> tuple[nn.Module, Objective]:
+    def _start(self, job: Job) -> tuple[nn.Module, Objective]:
         """The untrained model, which the seed decides, and what it will minimise."""
         objective = job.objective
         if self.task.balanced:
-            weights = _balancing(job.train, self.num_classes)
+            weights = balancing(job.train, self.num_classes)
             objective = replace(objective, class_weights=weights)
         with seeded(job.seed):
             model = job.architecture(num_classes=self.num_classes, subclasses=objective.subclasses)
@@ -455,7 +391,7 @@ class Experiment:
 
     def _store(
         self,
-        job: _Job,
+        job: Job,
         key: str,
         settings: dict,
         trained: nn.Module,
@@ -476,7 +412,7 @@ class Experiment:
             self.store.remove(f"part-{key}")
         return kept
 
-    def _informed(self, job: _Job, objective: Objective, recipe: Recipe) -> Objective:
+    def _informed(self, job: Job, objective: Objective, recipe: Recipe) -> Objective:
         """The objective with its teacher's answers, if it has a teacher."""
         if not isinstance(objective, Imitation):
             return objective
@@ -484,7 +420,7 @@ class Experiment:
         return replace(objective, teacher_logits=job.method.matched(answers, self.num_classes))
 
     def _fit(
-        self, job: _Job, model: nn.Module, recipe: Recipe, objective: Objective, **options: object
+        self, job: Job, model: nn.Module, recipe: Recipe, objective: Objective, **options: object
     ) -> History:
         """Gather what training needs, the teacher's answers and frozen features, and train."""
         val = self.dataset.val
@@ -510,7 +446,7 @@ class Experiment:
             **options,
         )
 
-    def _keep(self, job: _Job, key: str, about: dict, checkpoint: Checkpoint) -> bool:
+    def _keep(self, job: Job, key: str, about: dict, checkpoint: Checkpoint) -> bool:
         """Store a training that did not end, to be continued when it is asked for again."""
         entry = checkpoint.entry()
         about = {"label": job.label, "task": self.task.name, "seed": job.seed, **about}
@@ -518,7 +454,7 @@ class Experiment:
 
     def _tell(
         self,
-        job: _Job,
+        job: Job,
         history: History,
         before: History | None = None,
         loaded: bool = False,
@@ -534,45 +470,6 @@ class Experiment:
         )
 
     def _address(
-        self, job: _Job, model: nn.Module, recipe: Recipe, objective: Objective
+        self, job: Job, model: nn.Module, recipe: Recipe, objective: Objective
     ) -> tuple[str, dict]:
-        """The key of a run, and the settings that it is made from."""
-        settings = {
-            "engine": code_fingerprint(ENGINE),
-            "architecture": repr(model),
-            "initial_weights": weights_digest(model),
-            "train": job.train.fingerprint,
-            "val": self.dataset.val.fingerprint,
-            "recipe": asdict(replace(recipe, then=None)),
-            "seed": job.seed,
-            "objective": _described(objective, job.teacher, job.train),
-        }
-        if self.task.code:
-            settings["networks"] = self.task.code
-        return f"run-{digest(settings)}", settings
-
-
-def group_key(members: Sequence[str]) -> str:
-    """The key under which students are kept while they are trained together."""
-    code = code_fingerprint(("together.py",))
-    return f"part-together-{digest({'code': code, 'members': list(members)})}"
-
-
-def _balancing(split: Split, num_classes: int) -> tuple[float, ...]:
-    """Weights by which every class counts the same: N / (classes · images of the class)."""
-    counts = torch.bincount(split.labels, minlength=num_classes)
-    return tuple((len(split) / (num_classes * counts)).tolist())
-
-
-def _described(objective: Objective, teacher: Run | None, train: Split) -> dict:
-    """An objective as JSON can hold it; a teacher's weights stand for its answers."""
-    numbers = {f.name for f in fields(objective)} - {"teacher_logits", "class_weights"}
-    about = {
-        "kind": type(objective).__name__,
-        "teacher": teacher and teacher.weights,
-        "class_weights": list(objective.class_weights),
-        **{name: float(getattr(objective, name)) for name in numbers},
-    }
-    if objective.hears_subclasses and train.subclasses is not None:
-        about["known_subclasses"] = digest(train.subclasses.tolist())
-    return about
+        return address(job, model, recipe, objective, self.dataset.val, self.task.code)

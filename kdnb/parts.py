@@ -18,7 +18,8 @@ from torch import Tensor
 
 from kdnb.data import DataError
 from kdnb.environment import best_device
-from kdnb.experiment import ENGINE, Experiment, Wanted
+from kdnb.experiment import Experiment
+from kdnb.jobs import ENGINE, Wanted
 from kdnb.runs import Update
 from kdnb.store import Entry, Store, code_fingerprint
 from kdnb.training import TrainingDivergedError

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from itertools import product
 
 from kdnb import cluster
-from kdnb.experiment import Experiment, Wanted
+from kdnb.experiment import Experiment
+from kdnb.jobs import Wanted
 from kdnb.methods import ALONE, conventional
 from kdnb.runs import Comparison
 

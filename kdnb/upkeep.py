@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kdnb import answers, bodies, explanations
 from kdnb.data import DataError, mhist, own
-from kdnb.experiment import ENGINE, group_key
+from kdnb.jobs import ENGINE, group_key
 from kdnb.store import (
     RECORD,
     DamagedEntryError,

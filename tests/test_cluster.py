@@ -17,7 +17,8 @@ from kdnb import cluster
 from kdnb import sweep as sweep_module
 from kdnb.cluster import ClusterError
 from kdnb.data import DataError
-from kdnb.experiment import Experiment, Wanted
+from kdnb.experiment import Experiment
+from kdnb.jobs import Wanted
 from kdnb.methods import ALONE, conventional
 from kdnb.models import StudentMLP, TeacherCNN
 from kdnb.store import Store

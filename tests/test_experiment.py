@@ -11,7 +11,8 @@ import torch
 from kdnb import answers
 from kdnb import experiment as experiment_module
 from kdnb import store as store_module
-from kdnb.experiment import ENGINE, Experiment
+from kdnb.experiment import Experiment
+from kdnb.jobs import ENGINE
 from kdnb.methods import ALONE, Match, Method, conventional, subclass, within_classes
 from kdnb.metrics import accuracy
 from kdnb.objectives import Agreement, Imitation, Objective, Spread, WithinClasses

@@ -44,7 +44,7 @@ def test_the_engine_imports_only_what_stands_left_of_it():
     order += ["losses", "objectives", "tasks", "own", "methods", "history", "checkpoint"]
     order += ["training", "together"]
     order += ["metrics", "scores", "runs"]
-    order += ["answers", "experiment", "cost", "saliency", "explanations", "ladder"]
+    order += ["jobs", "answers", "experiment", "cost", "saliency", "explanations", "ladder"]
     order += ["parts", "cluster", "sweep", "upkeep"]
     for position, name in enumerate(order):
         path = ROOT / "kdnb" / name

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from kdnb import cluster
-from kdnb.experiment import Experiment, Wanted
+from kdnb.experiment import Experiment
+from kdnb.jobs import Wanted
 from kdnb.methods import ALONE, conventional
 from kdnb.models import StudentMLP
 from kdnb.store import Store

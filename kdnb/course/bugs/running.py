@@ -12,8 +12,9 @@ from kdnb import losses
 from kdnb.course.bugs.bug import Bug, Outcome, Place, compiled, outcome_of
 from kdnb.data.views import ShiftedImages
 from kdnb.environment import seeded
-from kdnb.experiment import ENGINE, Experiment
+from kdnb.experiment import Experiment
 from kdnb.history import History
+from kdnb.jobs import ENGINE
 from kdnb.metrics import Interval, accuracy, mean_interval
 from kdnb.objectives import Loss, Objective, Rows
 from kdnb.runs import Run
