@@ -316,14 +316,14 @@ class _Sweep:
     def _send(self, chosen: list[Pending], address: str) -> None:
         wanted = tuple(one.wanted for one in chosen)
         keys = tuple(one.key for one in chosen)
-        given = {} if self._outfits[address].shares else self._given(chosen)
+        shared = all(outfit.shares for outfit in self._outfits.values())
+        given = {} if shared else self._given(chosen)
         part = Part(self.name, self._task, wanted, keys, given)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph")  # a teacher for another store
-            future = self.client.submit(
-                parts.train, part, key=f"{part} {uuid.uuid4().hex[:8]}",
-                workers=[address], allow_other_workers=True,
-            )  # fmt: skip
+            # Not bound to the address: a worker that dies would leave the part bound to it, and the
+            # scheduler waiting for it, where no other worker lives at that moment.
+            future = self.client.submit(parts.train, part, key=f"{part} {uuid.uuid4().hex[:8]}")
         self.under_way[future] = _Flight(part, address, time.monotonic())
 
     def _given(self, chosen: Sequence[Pending]) -> dict:

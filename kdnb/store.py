@@ -205,13 +205,16 @@ class Store:
     def _find(self, key: str) -> Path | None:
         """The folder of an entry, brought back if its writer was killed between two renames."""
         folder = self.root / key
-        if not folder.is_dir() and self.root.is_dir():
-            # With the lock nobody is between the two: what stands aside now was left there.
-            with self._lock():
-                for old in self.root.glob(f".{key}-*/old"):
-                    with suppress(OSError):
-                        old.rename(folder)
-        return folder if folder.is_dir() else None
+        if folder.is_dir():
+            return folder
+        if not self.root.is_dir():
+            return None
+        # With the lock nobody is between the two: what stands aside now was left there.
+        with self._lock():
+            for old in self.root.glob(f".{key}-*/old"):
+                with suppress(OSError):
+                    old.rename(folder)
+            return folder if folder.is_dir() else None
 
     def _move_into_place(self, new: Path, folder: Path) -> None:
         old = new.with_name("old")
