@@ -351,7 +351,7 @@ def test_the_ladder_finds_the_pads_students_in_the_store(tiny_task, store):
     notebook = nbformat.read(ROOT / "notebooks" / "00_what_is_distillation.ipynb", 4)
     (cell,) = (cell for cell in notebook.cells if cell.id == "pad")
     training = cell.source[: cell.source.index("networks = ")]
-    given = {"lab": lab, "teacher": lab.teacher(0), "seed": 0, "Progress": lambda: None}
+    given = {"lab": lab, "teacher": lab.teacher(0), "seed": 0, "Progress": lambda: None, "pad": pad}
     exec(training, given | {"replace": replace, "ALONE": ALONE, "conventional": conventional})
     trained = sorted(store.root.glob("run-*"))
     assert len(trained) == 3

@@ -44,7 +44,7 @@ const bars = (names, series, describe, ceiling = 0) => {
   }
   parts.push(element("line", { svg: 1, x1: 0, x2: step * names.length, y1: zero, y2: zero }));
   // Names that are wider than a bar stand aslant, cut to 12 characters of some 8 pixels.
-  const cut = names.map((name) => (name.length > 12 ? `${name.slice(0, 11)}…` : name));
+  const cut = names.map((name) => (name.length > 12 ? `${name.slice(0, 11)}\u2026` : name));
   const longest = Math.max(...cut.map((name) => name.length));
   const aslant = longest > 4, left = aslant ? Math.max(0, 6.5 * longest - 20) : 0;
   cut.forEach((name, i) => {
