@@ -53,6 +53,33 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@contextmanager
+def onednn_products() -> Iterator[None]:
+    """Inside the block oneDNN computes float32 matrix products on the CPU, if it does so exactly.
+
+    By default torch gives them to MKL, and to oneDNN only where they may be rounded to bfloat16.
+    oneDNN rounds only on CPUs that have units for it. On others it stays with float32, and on AMD's
+    with AVX-512 is the faster of the two (``tests/bench/rivals.py`` measures both). Where a trial
+    shows rounding, nothing is changed.
+    """
+    matmul = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "bf16"
+    try:
+        if not _products_are_exact():
+            matmul.fp32_precision = before
+        yield
+    finally:
+        matmul.fp32_precision = before
+
+
+@cache
+def _products_are_exact() -> bool:
+    """Whether a product with the identity keeps what bfloat16 and TF32 would lose."""
+    numbers = torch.full((256, 256), 1 + torch.finfo(torch.float32).eps)
+    return torch.equal((numbers @ torch.eye(256)).float(), numbers)
+
+
 def provenance(device: torch.device) -> dict[str, str]:
     """Where and with what something was computed: versions, device, date (UTC)."""
     return {

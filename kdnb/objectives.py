@@ -198,7 +198,7 @@ class Distillation(Imitation):
         t, answers = self.temperature, ready.teacher_logits
         return _InOnePass(
             **vars(ready),
-            softened=F.softmax(answers / t, dim=2),
+            softened=F.softmax(answers / t, dim=2).flatten(0, 1),
             certain=torch.eye(answers.shape[2]).to(answers),
             inverse=answers.new_tensor([1 / t, 1.0])[:, None, None],
             scale=answers.new_tensor([t**2, 1.0]),
@@ -223,7 +223,7 @@ class _InOnePass(Distillation):
     """Conventional distillation in few operations, which for a small student are the time.
 
     A label is a teacher without doubt: the divergence from a one-hot target is the cross-entropy.
-    So both parts are one divergence, at two temperatures: from ``softened`` (views, images, C), and
+    So both parts are one divergence, at two temperatures: from ``softened`` (views·images, C), and
     from ``certain``, the (C, C) one-hot targets, at T = 1. ``inverse`` (2, 1, 1) are 1/T, ``scale``
     (2,) the factors T², ``mix`` (2,) the weights of the parts.
     """
@@ -235,8 +235,10 @@ class _InOnePass(Distillation):
     mix: Tensor
 
     def loss(self, logits: Tensor, rows: Rows) -> Loss:
-        soft_targets = self.softened[rows.view, rows.index]
-        targets = torch.stack((soft_targets, self.certain[rows.labels])).to(logits.dtype)
+        images = self.teacher_logits.shape[1]
+        soft_targets = self.softened.index_select(0, rows.view * images + rows.index)
+        hard_targets = self.certain.index_select(0, rows.labels)
+        targets = torch.stack((soft_targets, hard_targets)).to(logits.dtype)
         log_student = F.log_softmax(logits * self.inverse, dim=2)
         # Where a target underflows to 0, kl_div counts 0, as it should.
         divergences = F.kl_div(log_student, targets, reduction="none").sum((1, 2))

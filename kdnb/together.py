@@ -19,7 +19,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from kdnb.checkpoint import Budget, Checkpoint, Training
 from kdnb.data import Split
 from kdnb.data.views import ShiftedImages, Views
-from kdnb.environment import best_device, seeded
+from kdnb.environment import best_device, onednn_products, seeded
 from kdnb.history import Epoch, History
 from kdnb.losses import class_logits
 from kdnb.objectives import Distillation, Objective
@@ -32,6 +32,7 @@ SMALL = 300_000  # parameters
 MEMORY = 2**31  # bytes
 
 
+@onednn_products()
 def fit_together(
     models: Sequence[nn.Module],
     train: Split,

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from kdnb.environment import best_device, provenance, seeded
+from kdnb import environment
+from kdnb.environment import best_device, onednn_products, provenance, seeded
+
+MATMUL = torch.backends.mkldnn.matmul
 
 
 @pytest.mark.parametrize(
@@ -32,3 +35,37 @@ def test_provenance_names_versions_and_device():
     assert origin["torch"] == torch.__version__
     assert f"{torch.get_num_threads()} threads" in origin["device"]
     assert origin["date"].endswith("+00:00")
+
+
+def test_products_by_onednn_stay_float32():
+    a, b = torch.randn(2, 300, 300, generator=torch.Generator().manual_seed(0))
+    with onednn_products():
+        product = a @ b
+    error = (product - a.double() @ b.double()).abs()
+    # Sums of n products in float32, in any order (Higham 2002, section 3.1); bfloat16's are beyond.
+    bound = 300 * 2**-24 / (1 - 300 * 2**-24) * (a.abs().double() @ b.abs().double())
+    assert (error <= bound).all()
+    rounded = a.bfloat16().double() @ b.bfloat16().double() - a.double() @ b.double()
+    assert (rounded.abs() > bound).any()
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_torch_is_left_alone_where_products_round(monkeypatch, exact):
+    monkeypatch.setattr(environment, "_products_are_exact", lambda: exact)
+    before = MATMUL.fp32_precision
+    with onednn_products():
+        assert MATMUL.fp32_precision == ("bf16" if exact else before)
+
+
+def test_the_trial_sees_rounding():
+    trial = environment._products_are_exact.__wrapped__
+    assert trial()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not trial()
+
+
+def test_the_way_of_products_is_as_before_whatever_happens_inside():
+    before = MATMUL.fp32_precision
+    with pytest.raises(KeyError), onednn_products():
+        raise KeyError
+    assert MATMUL.fp32_precision == before
