@@ -24,7 +24,13 @@ from kdnb.history import Epoch, History
 from kdnb.losses import class_logits
 from kdnb.objectives import Distillation, Objective
 from kdnb.tasks import Recipe
-from kdnb.training import PREDICT_BATCH, TrainingDivergedError, epoch_batches, views_of
+from kdnb.training import (
+    PREDICT_BATCH,
+    TrainingDivergedError,
+    epoch_batches,
+    one_cycle,
+    views_of,
+)
 
 # These draw by chance or keep statistics, and would need streams of their own for each student.
 UNFIT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
@@ -81,10 +87,7 @@ def fit_together(
     goals = Goals([objectives[i] for i in places], device)
 
     optimizer = torch.optim.Adam(network.parameters.values(), recipe.learning_rate, fused=True)
-    steps = -(-images // recipe.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=0.2
-    )
+    schedule = one_cycle(optimizer, recipe, images)
     orders = [torch.Generator().manual_seed(seed) for seed in streams]
 
     training = Training(network, optimizer, schedule, orders, device)

@@ -6,6 +6,7 @@ import re
 import tomllib
 import warnings
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 import nbformat
@@ -297,6 +298,6 @@ def test_the_readmes_speeds_are_those_of_the_kept_benchmark():
             known = student["kdnb_times_as_fast_as"].get(rival)
             assert gain == (shown(known) if known else "–")
     assert f"{shown(rivals['end_to_end']['times_as_fast'])} times as fast" in text
-    for share in rivals["shares"]:
-        low, middle, high = (100 * share["share"][n] for n in ("lowest", "median", "highest"))
+    for trained, limit in product(rivals["shares"], ("share", "share_of_onednn")):
+        low, middle, high = (100 * trained[limit][n] for n in ("lowest", "median", "highest"))
         assert f"{middle:.0f} % ({low:.0f} to {high:.0f})" in text

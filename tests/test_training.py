@@ -16,7 +16,7 @@ from kdnb.models import StudentMLP, TeacherCNN
 from kdnb.objectives import Agreement, Distillation, Objective, WithinClasses
 from kdnb.store import weights_digest
 from kdnb.tasks import Recipe
-from kdnb.training import TrainingDivergedError, fit, predict
+from kdnb.training import TrainingDivergedError, fit, one_cycle, predict
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=1e-2, shift=1)
@@ -173,6 +173,23 @@ def test_weight_zero_trains_exactly_like_no_teacher(tiny, teacher):
     alone, _ = train(tiny)
     for a, b in zip(with_teacher.parameters(), alone.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+def test_the_learning_rate_rises_for_a_fifth_of_the_steps_however_few_they_are():
+    def rates(steps):
+        optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], 0.5)
+        schedule = one_cycle(optimizer, Recipe(epochs=steps, batch_size=8, learning_rate=0.5), 8)
+        found = []
+        for _ in range(steps):
+            found += schedule.get_last_lr()
+            optimizer.step()
+            schedule.step()
+        return found
+
+    assert max(range(60), key=rates(60).__getitem__) == 60 / 5 - 1
+    assert max(rates(60)) == 0.5
+    for steps in range(1, 13):
+        assert all(0 < rate <= 0.5 for rate in rates(steps)), steps
 
 
 def test_every_image_once_an_epoch():
