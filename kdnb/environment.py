@@ -55,12 +55,12 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def onednn_products() -> Iterator[None]:
-    """Inside the block oneDNN computes float32 matrix products on the CPU, if it does so exactly.
+    """Inside the block oneDNN computes float32 matrix products on the CPU, if it stays float32.
 
     By default torch gives them to MKL, and to oneDNN only where they may be rounded to bfloat16.
-    oneDNN rounds only on CPUs that have units for it. On others it stays with float32, and on AMD's
-    with AVX-512 is the faster of the two (``tests/bench/rivals.py`` measures both). Where a trial
-    shows rounding, nothing is changed.
+    oneDNN rounds only on CPUs that have units for it. On others it computes in float32, and on
+    AMD's with AVX-512 large products are then faster and small ones slower. Where a trial shows
+    rounding, nothing is changed.
     """
     matmul = torch.backends.mkldnn.matmul
     before = matmul.fp32_precision
