@@ -268,10 +268,13 @@ def test_ctrl_c_on_a_terminal_leaves_no_process_and_no_traceback(tmp_path):
     command = [sys.executable, "-m", "kdnb", "sweep", "--workers", "2", "--temperature", "4"]
     command += ["--soft-weight", "0.9", "--seed", "0", "1"]
     environment = {**os.environ, "KDNB_RUNS": str(tmp_path)}
+    # Where the tests run in the background they ignore it, and so would the command.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     running = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     try:
         first = running.stdout.readline()
         assert first.startswith("Dask dashboard: http://127.0.0.1:")
