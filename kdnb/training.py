@@ -220,12 +220,18 @@ def predict(
     device = device or best_device()
     model.to(device, memory_format=torch.channels_last)
     batch_size = PREDICT_BATCH_ON_CPU if device.type == "cpu" else PREDICT_BATCH
+    answers = None
     with evaluating(model), products_of(model):
-        chunks = []
         for index in torch.arange(len(inputs)).split(batch_size):
             batch = inputs.batch(index, torch.full_like(index, view))
-            chunks.append(model(batch.to(device)).float().cpu())
-    return torch.cat(chunks)
+            given = model(batch.to(device)).float().cpu()
+            if answers is None:
+                # Not a list of batches: what is small and stays, between activations that are large
+                # and go, would keep malloc from using their memory again.
+                with torch.inference_mode(False):
+                    answers = torch.empty(len(inputs), *given.shape[1:])
+            answers[index] = given
+    return answers
 
 
 def mixed_precision(device: torch.device, recipe: Recipe) -> AbstractContextManager:
