@@ -230,7 +230,7 @@ def compared(student: str, paces: dict[str, list[float]]) -> dict:
 def share(name: str, batch: int, make: Callable[[], nn.Module], distils: bool) -> dict:
     """What part of a large matrix product's pace training reaches.
 
-    That pace is what torch gives by default; ``of_onednn`` is the share of what oneDNN reaches.
+    That pace is what torch gives by default; ``share_of_onednn`` is that of what oneDNN reaches.
     """
     flops = step_flops(make())
     images = MANY if flops < 2e7 else FEW
