@@ -8,25 +8,23 @@ from torch import Tensor, nn
 
 from kdnb.data import Split
 from kdnb.data.views import ShiftedImages, StoredFeatures, Views
+from kdnb.identity import description, precision
 from kdnb.runs import Run
-from kdnb.store import Store, code_fingerprint, digest, weights_digest
+from kdnb.source import code_fingerprint
+from kdnb.store import Store, digest, weights_digest
 from kdnb.tasks import Recipe
 from kdnb.training import predict, views_of
-
-# The modules whose code decides what given weights answer.
-CODE = ("bodies.py", "data/views.py", "models.py")
 
 
 class Answers:
     """Logits of runs and outputs of frozen stages, looked up in ``store`` or computed there.
 
-    Keys are made from the weights, the fingerprint of the images and the view, so other weights or
-    other images never get these answers. ``networks`` is a digest of the networks' code where it is
-    not kdnb's.
+    Keys are made from the engine's source, the network's description, its weights, the fingerprint
+    of the images and the view, so other networks, weights or images never get these answers.
     """
 
-    def __init__(self, store: Store, device: torch.device, networks: str = ""):
-        self.store, self.device, self.networks = store, device, networks
+    def __init__(self, store: Store, device: torch.device):
+        self.store, self.device = store, device
         self._features: dict[tuple, StoredFeatures] = {}
         self._digests: WeakKeyDictionary[nn.Module, tuple[list, str]] = WeakKeyDictionary()
 
@@ -46,7 +44,8 @@ class Answers:
             inputs = self.features(frozen, split, recipe)
             return predict(trained, inputs, view=view, device=self.device)
 
-        return torch.stack(self._each_view("logits", run.weights, split, images, answer))
+        weights = run.network and digest([run.network, run.weights])
+        return torch.stack(self._each_view("logits", weights, split, images, answer))
 
     def features(
         self,
@@ -66,7 +65,7 @@ class Answers:
             whole = self.features(frozen, split.whole, recipe, first)
             return StoredFeatures([view[split.rows] for view in whole.features], whole.names)
         images = _views(split, recipe)
-        weights = digest([*map(self._digest, frozen), repr(frozen)])
+        weights = digest([*map(self._digest, frozen), description(frozen)])
         key = (weights, split.fingerprint, images.names)
         if key not in self._features:
 
@@ -92,16 +91,18 @@ class Answers:
     def _each_view(
         self, kind: str, weights: str, split: Split, images: Views, answer: Callable[[int], Tensor]
     ) -> list[Tensor]:
+        """One answer for each view; those of a network that has no description are not kept."""
+        if not weights:
+            return [answer(view) for view in range(len(images.names))]
         views = []
         for view, name in enumerate(images.names):
             address = {
-                "code": code_fingerprint(CODE),
+                "code": code_fingerprint(),
                 "weights": weights,
                 "images": split.fingerprint,
                 "view": name,
+                "precision": precision(),
             }
-            if self.networks:
-                address["networks"] = self.networks
             key = f"{kind}-{digest(address)}"
             entry = self.store.get(key)
             if entry is None:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from kdnb.environment import one_thread, seeded
 from kdnb.pretrained import Pretrained, imagenet
-from kdnb.store import Store, code_fingerprint, digest, tensors_digest
+from kdnb.source import code_fingerprint
+from kdnb.store import Store, digest, tensors_digest
 from kdnb.torchvision_remedy import import_torchvision
 
-CODE = ("bodies.py",)  # what decides what a random body is
 # Of random bodies, one for all, as pretrained weights are. Of eight it gave the features from which
 # the label can be read best, on pictures that no dataset holds (`polyps.load(seed=77)`).
 BODY_SEED = 3
@@ -73,7 +73,7 @@ def _random_body(
     with one_thread(), seeded(BODY_SEED):
         images = Normalise()(settle_on())
     address = {
-        "code": code_fingerprint(CODE),
+        "code": code_fingerprint(),
         "network": network,
         "settings": dict(settings),
         "settled on": tensors_digest({"images": images}),

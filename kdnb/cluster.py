@@ -23,10 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdnb import parts
 from kdnb.data.dataset import data_root
 from kdnb.experiment import Experiment
-from kdnb.jobs import ENGINE, Pending, Wanted
+from kdnb.jobs import Pending, Wanted
 from kdnb.parts import Made, Outfit, Part
 from kdnb.runs import Standing
-from kdnb.store import code_fingerprint
+from kdnb.source import code_fingerprint
 from kdnb.together import at_once
 
 ANSWER_SECONDS = 10  # for a scheduler to answer
@@ -400,10 +400,10 @@ def _fit(address: str, outfit: Outfit | Exception) -> Outfit:
         ) from outfit
     if isinstance(outfit, Exception):
         raise ClusterError(f"the worker at {address} cannot be used: {outfit}") from outfit
-    if outfit.engine != code_fingerprint(ENGINE):
+    if outfit.engine != code_fingerprint():
         raise ClusterError(
             f"the worker at {address} has another version of kdnb's engine ({outfit.engine}, here "
-            f"{code_fingerprint(ENGINE)}): install the same on both and start the worker again"
+            f"{code_fingerprint()}): install the same on both and start the worker again"
         )
     return outfit
 

@@ -1,12 +1,14 @@
 """The machine a run happens on: device, seeds, and what a reader needs to repeat it."""
 
 import platform
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 
+import numpy as np
 import torch
 
 import kdnb
@@ -35,11 +37,21 @@ def device_name(device: torch.device) -> str:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's random numbers inside the block and leave them outside as they were."""
+    """Seed torch's, numpy's and Python's random numbers, and leave them outside as they were.
+
+    torch takes any 64 bits as a seed, numpy the lower 32 of them.
+    """
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)
+            random.seed(seed)
+            yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
 
 
 @contextmanager

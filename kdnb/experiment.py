@@ -5,6 +5,7 @@ other. The same seed gives every method the same initial student, the same batch
 order and the same teacher, so differences between methods are paired by seed.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import copy
@@ -16,12 +17,13 @@ from torch import Tensor, nn
 
 from kdnb import losses
 from kdnb.answers import Answers
-from kdnb.checkpoint import Checkpoint, Seldom
+from kdnb.checkpoint import Checkpoint, Seldom, copied
 from kdnb.data import Dataset, Split
+from kdnb.data.views import ShiftedImages
 from kdnb.environment import best_device, provenance, seeded
 from kdnb.history import History
+from kdnb.identity import UndescribedError
 from kdnb.jobs import (
-    ENGINE,
     Job,
     Pending,
     Waiting,
@@ -35,17 +37,22 @@ from kdnb.metrics import accuracy
 from kdnb.models import StagedNetwork
 from kdnb.objectives import LABELS, Imitation, Objective
 from kdnb.runs import Comparison, Run, Update
-from kdnb.store import Entry, Store, StoreError, code_fingerprint
+from kdnb.source import code_fingerprint
+from kdnb.store import Entry, Store, StoreError
 from kdnb.tasks import Division, Recipe, Task
 from kdnb.together import at_once, fit_together, fits
-from kdnb.training import TrainingDivergedError, fit
+from kdnb.training import TrainingDivergedError, fit, predict
+
+PROBE = 2  # validation images that a stored run must answer as it did when it was stored
 
 
 class Experiment:
     """A task with its dataset, its run store and the device: everything is trained through here.
 
     What the store already holds is loaded; what it lacks is trained and stored. A training that was
-    stopped or killed goes on from its last checkpoint when it is asked for again.
+    stopped or killed goes on from its last checkpoint when it is asked for again. A run is loaded
+    only if its network answers as it did when it was stored. Runs of networks that cannot be told
+    apart (`kdnb.identity`) are neither loaded nor kept, and a warning says why.
 
     ``watch`` is called with an `Update` before the first epoch and after every one, for every run
     that was loaded and for one that was stopped. If it has a method ``step``, that is called after
@@ -66,8 +73,9 @@ class Experiment:
         self.store = store or Store()
         self.watch = watch
         self.device = device or best_device()
-        self.answers = Answers(self.store, self.device, self.task.code)
+        self.answers = Answers(self.store, self.device)
         self._teachers: dict[tuple[int, Division | None], Run] = {}
+        self._probed: set[str] = set()
 
     @property
     def num_classes(self) -> int:
@@ -92,7 +100,7 @@ class Experiment:
     ) -> "Experiment":
         """The same task and data with another run store and watcher."""
         other = copy(self)
-        other.store, other.watch, other._teachers = store, watch, {}
+        other.store, other.watch, other._teachers, other._probed = store, watch, {}, set()
         other.answers = copy(self.answers)
         other.answers.store = store
         return other
@@ -126,12 +134,15 @@ class Experiment:
     def pending(self, wanted: Wanted, device: torch.device | None = None) -> Pending | None:
         """What is known of a run before it is trained on ``device``; None if the store holds it.
 
-        The teacher of a student must be there.
+        None too if the store could not keep it: then it is trained where it is asked for. The
+        teacher of a student must be there.
         """
         job = self._job(wanted)
         run = self._train(job, only_load=True)
         if run is None:
             one = self._waiting(job)
+            if not one.key:
+                return None
             size = at_once(one.model, device or self.device)
             alike = one.alike if size > 1 and self._joins(one) else None
             return Pending(wanted, one.key, alike, size)
@@ -157,6 +168,8 @@ class Experiment:
         ready: dict[str, Waiting] = {}
         for each in wanted:
             one = self._waiting(self._job(each))
+            if not one.key:
+                continue
             if one.key in members or self._joins(one):
                 ready[one.key] = one
         for name, entry in begun.items():
@@ -184,7 +197,7 @@ class Experiment:
         job = group[0].job
         label = f"{len(group)} students together, the first of them {job.label}"
         shown = replace(job, label=label)
-        about = {"members": [one.key for one in group], "engine": code_fingerprint(ENGINE)}
+        about = {"members": [one.key for one in group], "engine": code_fingerprint()}
         if begun is None:
             # Killed before there is a checkpoint, they are trained in the same group again.
             with suppress(StoreError):  # whoever wants to keep more is told
@@ -229,8 +242,9 @@ class Experiment:
                 raise KeyboardInterrupt
             if not self.store.has(one.key):
                 kept &= self._store(
-                    one.job, one.key, one.settings, one.model, history, origin, together=len(group)
-                )
+                    one.job, one.key, one.settings, one.model, one.model, history, origin,
+                    together=len(group),
+                )  # fmt: skip
         if kept:
             self.store.remove(name)
 
@@ -340,44 +354,89 @@ class Experiment:
         With ``only_load`` nothing is trained or told, and None stands for what is not stored.
         """
         model, objective = self._start(job)
-        history, loaded, recipe = History(), True, job.recipe
+        history, loaded, recipe, network = History(), True, job.recipe, ""
         keys = []
         continued = 0  # how many of the epochs were there before
         while recipe and not history.interrupted:
             part = model.split(recipe.trains)[1] if recipe.trains else model
             key, settings = self._address(job, model, recipe, objective)
-            keys.append(key)
-            entry = None if job.retrain else self.store.get(key)
+            network = network or settings.get("network", "")
+            keys += [key] if key else []
+            entry = None if job.retrain or not key else self._loaded(key, part, model)
             if entry is None and only_load:
                 return None
             if entry is not None:
-                part.load_state_dict(entry.tensors)
-                model.eval()
                 history = history.followed_by(History.from_record(entry.record["history"]))
                 origin = entry.record["provenance"]
                 continued = len(history.epochs)
             else:
                 loaded = False
-                self.store.require_writable()
-                half = self.store.get(f"part-{key}")
+                if key:
+                    self.store.require_writable()
+                half = self.store.get(f"part-{key}") if key else None
                 resume = Checkpoint.from_entry(half) if half else None
                 if resume:
                     continued = len(history.epochs) + len(resume.history.epochs)
                 tell = partial(self._tell, job, before=history, continued=continued)
-                about = {"run": key, "engine": settings["engine"]}
-                keep = partial(self._keep, job, f"part-{key}", about)
+                keep = None
+                if key:
+                    about = {"run": key, "engine": settings["engine"]}
+                    keep = partial(self._keep, job, f"part-{key}", about)
                 new = self._fit(
-                    job, model, recipe, objective, on_epoch=tell, on_checkpoint=Seldom(keep),
-                    on_stop=keep, resume=resume,
+                    job, model, recipe, objective, on_epoch=tell,
+                    on_checkpoint=keep and Seldom(keep), on_stop=keep, resume=resume,
                 )  # fmt: skip
                 origin = provenance(self.device)
-                if not new.interrupted:
-                    self._store(job, key, settings, part, new, origin)
+                if key and not new.interrupted:
+                    self._store(job, key, settings, model, part, new, origin)
                 history = history.followed_by(new)
             trained_from, recipe = recipe.trains, recipe.then
         if (loaded and not only_load) or history.interrupted:
-            self._tell(job, history, loaded=loaded, continued=continued)
-        return Run(job.label, job.seed, model, history, origin, loaded, trained_from, tuple(keys))
+            self._tell(job, history, loaded=loaded, continued=continued, origin=origin)
+        return Run(
+            job.label,
+            job.seed,
+            model,
+            history,
+            origin,
+            loaded,
+            trained_from,
+            tuple(keys),
+            network,
+        )
+
+    def _loaded(self, key: str, part: nn.Module, model: nn.Module) -> Entry | None:
+        """The entry of a run, its weights in ``part``; None unless ``model`` answers as it did.
+
+        Asked once for each key: what decides a run and is in no key, such as a file that a network
+        reads, shows in its answers.
+        """
+        entry = self.store.get(key)
+        if entry is None:
+            return None
+        untrained = None if key in self._probed else copied(part.state_dict())
+        part.load_state_dict(entry.tensors)
+        model.eval()
+        if untrained is not None:
+            before, now = torch.tensor(entry.record["answers"]), self._probe(model)
+            error = (before - now).abs().max().item()
+            # Another device, or its products in TF32, may round so far and not further.
+            if not error <= 0.02 * max(1.0, before.abs().max().item()):
+                warnings.warn(
+                    f"the stored run {key} is not used: its network's answers are off by "
+                    f"{error:.3g}, so something decides them that its code and settings do not "
+                    f"hold, such as a file or a number drawn at import; it is trained again",
+                    stacklevel=2,
+                )
+                part.load_state_dict(untrained)
+                return None
+            self._probed.add(key)
+        return entry
+
+    def _probe(self, model: nn.Module) -> Tensor:
+        """(PROBE, outputs) logits of a whole model for the first validation images."""
+        images = self.dataset.val.images[:PROBE]
+        return predict(model, ShiftedImages(images), device=self.device)
 
     def _start(self, job: Job) -> tuple[nn.Module, Objective]:
         """The untrained model, which the seed decides, and what it will minimise."""
@@ -394,6 +453,7 @@ class Experiment:
         job: Job,
         key: str,
         settings: dict,
+        model: nn.Module,
         trained: nn.Module,
         history: History,
         origin: dict[str, str],
@@ -404,6 +464,7 @@ class Experiment:
             "task": self.task.name,
             "settings": settings,
             "history": asdict(history),
+            "answers": self._probe(model).tolist(),
             "provenance": origin,
             "trained_together": together,
         }
@@ -459,6 +520,7 @@ class Experiment:
         before: History | None = None,
         loaded: bool = False,
         continued: int = 0,
+        origin: dict[str, str] | None = None,
     ) -> None:
         if self.watch is None:
             return
@@ -466,10 +528,29 @@ class Experiment:
             history = before.followed_by(history)
         epochs = job.recipe.total_epochs
         self.watch(
-            Update(job.label, job.seed, job.number, job.total, history, epochs, loaded, continued)
+            Update(
+                job.label,
+                job.seed,
+                job.number,
+                job.total,
+                history,
+                epochs,
+                loaded,
+                continued,
+                origin or {},
+            )
         )
 
     def _address(
         self, job: Job, model: nn.Module, recipe: Recipe, objective: Objective
     ) -> tuple[str, dict]:
-        return address(job, model, recipe, objective, self.dataset.val, self.task.code)
+        """A run's key and settings; empty, with a warning, where no key can stand for it."""
+        try:
+            return address(job, model, recipe, objective, self.dataset.val)
+        except UndescribedError as error:
+            warnings.warn(
+                f"runs of {job.label} are neither loaded nor kept, since something that decides "
+                f"them cannot be put into a key: {error}",
+                stacklevel=2,
+            )
+            return "", {}

@@ -7,20 +7,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from kdnb import answers
 from kdnb.data import Split
 from kdnb.data.dataset import stratified_indices
 from kdnb.environment import seeded
 from kdnb.experiment import Experiment
+from kdnb.identity import precision
 from kdnb.methods import Method
 from kdnb.metrics import Interval, mean_interval
 from kdnb.runs import Run
 from kdnb.saliency import SIMILARITIES, Saliency, deletion_and_insertion, saliency_maps
-from kdnb.store import code_fingerprint, digest
+from kdnb.source import code_fingerprint
+from kdnb.store import digest
 from kdnb.tasks import Division
 
-# The modules whose code decides what a map shows.
-CODE = (*answers.CODE, "saliency.py")
 OTHER_TEACHER = "another teacher"
 RANDOM = "random weights"
 AREAS = ("deletion", "insertion", "deletion, random order", "insertion, random order")
@@ -78,17 +77,16 @@ class Explanations:
     def maps(self, run: Run, targets: Tensor, saliency: Saliency) -> Tensor:
         """(N, H, W) maps of how each image's pixels speak for its class in ``targets`` (N,)."""
         address = {
-            "code": code_fingerprint(CODE),
-            "weights": run.weights,
+            "code": code_fingerprint(),
+            "weights": [run.network, run.weights],
             "images": self.images.fingerprint,
             "targets": digest(targets.tolist()),
             "saliency": saliency,
             "background": self.experiment.task.background,
+            "precision": precision(),
         }
-        if networks := self.experiment.task.code:
-            address["networks"] = networks
         key = f"maps-{digest(address)}"
-        entry = self.experiment.store.get(key)
+        entry = self.experiment.store.get(key) if run.network else None
         if entry is not None:
             return entry.tensors["maps"]
         maps = saliency_maps(
@@ -100,7 +98,8 @@ class Explanations:
             background=self.experiment.task.background,
             device=self.experiment.device,
         )
-        self.experiment.store.keep(key, {"maps": maps}, address)
+        if run.network:  # else nothing tells these maps from another network's
+            self.experiment.store.keep(key, {"maps": maps}, address)
         return maps
 
     def likeness(

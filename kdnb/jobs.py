@@ -1,6 +1,9 @@
 """What can be asked of an experiment, what each run starts from, and the key that it is kept under.
 
-A key stands for everything that decides a run: whoever asks for the same gets what is stored.
+A key stands for everything that decides a run, whoever asks for the same gets what is stored: the
+engine's source, the networks' code and settings, their initial weights, data, recipe, objective and
+torch's precision. Device and versions of libraries do not count: a laptop may use a cluster's runs,
+and a run's provenance says whose they are.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,23 +13,13 @@ import torch
 from torch import nn
 
 from kdnb.data import Split
+from kdnb.identity import UndescribedError, description, precision
 from kdnb.methods import ALONE, Method
 from kdnb.objectives import Objective
 from kdnb.runs import Run
-from kdnb.store import code_fingerprint, digest, weights_digest
+from kdnb.source import code_fingerprint
+from kdnb.store import digest, weights_digest
 from kdnb.tasks import Division, Recipe
-
-# The modules whose code decides what a training run gives.
-ENGINE = (
-    "bodies.py",
-    "checkpoint.py",
-    "data/views.py",
-    "history.py",
-    "losses.py",
-    "models.py",
-    "objectives.py",
-    "training.py",
-)
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Pending:
-    """A run that is still to be trained, under ``key``.
+    """A run that is still to be trained, under ``key`` (empty: it cannot be kept).
 
     Up to ``at_once`` of those with an equal ``alike`` are trained together; None: alone.
     """
@@ -88,36 +81,35 @@ class Waiting:
     @property
     def alike(self) -> tuple:
         """Equal among those that can be trained together."""
-        return repr(self.model), self.objective.subclasses
+        return self.settings["network"], self.objective.subclasses
 
 
 def address(
-    job: Job, model: nn.Module, recipe: Recipe, objective: Objective, val: Split, networks: str
+    job: Job, model: nn.Module, recipe: Recipe, objective: Objective, val: Split
 ) -> tuple[str, dict]:
     """The key of one recipe of a job, and the settings that it is made from.
 
-    ``model`` is still untrained, ``val`` chooses the epoch, and ``networks`` is a digest of the
-    code of the reader's own networks, where there are any.
+    ``model`` is still untrained, and ``val`` chooses the epoch. Raises
+    `kdnb.identity.UndescribedError` where no key can stand for what decides the run.
     """
     settings = {
-        "engine": code_fingerprint(ENGINE),
-        "architecture": repr(model),
+        "engine": code_fingerprint(),
+        "network": description(model),
         "initial_weights": weights_digest(model),
+        "precision": precision(),
         "train": job.train.fingerprint,
         "val": val.fingerprint,
         "recipe": asdict(replace(recipe, then=None)),
         "seed": job.seed,
         "objective": _described(objective, job.teacher, job.train),
+        "method": description(type(job.method)),
     }
-    if networks:
-        settings["networks"] = networks
     return f"run-{digest(settings)}", settings
 
 
 def group_key(members: Sequence[str]) -> str:
     """The key under which students are kept while they are trained together."""
-    code = code_fingerprint(("together.py",))
-    return f"part-together-{digest({'code': code, 'members': list(members)})}"
+    return f"part-together-{digest(list(members))}"
 
 
 def balancing(split: Split, num_classes: int) -> tuple[float, ...]:
@@ -128,12 +120,16 @@ def balancing(split: Split, num_classes: int) -> tuple[float, ...]:
 
 def _described(objective: Objective, teacher: Run | None, train: Split) -> dict:
     """An objective as JSON can hold it; a teacher's weights stand for its answers."""
-    numbers = {f.name for f in fields(objective)} - {"teacher_logits", "class_weights"}
+    if teacher and not teacher.network:
+        raise UndescribedError("it has a teacher whose network cannot be described")
+    names = {f.name for f in fields(objective)} - {"teacher_logits"}
+    settings = {name: getattr(objective, name) for name in sorted(names)}
+    numbers = {name: float(n) for name, n in settings.items() if isinstance(n, int | float)}
     about = {
         "kind": type(objective).__name__,
-        "teacher": teacher and teacher.weights,
-        "class_weights": list(objective.class_weights),
-        **{name: float(getattr(objective, name)) for name in numbers},
+        "code": description(type(objective), {**settings, **numbers}),
+        "teacher": teacher and [teacher.network, teacher.weights],
+        **numbers,
     }
     if objective.hears_subclasses and train.subclasses is not None:
         about["known_subclasses"] = digest(train.subclasses.tolist())

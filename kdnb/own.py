@@ -4,14 +4,10 @@
 >>> task = own_task("flowers", ImageFolder("flowers", size=64), MyTeacher, MyStudent)
 """
 
-import ast
-import hashlib
 import inspect
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +20,6 @@ from kdnb.tasks import SUBSET_SEED, Division, Recipe, Task
 
 WARP = 0.15  # of the views that a dividing teacher shall agree on
 UNEQUAL = 1.5  # times as many images of one class as of another: then classes are balanced
-KNOWN_CODE = (
-    "torch",
-    "kdnb",
-    "builtins",
-    "typing",
-)  # named with every run, or part of its address already
 
 
 def own_task(
@@ -53,7 +43,7 @@ def own_task(
     `Task`; those not given follow from the number of images. Raises ValueError for a setting that
     `Task` does not have, or networks that cannot be called.
     """
-    known = {f.name for f in fields(Task)} - {"name", "dataset", "teacher", "student", "code"}
+    known = {f.name for f in fields(Task)} - {"name", "dataset", "teacher", "student"}
     if unknown := sorted(set(settings) - known):
         raise ValueError(
             f"a task has no {unknown[0]!r}: it has {', '.join(sorted(known))}, and subclasses"
@@ -138,7 +128,6 @@ class OwnTask(Task):
             f"of images and are tuned for nothing. With {len(dataset.test):,} test images an "
             "accuracy of 90 % has a standard error of "
             f"{100 * (0.09 / len(dataset.test)) ** 0.5:.1f} points.",
-            "code": _code_digest([teacher, student], models),
         }
         own = {f.name: getattr(self, f.name) for f in fields(Task)}
         given = {name: value for name, value in own.items() if value is not None and value != ""}
@@ -295,38 +284,3 @@ def _image_counts(labels: Tensor, classes: int, batch_size: int) -> tuple[int, .
         if len(labels[index].unique()) == classes:
             counts.append(count)
     return tuple(counts)
-
-
-def _code_digest(makers: list[Callable[..., nn.Module]], models: list[nn.Module]) -> str:
-    """A digest of the code that the networks are made of, without torch's and the course's own.
-
-    Of a module with a file all its classes and functions count, since one may call another; of a
-    notebook's classes the source of their methods.
-    """
-    kinds = {kind for model in models for part in model.modules() for kind in type(part).__mro__}
-    for make in makers:
-        while isinstance(make, Network | partial):
-            make = make.make if isinstance(make, Network) else make.func
-        kinds.add(make)
-    sources = set()
-    for kind in kinds:
-        home = getattr(kind, "__module__", "") or ""
-        if home.partition(".")[0] in KNOWN_CODE and home != __name__:
-            continue
-        file = getattr(sys.modules.get(home), "__file__", None)
-        if file and Path(file).suffix == ".py":
-            body = ast.parse(Path(file).read_text(encoding="utf-8")).body
-            wanted = ast.ClassDef | ast.FunctionDef
-            sources.add("".join(ast.dump(node) for node in body if isinstance(node, wanted)))
-        else:
-            parts = [kind, *vars(kind).values()] if inspect.isclass(kind) else [kind]
-            sources.update(_source(part) for part in parts if inspect.isfunction(part))
-    return hashlib.sha256("\n".join(sorted(sources)).encode()).hexdigest()[:12]
-
-
-def _source(function: Callable) -> str:
-    """The text of a function, or its bytecode where there is no text."""
-    try:
-        return inspect.getsource(function)
-    except OSError:
-        return repr((function.__code__.co_code, function.__code__.co_names))

@@ -19,9 +19,10 @@ from torch import Tensor
 from kdnb.data import DataError
 from kdnb.environment import best_device
 from kdnb.experiment import Experiment
-from kdnb.jobs import ENGINE, Wanted
+from kdnb.jobs import Wanted
 from kdnb.runs import Update
-from kdnb.store import Entry, Store, code_fingerprint
+from kdnb.source import code_fingerprint
+from kdnb.store import Entry, Store
 from kdnb.training import TrainingDivergedError
 
 TELL_SECONDS = 0.5
@@ -81,7 +82,7 @@ class Outfit:
 
 def examine(sweep: str) -> Outfit:
     """What the worker is that runs this. It shares a store where it sees the ``sweep``'s mark."""
-    return Outfit(code_fingerprint(ENGINE), best_device().type, (Store().root / sweep).exists())
+    return Outfit(code_fingerprint(), best_device().type, (Store().root / sweep).exists())
 
 
 def stop(sweep: str) -> None:

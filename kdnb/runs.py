@@ -1,6 +1,6 @@
 """What an experiment gives: trained models, news of their training, and comparisons of methods."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import Tensor, nn
@@ -15,7 +15,8 @@ class Run:
     """One trained model: ``loaded`` from the store or trained just now, as ``provenance`` says.
 
     ``trained_from`` names the first stage that was trained last; empty where all was. ``keys`` are
-    those of the run store, one for each recipe.
+    those of the run store, one for each recipe. ``network`` is the `kdnb.identity.description` of
+    the untrained model; empty where it has none, and then nothing of this run is kept.
     """
 
     label: str
@@ -26,6 +27,7 @@ class Run:
     loaded: bool
     trained_from: str = ""
     keys: tuple[str, ...] = ()
+    network: str = ""
 
     @cached_property
     def weights(self) -> str:
@@ -38,7 +40,7 @@ class Update:
     """What a watcher is told: run ``number`` of ``total`` now stands as in ``history``.
 
     The first ``continued`` of its epochs were not trained now: an earlier training was stopped
-    there, or they were in the run store.
+    there, or they were in the run store. ``origin`` is the provenance of a run that is over.
     """
 
     label: str
@@ -49,6 +51,7 @@ class Update:
     epochs: int
     loaded: bool = False
     continued: int = 0
+    origin: dict[str, str] = field(default_factory=dict)
 
     @property
     def run_finished(self) -> bool:

@@ -5,7 +5,6 @@ digests in ``SHA256SUMS``, which ``sha256sum -c`` reads too. It is written besid
 renamed into it, so a reader never sees half an entry; the digests are compared on every reading.
 """
 
-import ast
 import fcntl
 import hashlib
 import json
@@ -61,16 +60,6 @@ def digest(value: object) -> str:
     """SHA-256, shortened, of anything JSON can hold; key order does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
-
-
-@cache
-def code_fingerprint(modules: tuple[str, ...]) -> str:
-    """Digest of the code of some of kdnb's modules; comments and layout do not count."""
-    total = hashlib.sha256()
-    for name in modules:
-        source = (Path(__file__).parent / name).read_text(encoding="utf-8")
-        total.update(ast.dump(ast.parse(source)).encode())
-    return total.hexdigest()[:12]
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -116,8 +116,7 @@ class Task:
     What the course says of a task stands here: ``choices`` what was chosen and why,
     ``teacher_about`` what the teacher is, ``division_about`` how the ways to divide differ,
     ``caveats`` what its results do not show, ``published`` what others reached and
-    ``published_scores`` their weighted F1 by label. ``code`` is a digest of the networks' code
-    where it is not kdnb's: runs of other code are not taken for these.
+    ``published_scores`` their weighted F1 by label.
     """
 
     name: str
@@ -148,7 +147,6 @@ class Task:
     published_scores: tuple[tuple[str, float], ...] = ()
     choices: str = ""
     published: str = ""
-    code: str = ""
 
     def __post_init__(self):
         if not re.fullmatch(r"\w[\w.-]*", self.name):

@@ -8,29 +8,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdnb import answers, bodies, explanations
 from kdnb.data import DataError, mhist, own
-from kdnb.jobs import ENGINE, group_key
+from kdnb.jobs import group_key
+from kdnb.source import code_fingerprint
 from kdnb.store import (
     RECORD,
     DamagedEntryError,
     Entry,
     OtherFormatError,
     Store,
-    code_fingerprint,
 )
 
-# The modules whose code decides what an entry holds. Of other kinds nothing is known, or removed.
-CODE = {
-    "run": ENGINE,
-    "part": ENGINE,
-    "logits": answers.CODE,
-    "features": answers.CODE,
-    "maps": explanations.CODE,
-    "body": bodies.CODE,
-}
+# Kinds whose entries only the code that made them will load. Of others nothing is removed.
+OF_THE_ENGINE = ("run", "part", "logits", "features", "maps", "body")
 IMAGES = ("decoded", "pixels", "polyps")  # folders of the datasets, which are no entries
-LEFT_OVER = re.compile(rf"\.({'|'.join((*CODE, *IMAGES))})-.*-[a-z0-9_]{{8}}")
+LEFT_OVER = re.compile(rf"\.({'|'.join((*OF_THE_ENGINE, *IMAGES))})-.*-[a-z0-9_]{{8}}")
 LEFT_FOR = 6 * 3600  # seconds after which no living process can still be writing
 
 
@@ -86,7 +78,7 @@ def superfluous(store: Store) -> Iterator[tuple[str, str]]:
             why = _problem_of_images(folder) or _outdated(folder)
             if why:
                 yield folder.name, why
-        elif kind in CODE:
+        elif kind in OF_THE_ENGINE:
             why = _why(store, folder.name, kind)
             if why:
                 yield folder.name, why
@@ -116,7 +108,7 @@ def _why(store: Store, key: str, kind: str) -> str:
     record = entry.record
     code = record["settings"]["engine"] if kind == "run" else record.get(_CODE_IN.get(kind, "code"))
     members = record.get("members", [])
-    if code != code_fingerprint(CODE[kind]) or (members and key != group_key(members)):
+    if code != code_fingerprint() or (members and key != group_key(members)):
         return "made by another version of the code"
     if kind == "part" and _finished(store, entry):
         return "the checkpoint of a run that is finished"

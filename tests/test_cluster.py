@@ -189,7 +189,7 @@ def test_errors_of_a_worker_arrive_as_they_are(client, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"cannot import the task .*only_here.*PYTHONPATH"):
         cluster.train(client, lab, [Wanted(0, ALONE)])
 
-    monkeypatch.setattr(cluster, "code_fingerprint", lambda modules: "another")
+    monkeypatch.setattr(cluster, "code_fingerprint", lambda: "another")
     with pytest.raises(ClusterError, match=r"another version of kdnb's engine .*here another"):
         cluster.train(client, lab_in(tmp_path / "x"), [Wanted(0, ALONE)])
 

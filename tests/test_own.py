@@ -294,28 +294,6 @@ def test_two_unequal_classes_are_balanced_and_leave_out_notebook_00():
     assert "Notebook 00" in fitted.choices and "counts the same" in fitted.choices
 
 
-def test_changed_code_of_a_network_is_another_run(flowers, tmp_path, monkeypatch):
-    source = (
-        "from torch import nn\n"
-        "class Net(nn.Module):\n"
-        "    def __init__(self, num_classes):\n"
-        "        super().__init__()\n"
-        "        self.dense = nn.Linear(3, num_classes)\n"
-        "    def forward(self, x):\n"
-        "        return self.dense(x.mean((2, 3)))\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    codes = []
-    for text in (source, f"WIDTH = 3\n# a comment\n{source}", source.replace("mean", "amax")):
-        (tmp_path / "its_net.py").write_text(text)
-        sys.modules.pop("its_net", None)
-        import its_net
-
-        task = flower_task(flowers, its_net.Net, small)
-        codes.append(task.fitted(task.load()).code)
-    assert codes[0] == codes[1] != codes[2]
-
-
 def gives(outputs):
     return lambda: nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(3, outputs))
 

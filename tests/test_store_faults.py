@@ -407,7 +407,7 @@ def test_prune_takes_what_no_present_code_would_load(filled, reader, capsys, dry
 def test_every_kind_of_entry_that_the_code_writes_is_known_to_upkeep():
     written = set()
     for path in (TESTS.parent / "kdnb").rglob("*.py"):
-        for kind in {*upkeep.CODE, *upkeep.IMAGES}:
+        for kind in {*upkeep.OF_THE_ENGINE, *upkeep.IMAGES}:
             written |= {kind} if f'f"{kind}-{{' in path.read_text() else set()
     assert {"run", "part", "maps", "body", "decoded", "pixels", "polyps"} <= written
-    assert written <= {*upkeep.CODE, *upkeep.IMAGES}
+    assert written <= {*upkeep.OF_THE_ENGINE, *upkeep.IMAGES}

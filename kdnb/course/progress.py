@@ -14,6 +14,7 @@ from kdnb.course.plots import image_tag, training_curves, training_words
 from kdnb.course.protocol import HEADLESS, live_kernel
 from kdnb.course.sweeping import SweepLine, sweep_words, time_left
 from kdnb.course.widgets import Live
+from kdnb.course.words import trained_elsewhere
 from kdnb.runs import Standing, Update
 
 REDRAW_SECONDS = 1.0
@@ -106,7 +107,7 @@ class Progress:
     def _summary(self, update: Update) -> str:
         history = update.history
         best = history.epochs[history.best]
-        source = "from the run store" if update.loaded else f"{history.seconds:.1f} s"
+        source = _from_the_store(update) if update.loaded else f"{history.seconds:.1f} s"
         return (
             f"{update.label}, seed {update.seed}: validation accuracy "
             f"{100 * best.val_accuracy:.2f} % at epoch {history.best + 1}, {source}"
@@ -178,7 +179,7 @@ class Progress:
 
     def _finished(self, update: Update) -> str:
         if update.loaded:
-            return "finished, from the run store"
+            return f"finished, {_from_the_store(update)}"
         return f"finished, {self._continued(update)}" if update.continued else "finished"
 
     def _continued(self, update: Update) -> str:
@@ -235,6 +236,11 @@ class Panel(Live):
         """Take the widgets away, here and in the browser."""
         for widget in (self.status, self.picture, self.button, self.box):
             widget.close()
+
+
+def _from_the_store(update: Update) -> str:
+    elsewhere = trained_elsewhere(update.origin) if update.origin else ""
+    return ", ".join(filter(None, ["from the run store", elsewhere]))
 
 
 def _cell() -> int | None:

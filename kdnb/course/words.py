@@ -1,10 +1,13 @@
 """Sentences made from numbers, so that no text in a notebook can contradict its own run."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 from IPython.display import Markdown
 
 from kdnb.data import Dataset
+from kdnb.environment import best_device, provenance
 from kdnb.experiment import Experiment
 from kdnb.metrics import Interval
 from kdnb.runs import Comparison, Run
@@ -111,24 +114,36 @@ def provenance_card(experiment: Experiment, runs: list[Run]) -> Markdown:
     A run that served several comparisons is counted once.
     """
     runs = list({run.weights: run for run in runs}.values())
-    origins = sorted({run.provenance["device"] for run in runs})
+    origins = Counter(run.provenance["device"] for run in runs)
+    devices = "; ".join(f"{device} ({n} runs)" for device, n in sorted(origins.items()))
+    versions = {_versions(run.provenance) for run in runs}
     dates = sorted(run.provenance["date"][:16].replace("T", " ") for run in runs)
-    first = runs[0].provenance
     seconds = sum(run.history.seconds for run in runs)
-    versions = ", ".join(
-        f"{name} {first[name]}" for name in ("kdnb", "python", "torch", "numpy", "scikit-learn")
-    )
     return Markdown(
         "| provenance | |\n| --- | --- |\n"
         f"| dataset | {experiment.dataset.name}, fingerprint "
         f"`{experiment.dataset.fingerprint[:16]}` |\n"
         f"| seeds | {', '.join(str(s) for s in sorted({run.seed for run in runs}))} |\n"
         f"| trained | {len(runs)} model(s) in {seconds:,.0f} s, {dates[0]} to {dates[-1]} UTC |\n"
-        f"| device | {'; '.join(origins)} |\n"
-        f"| versions | {versions} |\n"
+        f"| device | {devices if len(origins) > 1 else next(iter(origins))} |\n"
+        f"| versions | {'; '.join(sorted(versions))} |\n"
         f"| finished runs | {sum(run.loaded for run in runs)} of {len(runs)} came from the run "
         "store, the rest were trained here |"
     )
+
+
+def trained_elsewhere(origin: dict[str, str]) -> str:
+    """Where a stored run was trained, if not on this kind of machine; empty if it was."""
+    here = provenance(best_device())
+    machine = [re.sub(r"\d+ threads?", "", o["device"]) + o["system"] for o in (origin, here)]
+    if machine[0] == machine[1] and origin["torch"] == here["torch"]:
+        return ""
+    return f"trained on {origin['device']}, {origin['system']}, with torch {origin['torch']}"
+
+
+def _versions(origin: dict[str, str]) -> str:
+    names = ("kdnb", "python", "torch", "numpy", "scikit-learn")
+    return ", ".join(f"{name} {origin[name]}" for name in names)
 
 
 def _sizes(data: Dataset) -> str:

@@ -14,11 +14,12 @@ from kdnb.data.views import ShiftedImages
 from kdnb.environment import seeded
 from kdnb.experiment import Experiment
 from kdnb.history import History
-from kdnb.jobs import ENGINE
+from kdnb.identity import description, precision
 from kdnb.metrics import Interval, accuracy, mean_interval
 from kdnb.objectives import Loss, Objective, Rows
 from kdnb.runs import Run
-from kdnb.store import code_fingerprint, digest, weights_digest
+from kdnb.source import code_fingerprint
+from kdnb.store import digest, weights_digest
 from kdnb.training import fit, predict
 
 TEMPERATURES = (16.0, 4.0, 1.0)  # of the snippet that sweeps, in its order
@@ -123,16 +124,18 @@ def _trial(lab: Experiment, bug: Bug, source: str, seed: int, setting: Setting) 
     """From the run store, or trained now and stored."""
     stage = _Stage(lab, seed, setting)
     with_temperatures = TEMPERATURES if bug.place == Place.SWEEP else setting.temperature
+    student = stage.new_student()
     address = {
-        "engine": code_fingerprint((*ENGINE, "course/bugs/running.py")),
+        "engine": code_fingerprint("course/bugs/running.py"),
         "source": source,
         "place": bug.place.value,
         "seed": seed,
         "temperature": with_temperatures,
         "soft_weight": setting.soft_weight,
         "recipe": asdict(lab.task.student_recipe),
-        "student": weights_digest(stage.new_student()),
-        "teacher": stage.teacher.weights,
+        "student": [description(student), weights_digest(student)],
+        "teacher": [stage.teacher.network, stage.teacher.weights],
+        "precision": precision(),
         "splits": [lab.transfer.fingerprint, *(s.fingerprint for s in (stage.val, stage.test))],
     }
     key = f"bug-{digest(address)}"
