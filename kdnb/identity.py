@@ -33,11 +33,6 @@ from kdnb.store import KEY_LENGTH, tensors_digest
 
 # What a run's provenance says is not in its key: another machine may use it.
 UNVERSIONED = {"torch", "torchvision"}
-# Of a class: what Python adds, and what only documents.
-UNTOLD_MEMBERS = {
-    *("__doc__", "__module__", "__qualname__", "__dict__", "__weakref__", "__annotations__"),
-    *("__firstlineno__", "__static_attributes__", "__dataclass_params__", "_abc_impl"),
-}
 
 
 class UndescribedError(ValueError):
@@ -160,11 +155,12 @@ class _Description:
             return
         self._items((type(kind), *kind.__bases__), kind.__name__)
         for name, member in sorted(vars(kind).items()):
-            if name not in UNTOLD_MEMBERS and not isinstance(
-                member, GetSetDescriptorType | MemberDescriptorType
-            ):
-                self._put(name)
-                self.add(member, f"{kind.__name__}.{name}")
+            # Python and its libraries note things about a class, such as its doc or its line.
+            noted = name.startswith("__") and not isinstance(member, _OF_CODE)
+            if name == "_abc_impl" or noted or isinstance(member, _OF_SLOTS):
+                continue
+            self._put(name)
+            self.add(member, f"{kind.__name__}.{name}")
 
     def _function(self, function: FunctionType) -> None:
         name = function.__qualname__
@@ -292,6 +288,8 @@ def _is_library(module: str) -> bool:
     return any(Path(file).is_relative_to(folder) for folder in _LIBRARIES)
 
 
+_OF_CODE = (FunctionType, property, staticmethod, classmethod)
+_OF_SLOTS = (GetSetDescriptorType, MemberDescriptorType)
 _LIBRARIES = {
     *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
     *map(Path, (*site.getsitepackages(), site.getusersitepackages())),

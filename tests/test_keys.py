@@ -1,10 +1,12 @@
 """Nothing that decides a run may change without its key: the engine, the networks, the machine."""
 
+import pickle
 import random
 import shutil
 import subprocess
 import sys
 import threading
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -324,6 +326,18 @@ def test_weights_and_mode_do_not_count():
     with seeded(1):
         other = Net().eval()
     assert description(one) == description(other)
+
+
+@pytest.mark.parametrize(
+    "make", [Net, Helped, closed_over(2.0), partial(with_attribute, Config(1))]
+)
+def test_copying_and_using_a_network_changes_nothing(make):
+    net = make()
+    before = description(net)
+    copy = deepcopy(net)
+    net(torch.zeros(2, 1, 28, 28)).sum().backward()
+    pickle.dumps(Config(2))  # which notes something in the class
+    assert description(net) == description(copy) == before
 
 
 def test_a_description_is_the_same_in_another_process():
