@@ -1,8 +1,6 @@
 """The machine a run happens on: device, seeds, and what a reader needs to repeat it."""
 
-import os
 import platform
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -42,39 +40,6 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
-
-
-# What code of a reader's own may set for the whole process, and how it is read and set.
-_SETTINGS = {
-    "torch's default type of numbers": (torch.get_default_dtype, torch.set_default_dtype),
-    "whether torch computes gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "torch's default device": (
-        torch.get_default_device,
-        # Set to the CPU it would slow down every call: None is what it is at the start.
-        lambda device: torch.set_default_device(None if device.type == "cpu" else device),
-    ),
-    "the working directory": (os.getcwd, os.chdir),
-}
-
-
-@contextmanager
-def settings_kept(who: str) -> Iterator[None]:
-    """Put back what the block sets for the whole process, and warn that ``who`` has set it."""
-    before = {name: get() for name, (get, _) in _SETTINGS.items()}
-    changed = []
-    try:
-        yield
-    finally:
-        for name, (get, put) in _SETTINGS.items():
-            if (now := get()) != before[name]:
-                put(before[name])
-                changed.append(f"{name} to {now}")
-    if changed:
-        warnings.warn(
-            f"{who} sets {' and '.join(changed)} for the whole process: this was put back, set it "
-            "only where it is needed",
-            stacklevel=2,
-        )
 
 
 @contextmanager

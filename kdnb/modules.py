@@ -1,16 +1,32 @@
-"""A module of the reader's own: found by name or path, and imported without harm to the rest."""
+"""Code of the reader's own: found by name or path, and run without harm to the rest."""
 
 import importlib
+import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
+import torch
+
 from kdnb.data.dataset import start_folder
-from kdnb.environment import settings_kept
 
 # What Python says of a file in another encoding than it names: UTF-8, where it names none.
 UNREADABLE = ("codec can't decode", "null bytes", "encoding")
+# What code may set for the whole process: how it is read and how it is set.
+SETTINGS = {
+    "torch's default type of numbers": (torch.get_default_dtype, torch.set_default_dtype),
+    "whether torch computes gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "torch's default device": (
+        torch.get_default_device,
+        # Set to the CPU it would slow every call down: None is how it is at the start.
+        lambda device: torch.set_default_device(None if device.type == "cpu" else device),
+    ),
+    "the working directory": (os.getcwd, os.chdir),
+}
 
 
 def imported(place: str) -> ModuleType:
@@ -31,9 +47,10 @@ def imported(place: str) -> ModuleType:
         with settings_kept(f"the module {name}"):
             return importlib.import_module(name)
     except SystemExit as error:
+        code = "" if error.code is None else f" with {error.code!r}"
         raise ValueError(
-            f"the module {name} ends the program when it is imported (exit {error.code}): put what "
-            'reads arguments or runs something under `if __name__ == "__main__":`'
+            f"the module {name} ends the program{code} when it is imported: put what reads "
+            'arguments or runs something under `if __name__ == "__main__":`'
         ) from error
     except Exception as error:  # whatever a module of the reader's may raise
         if isinstance(error, ModuleNotFoundError) and error.name == name:
@@ -52,6 +69,26 @@ def imported(place: str) -> ModuleType:
         ) from error
     finally:
         sys.argv = arguments
+
+
+@contextmanager
+def settings_kept(who: str) -> Iterator[None]:
+    """Put back what the block sets for the whole process, and warn that ``who`` has set it."""
+    before = {name: read() for name, (read, _) in SETTINGS.items()}
+    changed = []
+    try:
+        yield
+    finally:
+        for name, (read, set_to) in SETTINGS.items():
+            if (now := read()) != before[name]:
+                set_to(before[name])
+                changed.append(f"{name} to {now}")
+    if changed:
+        warnings.warn(
+            f"{who} sets {' and '.join(changed)} for the whole process: this was put back, set it "
+            "only where it is needed",
+            stacklevel=3,
+        )
 
 
 def reason(error: Exception) -> str:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from kdnb.data import Dataset
 from kdnb.data.dataset import stratified_indices
-from kdnb.environment import seeded, settings_kept
+from kdnb.environment import seeded
+from kdnb.modules import settings_kept
 from kdnb.objectives import Agreement, Objective, Spread
 from kdnb.tasks import SUBSET_SEED, Division, Recipe, Task
 from kdnb.trial import MisfitError, trial

@@ -65,7 +65,7 @@ def saliency_maps(
     def evidence(pixels: Tensor) -> Tensor:
         return _centred(model(pixels), num_classes)
 
-    explain = _explainer(method, evidence, model, background)
+    explain = _explainer(method, evidence, model, background, _floats(images[:1], device))
     maps = []
     # Eval mode as for answers, but with gradients.
     with evaluating(model), torch.inference_mode(False), torch.enable_grad(), seeded(0):
@@ -175,9 +175,13 @@ def deletion_and_insertion(
 
 
 def _explainer(
-    method: Saliency, evidence: Callable[[Tensor], Tensor], model: nn.Module, background: float
+    method: Saliency,
+    evidence: Callable[[Tensor], Tensor],
+    model: nn.Module,
+    background: float,
+    example: Tensor,
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """From (B, C, H, W) pixels and (B,) classes to what each entry, or each place, says."""
+    """From (B, C, H, W) pixels, such as ``example``, and (B,) classes to what each place says."""
     gradient = InputGradient(evidence)
     if method == Saliency.SMOOTHGRAD:
         noisy = NoiseTunnel(gradient)
@@ -199,7 +203,7 @@ def _explainer(
             internal_batch_size=BATCH,
         )
     if method == Saliency.GRAD_CAM:
-        cam = LayerGradCam(evidence, _last_feature_maps(model))
+        cam = LayerGradCam(evidence, _last_feature_maps(model, example))
         return lambda pixels, classes: F.interpolate(
             cam.attribute(pixels, classes, relu_attributions=True),
             pixels.shape[2:],
@@ -208,12 +212,23 @@ def _explainer(
     return lambda pixels, classes: gradient.attribute(pixels, classes, abs=False)
 
 
-def _last_feature_maps(model: nn.Module) -> nn.Module | None:
-    """The part of a model whose output is the last that still has places; None without any."""
+def _last_feature_maps(model: nn.Module, pixels: Tensor | None = None) -> nn.Module | None:
+    """The part of a model whose output is the last that still has places; None without any.
+
+    With ``pixels``, among what answers for them: auxiliary outputs have convolutions, too.
+    """
     if isinstance(model, StagedNetwork):
         stages = dict(model.stages.named_children())
         return list(stages.values())[list(stages).index("pool") - 1]
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    if pixels is not None:
+        answering = []
+        hooks = [c.register_forward_hook(lambda c, *_: answering.append(c)) for c in convolutions]
+        with evaluating(model):
+            model(pixels)
+        for hook in hooks:
+            hook.remove()
+        convolutions = answering
     return convolutions[-1] if convolutions else None
 
 

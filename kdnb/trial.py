@@ -96,8 +96,17 @@ def trial(
             plain = _answer(model.to(device).eval(), pixels, want, wish)
             again = _answer(model, pixels, want, wish)
         _check_alike(plain, again)
-        _train(model, pixels, images, want, wish, plain)
-        _check_as_used(model, fresh)
+        # From here on in the order of memory in which everything runs.
+        with _tried("cannot take images that lie channels_last in memory", Contiguous):
+            reordered = predict(model, ShiftedImages(images.to(device)), device=device)
+        if not _alike(plain.float().cpu(), reordered, ANOTHER_ORDER):
+            raise MisfitError("answers otherwise to images channels_last in memory", Contiguous)
+        before = dict(model.named_parameters())
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with _tried("cannot be trained", Contiguous):
+            output = _answer(model.train(), pixels, want, wish)
+        _check_reached(output, before, model, fresh)
+        _train(model, images, want[1], device)
         return _notes(fresh, pixels, _check_answers(model, fresh, images))
 
 
@@ -183,46 +192,15 @@ def _check_alike(answer: Tensor, again: Tensor) -> None:
         )
 
 
-def _train(
-    model: nn.Module,
-    pixels: Tensor,
-    images: Tensor,
-    want: tuple[int, int],
-    wish: str,
-    plain: Tensor,
-) -> None:
-    """Two epochs of one step, in the order of memory in which training runs."""
-    device = pixels.device
-    with _tried("cannot take images that lie channels_last in memory", Contiguous):
-        reordered = predict(model, ShiftedImages(images.to(device)), device=device)
-    if not _alike(plain.float().cpu(), reordered, ANOTHER_ORDER):
-        raise MisfitError(
-            "answers otherwise to images that lie channels_last in memory", Contiguous
-        )
-    before = dict(model.named_parameters())
-    with _tried("cannot be trained", Contiguous):
-        ordered = pixels.contiguous(memory_format=torch.channels_last)
-        output = _answer(model.train(), ordered, want, wish)
-        _check_reached(output, before, dict(model.named_parameters()))
-        split = Split(images, torch.arange(len(images)) % want[1])
-        try:
-            history = fit(model, split, split, RECIPE, seed=0, device=device)
-        except TrainingDivergedError:
-            raise MisfitError("cannot be trained: its first step makes weights that are not finite")
-    if history.interrupted:  # which `fit` keeps to itself
-        raise KeyboardInterrupt
-    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-    if not any(gradient.any() for gradient in gradients):
-        raise MisfitError("has nothing to train: all gradients are 0")
-
-
 def _check_reached(
-    output: Tensor, before: dict[str, nn.Parameter], after: dict[str, nn.Parameter]
+    output: Tensor, before: dict[str, nn.Parameter], model: nn.Module, fresh: nn.Module
 ) -> None:
     """Training must reach the parameters there were when the network was built, and no others."""
-    for name, weight in after.items():
-        if before.get(name) is not weight:
-            raise MisfitError(f"makes {name} only when it answers: make it in __init__")
+    made = model.state_dict().keys() ^ fresh.state_dict().keys()
+    after = dict(model.named_parameters())
+    made |= {name for name, weight in after.items() if before.get(name) is not weight}
+    if made:
+        raise MisfitError(f"makes {min(made)} only when it answers: make it in __init__")
     if not output.requires_grad:
         raise MisfitError(
             "has nothing to train: its output has no gradient (detach, no_grad, argmax)"
@@ -243,12 +221,21 @@ def _check_reached(
             )
 
 
-def _check_as_used(model: nn.Module, fresh: nn.Module) -> None:
-    made = model.state_dict().keys() ^ fresh.state_dict().keys()
-    if made:
-        raise MisfitError(
-            f"makes {min(made)} while it answers, unknown to training: make it in __init__"
-        )
+def _train(model: nn.Module, images: Tensor, outputs: int, device: torch.device) -> None:
+    """Two epochs of one step."""
+    split = Split(images, torch.arange(len(images)) % outputs)
+    with _tried("cannot be trained", Contiguous):
+        try:
+            history = fit(model, split, split, RECIPE, seed=0, device=device)
+        except TrainingDivergedError as error:
+            raise MisfitError(
+                "cannot be trained: a step makes its weights infinite or NaN"
+            ) from error
+    if history.interrupted:  # which `fit` keeps to itself
+        raise KeyboardInterrupt
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    if not any(gradient.any() for gradient in gradients):
+        raise MisfitError("has nothing to train: all gradients are 0")
 
 
 def _check_answers(model: nn.Module, fresh: nn.Module, images: Tensor) -> Tensor:
