@@ -252,11 +252,6 @@ def _check(
     unknown = targets[(targets < 0) | (targets >= num_classes)]
     if len(unknown):
         raise ValueError(f"class {unknown[0].item()} does not exist: choose 0 to {num_classes - 1}")
-    if method == Saliency.GRAD_CAM and _last_feature_maps(model) is None:
-        raise ValueError(
-            f"Grad-CAM needs a model with convolutions, {type(model).__name__} has none: choose "
-            f"one of {', '.join(methods_for(model))}"
-        )
     try:
         with evaluating(model):
             model(_floats(images[:1], device))
@@ -264,6 +259,11 @@ def _check(
         raise ValueError(
             f"{type(model).__name__} cannot read images of shape {tuple(images.shape[1:])}: {error}"
         ) from error
+    if method == Saliency.GRAD_CAM and not _last_feature_maps(model, _floats(images[:1], device)):
+        raise ValueError(
+            f"Grad-CAM needs a model with convolutions, {type(model).__name__} has none: choose "
+            f"one of {', '.join(s for s in Saliency if s != Saliency.GRAD_CAM)}"
+        )
 
 
 def _centred(logits: Tensor, num_classes: int) -> Tensor:
