@@ -301,6 +301,7 @@ def quantised():
         return Keeping(torch.quantize_per_tensor(torch.ones(16), 0.1, 0, torch.quint8))
 
 
+SLOPE = torch.linspace(-1, 1, 16)  # what is the same for all features, a norm may take away
 FAULTY = {
     "expanded buffer": (lambda: Keeping(torch.ones(1).expand(16)), "one number for many"),
     "expanded matrix": (lambda: Keeping(torch.ones(4, 1).expand(4, 4)), "one number for many"),
@@ -317,9 +318,15 @@ FAULTY = {
     "layers in a list": (PlainList, r"uses a weight of shape \(16, 16\) .* nn.ModuleList"),
     "dropout left on": (lambda: Does(lambda self, x: F.dropout(x, 0.5)), "two answers"),
     "noise": (lambda: Does(lambda self, x: x + torch.randn_like(x)), "two answers"),
-    "numpy's noise": (lambda: Does(lambda self, x: x + float(np.random.rand())), "two answers"),
-    "Python's noise": (lambda: Does(lambda self, x: x + random.random()), "two answers"),
-    "a count": (lambda: Does(lambda self, x: x + next(self.n), n=iter(range(999))), "two answers"),
+    "numpy's noise": (
+        lambda: Does(lambda self, x: x + float(np.random.rand()) * SLOPE),
+        "two answers",
+    ),
+    "Python's noise": (lambda: Does(lambda self, x: x + random.random() * SLOPE), "two answers"),
+    "a count": (
+        lambda: Does(lambda self, x: x + next(self.n) * SLOPE, n=iter(range(999))),
+        "two answers",
+    ),
     "running mean": (lambda: RunningMean(False), "otherwise when it was stored and loaded"),
     "mean not kept": (lambda: RunningMean(True), "otherwise when it was stored and loaded"),
     "hook": (HookOfTheOriginal, "copied|a copy"),
