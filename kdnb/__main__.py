@@ -1,7 +1,12 @@
 """The command line: python -m kdnb report | edition | sweep | store | doctor"""
 
-import argparse
 import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # A random.py where the command is started must not be taken for Python's own.
+    sys.path.append(sys.path.pop(0))
+
+import argparse
 import time
 from pathlib import Path
 

@@ -5,6 +5,7 @@
 """
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 from kdnb.data import Dataset
 from kdnb.data.dataset import stratified_indices
 from kdnb.environment import seeded
+from kdnb.modules import settings_kept
 from kdnb.objectives import Agreement, Objective, Spread
 from kdnb.tasks import SUBSET_SEED, Division, Recipe, Task
+from kdnb.trial import MisfitError, trial
 
 WARP = 0.15  # of the views that a dividing teacher shall agree on
 UNEQUAL = 1.5  # times as many images of one class as of another: then classes are balanced
@@ -91,8 +94,9 @@ class OwnTask(Task):
     def fitted(self, dataset: Dataset) -> Task:
         """A plain `Task` for these data; raises ValueError where a network does not fit them."""
         train, classes, size = dataset.train, len(dataset.class_names), self.subclasses
-        teacher = self.teacher.fitting("teacher", train.images[:2], classes, size)
-        student = self.student.fitting("student", train.images[:2], classes, size)
+        two = train.images[[0, -1]]  # probably of two classes
+        teacher = self.teacher.fitting("teacher", two, classes, size)
+        student = self.student.fitting("student", two, classes, size)
         models = [_built(make, classes) for make in (teacher, student)]
         large, small = (sum(p.numel() for p in model.parameters()) for model in models)
         rungs = [(large, "teacher's network", teacher), (small, "student's network", student)]
@@ -153,78 +157,55 @@ def _facts(
 class Network:
     """Builds a module of any kind as the course asks for it: with so many classes and subclasses.
 
-    With ``contiguous``, for modules that use `Tensor.view`, it keeps to torch's usual order in
-    memory instead of channels_last.
+    ``wrappers`` are put around it, the first one inside: `kdnb.trial.Contiguous` for modules that
+    do not bear channels_last, `kdnb.trial.LogitsOnly` for those that give more than logits.
     """
 
     make: Callable[..., nn.Module]
-    contiguous: bool = False
+    wrappers: tuple[type[nn.Module], ...] = ()
 
     def __call__(self, num_classes: int, subclasses: int = 1) -> nn.Module:
         takes = _takes(self.make)
         outputs = num_classes * subclasses
-        if {"num_classes", "subclasses"} <= takes:
-            model = self.make(num_classes=num_classes, subclasses=subclasses)
-        elif "num_classes" in takes:
-            model = self.make(num_classes=outputs)
-        else:
-            model = self.make()
-            if isinstance(model, nn.Module) and subclasses > 1:
-                _widen(model, outputs)
+        with settings_kept(f"the network {_name(self)}"):
+            if {"num_classes", "subclasses"} <= takes:
+                model = self.make(num_classes=num_classes, subclasses=subclasses)
+            elif "num_classes" in takes:
+                model = self.make(num_classes=outputs)
+            else:
+                model = self.make()
+                if isinstance(model, nn.Module) and subclasses > 1:
+                    _widen(model, outputs)
         if not isinstance(model, nn.Module):
             raise ValueError(f"it must give an nn.Module, got a {type(model).__name__}")
-        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+        lazy = nn.parameter.UninitializedTensorMixin
+        if any(isinstance(t, lazy) for t in (*model.parameters(), *model.buffers())):
             raise ValueError("it has lazy layers, which cannot be seeded: write out their sizes")
-        return Contiguous(model) if self.contiguous else model
+        for wrapper in self.wrappers:
+            model = wrapper(model)
+        return model
 
     def fitting(self, role: str, images: Tensor, classes: int, subclasses: int) -> "Network":
-        """The same, or made ``contiguous``, once it has answered for (N, C, H, W) uint8 images.
+        """The same, or with ``wrappers``, once it has passed `kdnb.trial.trial`.
 
-        Raises ValueError if it cannot, or gives other than (N, classes · subclasses) numbers.
+        ``images`` are two of (2, C, H, W) uint8. Raises ValueError for a network that does not suit
+        the course, and warns of one that suits only a part of it.
         """
-        pixels = (images / 255).contiguous(memory_format=torch.channels_last)
-        shape = "×".join(map(str, images.shape[1:]))
         who = f"the {role} {_name(self)}"
-        for size in (1, subclasses):
-            heads = f"{classes} classes" if size == 1 else f"{classes} × {size} subclasses"
-            try:
-                with seeded(0):
-                    model = self(num_classes=classes, subclasses=size)
-            except Exception as error:  # whatever a network of the reader's may raise
-                raise ValueError(f"{who} cannot be built for {heads}: {error}") from error
-            model.to(memory_format=torch.channels_last).eval()
-            try:
-                with torch.no_grad():
-                    answer = model(pixels)
-            except Exception as error:
-                if not self.contiguous and "view size is not compatible" in str(error):
-                    return replace(self, contiguous=True).fitting(role, images, classes, subclasses)
-                reason = (str(error) or type(error).__name__).splitlines()[0]
-                raise ValueError(f"{who} cannot take images of shape {shape}: {reason}") from error
-            want = (len(images), classes * size)
-            got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-            if got != want:
-                raise ValueError(
-                    f"{who} must give a tensor of shape {want} for {len(images)} images of shape "
-                    f"{shape} and {heads}, got {got}"
-                )
+        notes = []
+        try:
+            with settings_kept(who):
+                for size in (1, subclasses):
+                    build = partial(self, num_classes=classes, subclasses=size)
+                    notes += trial(build, images, classes, size)
+        except MisfitError as misfit:
+            if misfit.remedy in (None, *self.wrappers):
+                raise ValueError(f"{who} {misfit}") from misfit
+            wrapped = replace(self, wrappers=(*self.wrappers, misfit.remedy))
+            return wrapped.fitting(role, images, classes, subclasses)
+        for note in dict.fromkeys(notes):
+            warnings.warn(f"{who} {note}", stacklevel=2)
         return self
-
-
-class Contiguous(nn.Module):
-    """A module whose tensors stay in torch's usual order, whatever order it is asked for."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(images.contiguous())
-
-    def to(self, *args: object, **kwargs: object) -> nn.Module:
-        """As of any module, but for ``memory_format``."""
-        kwargs.pop("memory_format", None)
-        return super().to(*args, **kwargs)
 
 
 def _takes(make: Callable[..., nn.Module]) -> set[str]:

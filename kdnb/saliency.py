@@ -65,7 +65,7 @@ def saliency_maps(
     def evidence(pixels: Tensor) -> Tensor:
         return _centred(model(pixels), num_classes)
 
-    explain = _explainer(method, evidence, model, background)
+    explain = _explainer(method, evidence, model, background, _floats(images[:1], device))
     maps = []
     # Eval mode as for answers, but with gradients.
     with evaluating(model), torch.inference_mode(False), torch.enable_grad(), seeded(0):
@@ -175,9 +175,13 @@ def deletion_and_insertion(
 
 
 def _explainer(
-    method: Saliency, evidence: Callable[[Tensor], Tensor], model: nn.Module, background: float
+    method: Saliency,
+    evidence: Callable[[Tensor], Tensor],
+    model: nn.Module,
+    background: float,
+    example: Tensor,
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """From (B, C, H, W) pixels and (B,) classes to what each entry, or each place, says."""
+    """From (B, C, H, W) pixels, such as ``example``, and (B,) classes to what each place says."""
     gradient = InputGradient(evidence)
     if method == Saliency.SMOOTHGRAD:
         noisy = NoiseTunnel(gradient)
@@ -199,7 +203,7 @@ def _explainer(
             internal_batch_size=BATCH,
         )
     if method == Saliency.GRAD_CAM:
-        cam = LayerGradCam(evidence, _last_feature_maps(model))
+        cam = LayerGradCam(evidence, _last_feature_maps(model, example))
         return lambda pixels, classes: F.interpolate(
             cam.attribute(pixels, classes, relu_attributions=True),
             pixels.shape[2:],
@@ -208,12 +212,23 @@ def _explainer(
     return lambda pixels, classes: gradient.attribute(pixels, classes, abs=False)
 
 
-def _last_feature_maps(model: nn.Module) -> nn.Module | None:
-    """The part of a model whose output is the last that still has places; None without any."""
+def _last_feature_maps(model: nn.Module, pixels: Tensor | None = None) -> nn.Module | None:
+    """The part of a model whose output is the last that still has places; None without any.
+
+    With ``pixels``, among what answers for them: auxiliary outputs have convolutions, too.
+    """
     if isinstance(model, StagedNetwork):
         stages = dict(model.stages.named_children())
         return list(stages.values())[list(stages).index("pool") - 1]
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    if pixels is not None:
+        answering = []
+        hooks = [c.register_forward_hook(lambda c, *_: answering.append(c)) for c in convolutions]
+        with evaluating(model):
+            model(pixels)
+        for hook in hooks:
+            hook.remove()
+        convolutions = answering
     return convolutions[-1] if convolutions else None
 
 
@@ -237,11 +252,6 @@ def _check(
     unknown = targets[(targets < 0) | (targets >= num_classes)]
     if len(unknown):
         raise ValueError(f"class {unknown[0].item()} does not exist: choose 0 to {num_classes - 1}")
-    if method == Saliency.GRAD_CAM and _last_feature_maps(model) is None:
-        raise ValueError(
-            f"Grad-CAM needs a model with convolutions, {type(model).__name__} has none: choose "
-            f"one of {', '.join(methods_for(model))}"
-        )
     try:
         with evaluating(model):
             model(_floats(images[:1], device))
@@ -249,6 +259,11 @@ def _check(
         raise ValueError(
             f"{type(model).__name__} cannot read images of shape {tuple(images.shape[1:])}: {error}"
         ) from error
+    if method == Saliency.GRAD_CAM and not _last_feature_maps(model, _floats(images[:1], device)):
+        raise ValueError(
+            f"Grad-CAM needs a model with convolutions, {type(model).__name__} has none: choose "
+            f"one of {', '.join(s for s in Saliency if s != Saliency.GRAD_CAM)}"
+        )
 
 
 def _centred(logits: Tensor, num_classes: int) -> Tensor:

@@ -1,8 +1,6 @@
 """A task: a dataset, a teacher, a student, and the recipe by which each is trained."""
 
-import importlib
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,8 +9,9 @@ from torch import nn
 
 from kdnb import data
 from kdnb.data import Dataset, Split, polyps
-from kdnb.data.dataset import start_folder, stratified_indices
+from kdnb.data.dataset import stratified_indices
 from kdnb.models import StudentMLP, TeacherCNN, mobilenet_v2_student, resnet50_teacher
+from kdnb.modules import imported
 from kdnb.objectives import Agreement, KnownSubclasses, Objective, Spread
 
 SUBSET_SEED = 1
@@ -416,11 +415,12 @@ TASKS = {task.name: task for task in ALL}
 def task(name: str) -> Task:
     """The task called ``name``, or "module:name" for one that a module of the reader's own holds.
 
-    The module is looked for where the command was started, then wherever Python looks. Raises
-    ValueError in one sentence if there is no such task, or its data or networks do not fit.
+    The module is a name or a path (`kdnb.modules.imported`), looked for where the command was
+    started, then wherever Python looks. Raises ValueError in one sentence if there is no such task,
+    or its data or networks do not fit.
     """
     if ":" in name:
-        found = _own(*name.split(":", 1))
+        found = _own(*name.rsplit(":", 1))
         return found.fitted(found.load())
     if name not in TASKS:
         raise ValueError(
@@ -430,21 +430,9 @@ def task(name: str) -> Task:
 
 
 def _own(module_name: str, name: str) -> Task:
-    module_name = module_name.removesuffix(".py")
-    folder = start_folder()
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # whatever a module of the reader's may raise
-        if isinstance(error, ModuleNotFoundError) and error.name == module_name:
-            raise ValueError(
-                f"there is no module {module_name} in {folder}: start the command in the folder "
-                f"that holds {module_name}.py"
-            ) from error
-        raise ValueError(
-            f"the module {module_name} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+    if not name:
+        raise ValueError(f"which task of {module_name} is meant? name it: {module_name}:my_task")
+    module = imported(module_name)
     if not hasattr(module, name):
         tasks = [n for n, value in vars(module).items() if isinstance(value, Task)]
         raise ValueError(

@@ -21,8 +21,9 @@ from kdnb.data import DataError, ImageFolder, ImageTensors
 from kdnb.data.splits import drawn
 from kdnb.experiment import Experiment
 from kdnb.methods import ALONE, conventional, subclass
-from kdnb.own import Contiguous, own_task
+from kdnb.own import own_task
 from kdnb.tasks import DIGITS, TWO_CLASSES, Recipe, Task
+from kdnb.trial import Contiguous
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("<i>blue & co", "green", "red $x$")
@@ -301,11 +302,6 @@ def lazy(num_classes):
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
 
 
-class GivesPair(nn.Module):
-    def forward(self, x):
-        return x, x
-
-
 @pytest.mark.parametrize(
     ("teacher", "says"),
     [
@@ -313,7 +309,6 @@ class GivesPair(nn.Module):
         (takes_grey, r"the teacher takes_grey cannot take images of shape 3×16×16"),
         (without_dense_layer, "cannot be built for 3 × 3 subclasses: it takes no num_classes"),
         (lazy, "lazy layers"),
-        (GivesPair, "got tuple"),
         (lambda num_classes: 1, "it must give an nn.Module, got a int"),
     ],
 )
