@@ -198,7 +198,7 @@ def _thop(model: nn.Module, image: Tensor) -> tuple[int | None, dict[str, int], 
 
 
 def _stored_bytes(model: nn.Module) -> int:
-    """The size of the file that `kdnb.store` would write."""
+    """The size of the weights as a file, with thop's counters in it, as in the kept reference."""
     weights = model.state_dict(keep_vars=True)
     once = {id(t): (name, t) for name, t in weights.items() if isinstance(t, Tensor)}
     return len(save({name: torch.empty(t.shape, dtype=t.dtype) for name, t in once.values()}))

@@ -69,6 +69,16 @@ def test_torchvisions_networks_cost_what_torchvision_says(make, weights):
     assert found.stored_bytes == pytest.approx(4 * published["num_params"], rel=0.02)
 
 
+@pytest.mark.parametrize("name", ["vit_b_32", "swin_t", "shufflenet_v2_x1_0", "efficientnet_b0"])
+def test_networks_that_the_study_does_not_have_cost_what_torchvision_says(name):
+    models = import_torchvision().models
+    published = models.get_model_weights(name).IMAGENET1K_V1.meta
+    found = cost(models.get_model(name, weights=None), torch.rand(1, 3, 224, 224))
+    assert found.parameters == published["num_params"]
+    assert found.macs / 1e9 == pytest.approx(published["_ops"], abs=5e-4)
+    assert found.uncounted == ()
+
+
 @pytest.mark.parametrize("make", [TeacherCNN, lambda: mobilenet_v2_student(weights=None)])
 def test_costs_are_per_image_whatever_the_batch(make):
     model = make()
