@@ -18,9 +18,9 @@ import torch
 from distributed import Client, Future, KilledWorker, Nanny, Scheduler, SpecCluster, wait
 from distributed.comm import CommClosedError
 from distributed.protocol import pickle
-from torch.utils.flop_counter import FlopCounterMode
 
 from kdnb import parts
+from kdnb.arithmetic import Arithmetic, unfused
 from kdnb.data.dataset import data_root
 from kdnb.experiment import Experiment
 from kdnb.jobs import Pending, Wanted
@@ -144,10 +144,11 @@ def _seconds_of(experiment: Experiment, lacking: Sequence[Wanted]) -> float:
         (teachers, task.teacher, task.teacher_recipe, experiment.dataset.train),
         (len(lacking) - teachers, task.student, task.student_recipe, experiment.transfer),
     ):
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            make(num_classes=experiment.num_classes).eval()(image)
+        model = make(num_classes=experiment.num_classes).eval()
+        with torch.inference_mode(), unfused(), Arithmetic(model) as counted:
+            model(image)
         # Backward takes twice as many as forward.
-        flops += runs * recipe.total_epochs * len(images) * 3 * counter.get_total_flops()
+        flops += runs * recipe.total_epochs * len(images) * 3 * 2 * counted.macs
     return flops / PACE
 
 

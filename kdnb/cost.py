@@ -1,11 +1,13 @@
 """What a model costs: its size, its arithmetic and memory per image, and the time it takes here."""
 
+import math
+import re
 import warnings
 import weakref
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from math import prod
+from numbers import Real
 from pathlib import Path
 from time import perf_counter
 
@@ -15,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.benchmark import Timer
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
+from kdnb.arithmetic import Arithmetic, storage_of, unfused
 from kdnb.training import evaluating
 
 RAPL = Path("/sys/class/powercap")  # where Linux shows the energy counters of Intel's and AMD's
@@ -26,47 +28,61 @@ RAPL = Path("/sys/class/powercap")  # where Linux shows the energy counters of I
 class Cost:
     """What running a model on one image takes, counted and not timed.
 
-    ``macs``: multiply-adds of convolutions and dense layers. ``flops``: two for each of them, one
-    for each bias that is added and one for each value that a pooling looks at; activations,
-    batch-norm (which can be folded into the weights) and the sums of residual branches are left
-    out. ``thop_macs`` is thop's count, and ``thop_extra`` the part of it that comes from neither
-    convolutions nor dense layers, by kind of layer. ``stored_bytes`` is the size of the weights on
-    disk, ``activation_bytes`` the most that is held at one time besides the weights.
+    ``macs``: multiply-adds of convolutions, dense layers and all other matrix products: those of
+    recurrent layers at each step, and both of attention (queries by keys, weights by values), of
+    which a mask saves none. ``flops``: two for each of them, one for each value to which a bias or
+    another parameter is added, and one for each value that a pooling, mean, sum, maximum or minimum
+    looks at. Left out are activations and softmax, normalisation (batch-norm can be folded into the
+    weights) and all that works on each value alone, such as sums of residual branches, gates and
+    scales. ``uncounted`` has the names of operations that do other arithmetic: with any of them
+    ``macs`` and ``flops`` are too low. Arithmetic outside torch is not seen.
+
+    ``thop_macs`` is thop's count, and ``thop_extra`` the part of it that comes from neither
+    convolutions nor dense layers, by kind of layer; where thop fails it is None, and
+    ``thop_failure`` says why. ``stored_bytes`` is the size of the weights on disk, those that
+    layers share once, and ``activation_bytes`` the most that is held at one time besides the
+    weights, with each operation that is counted done by itself. Sparse tensors are in neither.
     """
 
     parameters: int
     macs: int
     flops: int
-    thop_macs: int
+    thop_macs: int | None
     thop_extra: dict[str, int]
     stored_bytes: int
     activation_bytes: int
+    uncounted: tuple[str, ...] = ()
+    thop_failure: str = ""
 
 
 def cost(model: nn.Module, images: Tensor) -> Cost:
-    """The cost per image of ``model`` for a batch of ``images`` (N, C, H, W) floats, on the CPU.
+    """The cost of ``model`` for the first of ``images`` (N, C, H, W) floats, on the CPU.
 
-    All but the peak of memory is the same for any N; that is measured with the first image alone.
-    The model is left as it is.
+    The model is left as it is. Raises ValueError if it cannot be copied.
     """
-    model = deepcopy(model).cpu().eval()  # thop leaves buffers of its own behind
-    with torch.no_grad(), FlopCounterMode(display=False) as products:
-        model(images)
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_EVERYTHING) as everything:
-        model(images)
-    first = images[:1].clone()  # a slice would hold all of the batch
-    with torch.no_grad(), _LiveBytes(model, first) as memory:
-        model(first)
-    thop_macs, thop_extra = _thop(model, images)
-    n = len(images)
+    try:
+        model = deepcopy(model)  # thop leaves buffers of its own behind
+    except Exception as error:  # whatever keeps a network of the reader's from it
+        raise ValueError(
+            f"cost needs a copy of {type(model).__name__} and cannot make one: keep no computed "
+            f"tensors and no open files in its attributes ({_reason(error)})"
+        ) from error
+    model.cpu().eval()
+    image = images[:1].clone().cpu()  # a slice would hold all of the batch
+    counted, memory = Arithmetic(model), _LiveBytes(model, image)
+    with torch.inference_mode(), unfused(), memory, counted:
+        model(image)
+    thop_macs, thop_extra, thop_failure = _thop(model, image)
     return Cost(
         parameters=sum(p.numel() for p in model.parameters()),
-        macs=products.get_total_flops() // (2 * n),
-        flops=everything.get_total_flops() // n,
-        thop_macs=thop_macs // n,
-        thop_extra={kind: ops // n for kind, ops in thop_extra.items()},
-        stored_bytes=len(save({name: t.contiguous() for name, t in model.state_dict().items()})),
+        macs=counted.macs,
+        flops=counted.flops,
+        thop_macs=thop_macs,
+        thop_extra=thop_extra,
+        stored_bytes=_stored_bytes(model),
         activation_bytes=memory.peak,
+        uncounted=tuple(counted.uncounted),
+        thop_failure=thop_failure,
     )
 
 
@@ -99,8 +115,10 @@ def timing(
     """Time ``model`` on a batch of ``images`` (N, C, H, W) floats, for at most so many ``seconds``.
 
     It ends earlier where half of the times differ by less than a tenth. On a GPU the time includes
-    waiting for the result, and ``threads`` do not matter.
+    waiting for the result, and ``threads`` do not matter. Raises ValueError unless ``seconds`` is
+    a positive number.
     """
+    require_seconds(seconds)
     device = device or torch.device("cpu")
     model.to(device, memory_format=torch.channels_last)
     images = images.to(device, memory_format=torch.channels_last)
@@ -113,14 +131,22 @@ def timing(
     return Timing(len(images), threads, device.type, median, low, high, len(times))
 
 
+def require_seconds(seconds: object) -> None:
+    """Raise ValueError unless a measurement of so many ``seconds`` would end."""
+    number = isinstance(seconds, Real) and not isinstance(seconds, bool)
+    if not (number and math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"seconds must be a positive number such as 0.3, got {seconds!r}")
+
+
 def joules_per_image(
     model: nn.Module, images: Tensor, *, seconds: float = 1.0, counters: Path = RAPL
 ) -> float | None:
     """Energy of the whole processor while ``model`` answers, per image; None where it is not shown.
 
     Everything else that runs on the machine is counted too. Where the counter starts anew in
-    between, the measurement is repeated.
+    between, the measurement is repeated. Raises ValueError unless ``seconds`` is a positive number.
     """
+    require_seconds(seconds)
     packages = sorted(counters.glob("intel-rapl:?/energy_uj"))
 
     def microjoules() -> list[int]:
@@ -134,7 +160,7 @@ def joules_per_image(
         return None
     passes, start = 0, perf_counter()
     with evaluating(model):
-        while perf_counter() - start < seconds:
+        while not passes or perf_counter() - start < seconds:
             model(images)
             passes += 1
     used = sum(after - earlier for after, earlier in zip(microjoules(), before, strict=True))
@@ -143,38 +169,20 @@ def joules_per_image(
     return used / 1e6 / (passes * len(images))
 
 
-def _convolution(x, weight, bias, *rest, out_shape=None, **_) -> int:
-    flops = conv_flop_count(x, weight, out_shape, transposed=rest[3])
-    return flops + (prod(out_shape) if bias is not None else 0)
-
-
-def _dense(bias, x, weight, *, out_shape=None, **_) -> int:
-    return 2 * prod(out_shape) * x[1] + prod(out_shape)
-
-
-def _max_pooling(x, window, *_, out_shape=None, **__) -> int:
-    return prod(out_shape[0]) * prod(window if len(window) == 2 else 2 * window)
-
-
-def _mean(x, *_, out_shape=None, **__) -> int:
-    return prod(x)
-
-
-_EVERYTHING = {
-    torch.ops.aten.convolution: _convolution,
-    torch.ops.aten.addmm: _dense,
-    torch.ops.aten.max_pool2d_with_indices: _max_pooling,
-    torch.ops.aten.mean: _mean,
-}
-
-
-def _thop(model: nn.Module, images: Tensor) -> tuple[int, dict[str, int]]:
-    """Multiply-adds as thop counts them, and what it counts besides products, by kind of layer."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # thop asks for distutils
-        from thop import profile
-    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
-    total, _, layers = profile(model, (images,), verbose=False, ret_layer_info=True)
+def _thop(model: nn.Module, image: Tensor) -> tuple[int | None, dict[str, int], str]:
+    """Multiply-adds as thop counts them, what of it is not in products by kind of layer, and why
+    it failed where it did.
+    """
+    kinds = {
+        name: type(module).__name__ for name, module in model.named_modules(remove_duplicate=False)
+    }
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # thop asks for distutils
+            from thop import profile
+        total, _, layers = profile(model, (image,), verbose=False, ret_layer_info=True)
+    except Exception as error:  # a second opinion: without it the first still stands
+        return None, {}, _reason(error)
     extra: dict[str, int] = {}
 
     def collect(part: dict, prefix: str) -> None:
@@ -186,16 +194,31 @@ def _thop(model: nn.Module, images: Tensor) -> tuple[int, dict[str, int]]:
                 extra[kinds[path]] = extra.get(kinds[path], 0) + int(ops)
 
     collect(layers, "")
-    return int(total), extra
+    return int(total), extra, ""
+
+
+def _stored_bytes(model: nn.Module) -> int:
+    """The size of the weights as a file, with thop's counters in it, as in the kept reference."""
+    weights = model.state_dict(keep_vars=True)
+    once = {id(t): (name, t) for name, t in weights.items() if isinstance(t, Tensor)}
+    return len(save({name: torch.empty(t.shape, dtype=t.dtype) for name, t in once.values()}))
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of an error's own words, or its kind where it has none."""
+    words = str(error).strip().splitlines()
+    return re.split(r"\.\s", words[0])[0].rstrip(".") if words else type(error).__name__
 
 
 class _LiveBytes(TorchDispatchMode):
     """The most bytes of tensors, weights aside, that are alive at one time inside the block."""
 
+    supports_higher_order_operators = True
+
     def __init__(self, model: nn.Module, *inputs: Tensor):
         super().__init__()
         self.live = self.peak = 0
-        self._known = {t.untyped_storage()._cdata for t in model.state_dict().values()}
+        self._known = {storage_of(t) for t in [*model.parameters(), *model.buffers()]} - {None}
         for tensor in inputs:
             self._follow(tensor)
 
@@ -209,13 +232,14 @@ class _LiveBytes(TorchDispatchMode):
         return result
 
     def _follow(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        if storage._cdata in self._known:  # a view, or written in place
+        address = storage_of(tensor)
+        if address is None or address in self._known:  # a view, or written in place
             return
-        self._known.add(storage._cdata)
+        storage = tensor.untyped_storage()
+        self._known.add(address)
         self.live += storage.nbytes()
         self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes())
+        weakref.finalize(storage, self._gone, address, storage.nbytes())
 
     def _gone(self, address: int, size: int) -> None:
         self._known.discard(address)

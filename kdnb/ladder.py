@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kdnb.cost import Cost, Timing, cost, timing
+from kdnb.cost import Cost, Timing, cost, require_seconds, timing
 from kdnb.experiment import Experiment
 from kdnb.methods import Method
 from kdnb.metrics import Interval, mean_interval
@@ -38,8 +38,10 @@ def climb(
     """Train every size of the task's ladder by every method, and measure what it costs.
 
     Of networks in stages only the first recipe is used, for the heads. ``seconds`` limits each
-    measurement of latency, which is for one image on one thread of the CPU.
+    measurement of latency, which is for one image on one thread of the CPU. Raises ValueError,
+    before anything is trained, unless it is a positive number.
     """
+    require_seconds(seconds)
     recipe = replace(experiment.task.student_recipe, then=None)
     image = experiment.dataset.test.images[:1] / 255
     rungs = []

@@ -53,6 +53,14 @@ def test_every_size_is_trained_by_every_method_with_the_same_teachers(tiny_task,
     assert len(list(store.root.glob("run-*"))) == 2 + 8  # teachers are shared
 
 
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), "soon"])
+def test_nothing_is_trained_for_a_time_that_makes_no_sense(tiny_task, store, seconds):
+    lab = Experiment(tiny_task, store=store, device=CPU)
+    with pytest.raises(ValueError, match="seconds must be a positive number"):
+        climb(lab, [ALONE], [0], seconds)
+    assert not list(store.root.glob("run-*"))
+
+
 def test_the_tasks_have_ladders_of_falling_size():
     for name, largest in (("digits", 1_238_730), ("mnist", 1_238_730), ("polyps", 2_226_434)):
         counts = []
@@ -175,3 +183,62 @@ def test_the_bars_say_their_values():
     picture = cost_views.cost_bars(spent)
     assert "million parameters: teacher 2.00, student 0.50" in picture.alt
     assert "MFLOPs per image: teacher 3.00, student 1.00" in picture.alt
+
+
+def test_what_is_not_counted_is_said_wherever_costs_are_shown():
+    whole = Cost(100, 50, 100, 50, {}, 400, 1)
+    lacking = Cost(10, 5, 10, 5, {}, 40, 1, uncounted=("aten.sort", "aten._fft_r2c"))
+    says = (
+        "Not counted: `aten.sort`, `aten._fft_r2c` (small, tiny), so FLOPs and multiply-adds there "
+        "are lower limits."
+    )
+    spent = {"big": whole, "small": lacking, "tiny": lacking}
+    one = [Timing(1, 1, "cpu", 1e-3, 1e-3, 1e-3, 9)]
+    table = cost_views.CostTable(spent, dict.fromkeys(spent, one), dict.fromkeys(spent), (1, 8, 8))
+    plain = says.replace("`", "")
+    assert table._markdown().endswith(f"\n\n{says}")
+    assert table._repr_mimebundle_()[RESULTS]["cost"]["tiny"]["uncounted"] == lacking.uncounted
+    assert cost_views.counts_compared(spent).data.endswith(f"\n\n{says}")
+    assert cost_views.cost_bars(spent).alt.endswith(f". {plain}")
+    rungs = [BIG, replace(SMALL, cost=lacking), replace(TINY, cost=lacking)]
+    assert cost_views.LadderTable(rungs, KD.label, ALONE.label)._markdown().endswith(says)
+    by = "MFLOPs per image"
+    assert cost_views.ladder(rungs, None, by).alt.endswith(plain)
+    assert "Not counted" not in cost_views.ladder(rungs, None, "thousand parameters").alt
+    assert (
+        "10.0 times fewer counted FLOPs"
+        in cost_views.ladder_answer(
+            [replace(BIG, cost=whole), replace(MIDDLE, cost=lacking)], KD.label, ALONE.label
+        ).data
+    )
+    for said in (cost_views.CostTable({"big": whole}, {"big": one}, {"big": None}, (1, 8, 8)),):
+        assert "Not counted" not in said._markdown()
+
+
+def test_many_names_do_not_squeeze_the_bars():
+    names = tuple(f"aten.operation_number_{i}" for i in range(40))
+    few = cost_views.cost_bars({"net": Cost(1, 1, 1, 1, {}, 1, 1)})
+    many = cost_views.cost_bars({"net": Cost(1, 1, 1, 1, {}, 1, 1, names)})
+    heights = [int.from_bytes(picture.png[20:24], "big") for picture in (few, many)]  # of a PNG
+    assert heights[1] > heights[0] + 40 * 20  # a line of letters for two names, 288 dots to an inch
+
+
+def test_a_network_of_which_nothing_is_counted_is_shown():
+    none = Cost(10, 0, 0, 0, {}, 40, 1, uncounted=("aten._cdist_forward",))
+    some = Cost(100, 50, 100, 50, {}, 400, 1)
+    assert cost_views.fewer_flops(some, none) == "no FLOPs that are counted"
+    assert cost_views.fewer_flops(some, replace(some, flops=8)) == "12.5 times fewer FLOPs"
+    assert "MFLOPs per image: net 0.00" in cost_views.cost_bars({"net": none}).alt
+    rungs = [replace(BIG, cost=some), replace(TINY, cost=none)]
+    by = "MFLOPs per image"
+    assert cost_views.best_within(rungs, by, 0)[0].name == "tiny"
+    assert "big 81.0 %, tiny 61.0 %" in cost_views.ladder(rungs, None, by).alt
+
+
+def test_thop_may_fail():
+    failed = Cost(10, 5_000, 10_000, None, {}, 40, 1, thop_failure="no rule")
+    one = {"net": [Timing(1, 1, "cpu", 1e-3, 1e-3, 1e-3, 9)]}
+    table = cost_views.CostTable({"net": failed}, one, {"net": None}, (1, 8, 8))._markdown()
+    assert "| net | 10 | 0.01 | 0.01 | failed | 0.00 | 0 |" in table
+    text = cost_views.counts_compared({"net": failed}).data
+    assert text == "- net: kdnb counts 5,000; thop fails (no rule)."

@@ -46,8 +46,8 @@ def test_the_engine_imports_only_what_stands_left_of_it():
     order += ["losses", "objectives", "modules", "tasks", "methods", "history", "checkpoint"]
     order += ["training", "trial", "own", "together"]
     order += ["metrics", "scores", "runs"]
-    order += ["jobs", "answers", "experiment", "cost", "saliency", "explanations", "ladder"]
-    order += ["parts", "cluster", "sweep", "upkeep"]
+    order += ["jobs", "answers", "experiment", "arithmetic", "cost", "saliency", "explanations"]
+    order += ["ladder", "parts", "cluster", "sweep", "upkeep"]
     for position, name in enumerate(order):
         path = ROOT / "kdnb" / name
         files = path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]

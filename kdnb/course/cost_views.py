@@ -1,10 +1,12 @@
 """How costs, and what a student of each size gains from its teacher, are shown."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 import ipywidgets
 from IPython.display import Markdown
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kdnb.cost import Cost, Timing
@@ -18,10 +20,33 @@ from kdnb.metrics import Interval, mean_interval
 STEPS = 20  # of the budget's slider
 # What a budget may limit: its unit, and how much of it a model spends.
 BUDGETS: dict[str, Callable[[Cost, Timing], float]] = {
-    "MFLOPs per image": lambda cost, latency: cost.flops / 1e6,
+    "MFLOPs per image": lambda cost, latency: max(cost.flops, 1) / 1e6,  # no logarithm of 0
     "thousand parameters": lambda cost, latency: cost.parameters / 1e3,
     "µs per image, one thread": lambda cost, latency: 1e6 * latency.median,
 }
+
+
+def not_counted(costs: Mapping[str, Cost]) -> str:
+    """A sentence that names the operations which no count includes; empty where there are none."""
+    labels: dict[tuple[str, ...], list[str]] = {}
+    for label, cost in costs.items():
+        if cost.uncounted:
+            labels.setdefault(cost.uncounted, []).append(label)
+    if not labels:
+        return ""
+    named = "; ".join(
+        f"{', '.join(f'`{name}`' for name in names)} ({', '.join(where)})"
+        for names, where in labels.items()
+    )
+    return f"Not counted: {named}, so FLOPs and multiply-adds there are lower limits."
+
+
+def fewer_flops(big: Cost, small: Cost) -> str:
+    """How many times fewer FLOPs one model takes than another, as far as they are counted."""
+    if not small.flops:
+        return "no FLOPs that are counted"
+    counted = "counted " if big.uncounted or small.uncounted else ""
+    return f"{big.flops / small.flops:.1f} times fewer {counted}FLOPs"
 
 
 class CostTable:
@@ -55,7 +80,7 @@ class CostTable:
         for label, cost in self.costs.items():
             rows.append(
                 f"| {label} | {cost.parameters:,} | {cost.flops / 1e6:,.2f} "
-                f"| {cost.macs / 1e6:,.2f} | {cost.thop_macs / 1e6:,.2f} "
+                f"| {cost.macs / 1e6:,.2f} | {_by_thop(cost)} "
                 f"| {cost.stored_bytes / 1e6:.2f} | {cost.activation_bytes / 1e3:,.0f} |"
             )
         columns = [f"batch of {t.batch}, {_where(t)}" for t in first]
@@ -70,30 +95,35 @@ class CostTable:
             "",
             "Times are medians, with quartiles in brackets. Energy is that of the whole processor, "
             "where the machine lets it be read.",
+            *_below(self.costs),
         ]
         return "\n".join(rows)
 
 
 def counts_compared(costs: Mapping[str, Cost]) -> Markdown:
-    """Why thop and torch count different numbers of multiply-adds, model by model."""
+    """Why thop and kdnb count different numbers of multiply-adds, model by model."""
     lines = []
     for label, cost in costs.items():
+        if cost.thop_macs is None:
+            lines.append(f"- {label}: kdnb counts {cost.macs:,}; thop fails ({cost.thop_failure}).")
+            continue
         difference = cost.thop_macs - cost.macs
-        explained = sum(cost.thop_extra.values())
         kinds = ", ".join(f"{kind} {ops / 1e6:,.2f}" for kind, ops in cost.thop_extra.items())
         if not difference:
             lines.append(f"- {label}: both count {cost.macs:,}.")
-        elif difference == explained:
+        elif difference == sum(cost.thop_extra.values()):
             lines.append(
                 f"- {label}: thop counts {difference / 1e6:,.2f} million more, all of them "
                 f"operations of layers without products of weights ({kinds})."
             )
         else:
             lines.append(
-                f"- {label}: thop counts {difference / 1e6:+,.2f} million, of which only "
-                f"{explained / 1e6:,.2f} are explained ({kinds}): **trust neither**."
+                f"- {label}: thop counts {cost.thop_macs:,} and kdnb {cost.macs:,}. thop's layers "
+                f"other than convolutions and dense ones, in millions ({kinds or 'none'}), do not "
+                "explain the difference. thop counts nothing where it has no rule for a layer, as "
+                "for attention: **trust neither** before you have counted by hand."
             )
-    return Markdown("\n".join(lines))
+    return Markdown("\n".join([*lines, *_below(costs)]))
 
 
 @styled
@@ -114,11 +144,11 @@ def cost_bars(costs: Mapping[str, Cost]) -> Picture:
         )
         for bars in ax.containers:
             ax.bar_label(bars, fmt="{:,.2f}", fontsize=8, padding=3)
-        ax.set(xlabel=name, xlim=(0, 1.2 * max(values)))
+        ax.set(xlabel=name, xlim=(0, 1.2 * (max(values) or 1)))
         alt.append(
             f"{name}: {', '.join(f'{k} {v:.2f}' for k, v in zip(labels, values, strict=True))}"
         )
-    return Picture(figure, f"Bars. {'; '.join(alt)}.")
+    return Picture(figure, f"Bars. {'; '.join(alt)}.{_under(axes[1], costs)}")
 
 
 @styled
@@ -166,7 +196,8 @@ def ladder(
         alt.append(f"a budget of {budget:,.3g} {by} buys {chosen}")
     ax.set(xscale="log", xlabel=by, ylabel="test accuracy (%)", xlim=(left, right))
     ax.legend(fontsize=8)
-    return Picture(figure, f"Accuracy against {by}. {'; '.join(alt)}.")
+    note = _under(ax, {r.name: r.cost for r in rungs}) if "FLOPs" in by else ""
+    return Picture(figure, f"Accuracy against {by}. {'; '.join(alt)}.{note}")
 
 
 def pareto_front(rungs: Sequence[Rung], by: str) -> list[tuple[Rung, str]]:
@@ -255,7 +286,7 @@ def ladder_answer(rungs: Sequence[Rung], distilled: str, alone: str) -> Markdown
         text = (
             f"**As small as {rung.name}**: distilled, it beats {reference} by {points(gain)}, with "
             f"{big.cost.parameters / rung.cost.parameters:.1f} times fewer parameters and "
-            f"{big.cost.flops / rung.cost.flops:.1f} times fewer FLOPs."
+            f"{fewer_flops(big.cost, rung.cost)}."
         )
     else:
         text = f"**None of them**: no distilled student clearly beats {reference}."
@@ -316,11 +347,32 @@ class LadderTable:
                 f"| {1e6 * rung.latency.median:,.0f} | {percent(means[0])} | {percent(means[1])} "
                 f"| {points(gain)} |"
             )
-        return "\n".join(rows)
+        return "\n".join([*rows, *_below({rung.name: rung.cost for rung in self.rungs})])
 
 
 def _spends(rung: Rung, by: str) -> float:
     return BUDGETS[by](rung.cost, rung.latency)
+
+
+def _by_thop(cost: Cost) -> str:
+    return "failed" if cost.thop_macs is None else f"{cost.thop_macs / 1e6:,.2f}"
+
+
+def _below(costs: Mapping[str, Cost]) -> list[str]:
+    """The lines that end a table or a list of costs: a sentence on what is not counted, if any."""
+    sentence = not_counted(costs)
+    return ["", sentence] if sentence else []
+
+
+def _under(ax: Axes, costs: Mapping[str, Cost]) -> str:
+    """Write what is not counted under an axis of FLOPs; the same for the picture's words."""
+    sentence = not_counted(costs).replace("`", "")
+    if not sentence:
+        return ""
+    lines = textwrap.wrap(sentence, 50)
+    ax.set_xlabel("\n".join([ax.get_xlabel(), *lines]), fontsize=8)
+    ax.figure.set_figheight(ax.figure.get_figheight() + 0.14 * len(lines))
+    return f" {sentence}"
 
 
 def _where(timing: Timing) -> str:
