@@ -1,21 +1,25 @@
 """The command line: python -m kdnb report | edition | sweep | store | doctor"""
 
+import os
 import sys
 
-if __name__ == "__main__" and not sys.flags.safe_path:
-    # A random.py where the command is started must not be taken for Python's own.
-    sys.path.append(sys.path.pop(0))
+if __name__ == "__main__":
+    # No command opens a window, and what a reader's MPLBACKEND names may not be there.
+    os.environ["MPLBACKEND"] = "agg"
+    if not sys.flags.safe_path:
+        # A random.py where the command is started must not be taken for Python's own.
+        sys.path.append(sys.path.pop(0))
 
 import argparse
 import time
 from pathlib import Path
 
 from kdnb import doctor, upkeep
-from kdnb.course import words
 from kdnb.course.editions import EDITIONS, FOLDER, write_edition
 from kdnb.course.execution import NotebookError, find_notebooks
 from kdnb.course.pipeline import REPORTS, make_report, make_reports
-from kdnb.course.sweeping import SweepLine
+from kdnb.course.sweeping import SweepLine, sweep_lines
+from kdnb.data.dataset import folder_of
 from kdnb.experiment import Experiment
 from kdnb.methods import ALONE
 from kdnb.store import Store
@@ -25,6 +29,8 @@ from kdnb.training import TrainingDivergedError
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 failed, 130 stopped by Ctrl-C)."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal may have no × or é
+        stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
@@ -108,7 +114,7 @@ def _report(options: argparse.Namespace) -> int:
     how = {
         "settings": options.settings,
         "only": options.only,
-        "output": options.output.resolve(),
+        "output": folder_of(options.output),
         "cell_timeout": options.cell_timeout,
         "edition": options.edition,
     }
@@ -134,14 +140,7 @@ def _sweep(options: argparse.Namespace) -> int:
     lab = Experiment(task(options.task), watch=SweepLine())
     grid = (options.temperature, options.soft_weight, options.seed)
     result = sweep(lab, *grid, scheduler=options.scheduler, workers=options.workers)
-    width = max(map(len, result.labels))
-    print(f"\nvalidation accuracy on {result.images:,} images, {len(result.seeds)} seeds")
-    for label in result.labels:
-        mean = result.mean(label)
-        line = f"{label:{width}}  {words.percent(mean.mean)} ({words.percent_range(mean)})"
-        if label != ALONE.label:
-            line += f"  {words.points(result.gain(label, ALONE.label))}"
-        print(line)
+    print("", *sweep_lines(result, ALONE.label), sep="\n")
     print(f"{len(result.labels) * len(result.seeds)} students, {time.perf_counter() - start:.0f} s")
     return 0
 

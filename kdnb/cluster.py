@@ -16,8 +16,9 @@ from types import ModuleType
 
 import torch
 from distributed import Client, Future, KilledWorker, Nanny, Scheduler, SpecCluster, wait
-from distributed.comm import CommClosedError
+from distributed.comm import CommClosedError, get_address_host_port
 from distributed.protocol import pickle
+from distributed.security import Security
 
 from kdnb import parts
 from kdnb.arithmetic import Arithmetic, unfused
@@ -98,6 +99,8 @@ def local_cluster(experiment: Experiment, workers: int) -> Iterator[SpecCluster]
 @contextmanager
 def connected(address: str | SpecCluster) -> Iterator[Client]:
     """A client of the scheduler at ``address``; raises `ClusterError` where none answers."""
+    if isinstance(address, str):
+        _check_address(address)
     try:
         client = Client(address, timeout=ANSWER_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -107,6 +110,24 @@ def connected(address: str | SpecCluster) -> Iterator[Client]:
         ) from error
     with client, client.as_current():
         yield client
+
+
+def _check_address(address: str) -> None:
+    """Dask's client cannot be closed again where an address is none, and says so at the end."""
+    try:
+        host, port = get_address_host_port(address)
+        problem = (
+            "" if host and 0 < port < 2**16 else "it names no host, or no port from 1 to 65535"
+        )
+        secured = Security().get_connection_args("client").get("ssl_context")
+        if address.startswith("tls:") and not secured:
+            problem = "Dask's configuration names no certificates"
+    except ValueError as error:
+        problem = str(error)
+    if problem:
+        raise ClusterError(
+            f"a scheduler's address must be like tcp://localhost:8786, got {address!r}: {problem}"
+        )
 
 
 def missing(experiment: Experiment, wanted: Sequence[Wanted]) -> list[Wanted]:

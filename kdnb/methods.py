@@ -1,5 +1,6 @@
 """The methods that are compared: what each student hears, and from which teacher."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -85,3 +86,34 @@ def within_classes(temperature: float, division: Division, label: str = "") -> M
     """Only the relative probabilities within each class, and no label."""
     label = label or "student, relative probabilities only"
     return Method(label, temperature, 1.0, division, Match.WITHIN_CLASSES)
+
+
+LARGEST_SEED = 2**32 - 1  # torch takes larger ones, numpy does not
+
+
+def check_seed(seed: object) -> None:
+    """Raise ValueError unless torch, numpy and `random` can all be seeded with it."""
+    # True is an int in Python, and a number of numpy's cannot be stored with a run.
+    if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f"a seed must be a whole number from 0 to {LARGEST_SEED}, got {seed!r}")
+
+
+def check_seeds(seeds: object) -> None:
+    """Raise ValueError unless these are seeds: at least one, and each only once."""
+    check_each("seed", seeds, check_seed, "d")
+
+
+def check_each(
+    what: str, values: object, check: Callable[[object], None], written: str = "g"
+) -> None:
+    """Raise ValueError unless there are ``values``, ``check`` passes each, and they differ.
+
+    They must differ as ``written`` in labels, "g" in six digits: else two methods have one label.
+    """
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        raise ValueError(f"give a list of {what}s, got {values!r}")
+    values = list(values)
+    for value in values:
+        check(value)
+    if len({format(value, written) for value in values}) != len(values) or not values:
+        raise ValueError(f"give at least one {what} and each only once, got {values}")

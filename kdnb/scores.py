@@ -59,31 +59,35 @@ class Metric:
             )
 
 
-def _tables(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-    """(B, C, C) float64 confusion tables of B resamples: rows true classes, columns predicted."""
+def _totals(logits: Tensor, labels: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, C) float64 images of B resamples by class: right ones, all of the class, all so called.
+
+    The whole tables would be (B, C, C), and one hot (N, C²).
+    """
     classes = logits.shape[1]
-    cell = F.one_hot(labels * classes + logits.argmax(1), classes**2).double()
-    return (counts @ cell).view(-1, classes, classes)
+    true = F.one_hot(labels, classes).double()
+    called = F.one_hot(logits.argmax(1), classes).double()
+    return counts @ (true * called), counts @ true, counts @ called
 
 
 def _accuracy(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-    tables = _tables(logits, labels, counts)
-    return tables.diagonal(dim1=1, dim2=2).sum(1) / tables.sum((1, 2))
+    right, true, _ = _totals(logits, labels, counts)
+    return right.sum(1) / true.sum(1)
 
 
 def _balanced_accuracy(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-    tables = _tables(logits, labels, counts)
-    return (tables.diagonal(dim1=1, dim2=2) / tables.sum(2)).mean(1)
+    right, true, _ = _totals(logits, labels, counts)
+    return (right / true).mean(1)
 
 
-def _f1(tables: Tensor) -> Tensor:
-    """(B, C) F1 of each class, 2·right / (true + predicted), from (B, C, C) tables."""
-    return 2 * tables.diagonal(dim1=1, dim2=2) / (tables.sum(2) + tables.sum(1))
+def _f1(right: Tensor, true: Tensor, called: Tensor) -> Tensor:
+    """(B, C) F1 of each class, 2·right / (true + predicted)."""
+    return 2 * right / (true + called)
 
 
 def _weighted_f1(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-    tables = _tables(logits, labels, counts)
-    return (_f1(tables) * tables.sum(2)).sum(1) / tables.sum((1, 2))
+    right, true, called = _totals(logits, labels, counts)
+    return (_f1(right, true, called) * true).sum(1) / true.sum(1)
 
 
 def _auc(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
@@ -115,7 +119,7 @@ def f1(index: int, name: str) -> Metric:
     """F1 of the class ``index``, which is called ``name``: 2·right / (true + predicted)."""
     return Metric(
         f"{name} F1",
-        lambda logits, labels, counts: _f1(_tables(logits, labels, counts))[:, index],
+        lambda logits, labels, counts: _f1(*_totals(logits, labels, counts))[:, index],
     )
 
 
@@ -157,6 +161,7 @@ class Bootstrap:
     """
 
     FEWEST = 5  # images of a class: a draw then lacks it less than once in a hundred times
+    LEAST = 0.05  # of all draws that have every class: of fewer, finding them would not end
 
     def __init__(self, labels: Tensor, resamples: int = 1000, seed: int = 0):
         images = torch.bincount(labels)
@@ -164,6 +169,12 @@ class Bootstrap:
             raise ValueError(
                 f"resampling needs at least {self.FEWEST} images of each class, got "
                 f"{images.min().item()} of class {images.argmin().item()}"
+            )
+        absent = (1 - images.double() / len(labels)) ** len(labels)  # of a draw, by class
+        if (1 - absent).prod() < self.LEAST:
+            raise ValueError(
+                f"resampling {len(labels):,} images of {len(images):,} classes would nearly always "
+                f"miss a class: give more images of the rarest, which have {images.min().item()}"
             )
         self.labels, self.resamples = labels, resamples
         generator = torch.Generator().manual_seed(seed)

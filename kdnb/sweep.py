@@ -6,7 +6,8 @@ from itertools import product
 from kdnb import cluster
 from kdnb.experiment import Experiment
 from kdnb.jobs import Wanted
-from kdnb.methods import ALONE, conventional
+from kdnb.losses import check_soft_weight, check_temperature
+from kdnb.methods import ALONE, check_each, check_seeds, conventional
 from kdnb.runs import Comparison
 
 
@@ -27,8 +28,14 @@ def sweep(
 
     Runs are trained by so many ``workers``, processes of this machine (None: as many as suit it),
     or by those of the Dask ``scheduler`` at this address. A watcher with a method ``sweep`` is then
-    called with a `kdnb.runs.Standing` about twice a second. Raises `kdnb.cluster.ClusterError`.
+    called with a `kdnb.runs.Standing` about twice a second.
+
+    Raises ValueError before anything is trained where a number cannot be used or comes twice, and
+    `kdnb.cluster.ClusterError`.
     """
+    check_each("temperature", temperatures, check_temperature)
+    check_each("soft_weight", soft_weights, check_soft_weight)
+    check_seeds(seeds)
     if workers is not None and (workers < 1 or scheduler):
         raise ValueError(
             f"workers counts processes of this machine, at least 1 and without a scheduler's "

@@ -477,6 +477,25 @@ def test_the_terminal_names_notebook_cell_and_time(capsys):
     assert "[1/1] 00_a" in shown and "cell 2/2" in shown and "left" in shown
 
 
+@pytest.mark.parametrize("cells", [1, 2, 5, 23])
+def test_the_bar_is_full_at_the_last_cell(cells, capsys):
+    """The cell that sets the parameters comes to those that were counted."""
+    from kdnb.course.execution import CellDone
+    from kdnb.course.terminal import ReportProgress
+
+    ids = [f"c{i}" for i in range(cells)]
+    with ReportProgress([("00_a", ids)], {}) as progress:
+        progress.start_notebook("00_a")
+        for number, cell in enumerate(["injected", *ids], start=1):
+            progress.cell_done(CellDone("00_a", cell, number, cells + 1))
+            last = capsys.readouterr().err.split("\r")[-1]
+            filled = round(16 * number / (cells + 1))
+            bar = last.partition("|")[2].partition("|")[0]
+            # A last eighth of a letter is drawn as one of its own.
+            assert len(bar) == 16 and filled - 1 <= len(bar.rstrip(" ")) <= filled + 1
+        assert bar.strip(" ") == bar
+
+
 def test_reports_side_by_side_say_a_line_for_each_notebook(capsys):
     from kdnb.course.execution import CellDone
     from kdnb.course.terminal import ReportProgress

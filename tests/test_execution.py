@@ -1,5 +1,8 @@
 """Running notebooks headless: what fails is said, and what ran is kept."""
 
+import json
+import sys
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -66,9 +69,44 @@ def test_a_cell_that_takes_too_long(notebook, tmp_path):
     assert "before" in (tmp_path / "out.ipynb").read_text()
 
 
-def test_a_missing_kernel(notebook, tmp_path):
-    with pytest.raises(NotebookError, match="no Jupyter kernel 'fortran'"):
-        execute(notebook("1"), tmp_path / "out.ipynb", {}, kernel="fortran")
+@pytest.mark.parametrize("variable", ["JUPYTER_PATH", "JUPYTER_DATA_DIR", "IPYTHONDIR"])
+def test_the_running_interpreter_is_used(notebook, tmp_path, monkeypatch, variable):
+    """Whatever else is called python3: here a program that only fails."""
+    kernel = tmp_path / "mine" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    about = {"argv": ["/bin/false", "{connection_file}"], "display_name": "?", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(about))
+    monkeypatch.setenv(variable, str(tmp_path / "mine"))
+    executed = execute(notebook("import sys; print(sys.executable)"), tmp_path / "out.ipynb", {})
+    assert executed.cells[-1].outputs[0].text == f"{sys.executable}\n"
+
+
+SETTINGS = """
+import matplotlib, os
+print(matplotlib.rcParams["text.usetex"], matplotlib.rcParams["font.size"])
+print(matplotlib.get_backend(), "broken" in globals(), "started" in os.environ)
+"""
+
+
+def test_a_readers_settings_stay_out_of_a_report(notebook, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    startup = home / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "00.py").write_text("broken = True\nraise SystemExit\n")
+    (home / "startup.py").write_text("import os; os.environ['started'] = '1'")
+    (home / "matplotlibrc").write_text("text.usetex: True\nfont.size: 42\nbackend: tkagg\n")
+    (home / "jupyter_config.py").write_text("raise ValueError\n")
+    for name, value in {
+        "IPYTHONDIR": home / "ipython", "PYTHONSTARTUP": home / "startup.py",
+        "MATPLOTLIBRC": home / "matplotlibrc", "MPLBACKEND": "nonsense",
+        "JUPYTER_CONFIG_DIR": home,
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, str(value))
+    executed = execute(notebook(SETTINGS), tmp_path / "out.ipynb", {})
+    said = executed.cells[-1].outputs[0].text.splitlines()
+    assert said[0] == "False 10.0"
+    assert "inline" in said[1] and said[1].endswith("False False")
+    assert execution.os.environ["MPLBACKEND"] == "nonsense"
 
 
 def test_papermills_word_is_not_enough(notebook, tmp_path):

@@ -9,8 +9,9 @@ import pytest
 
 from kdnb import __main__ as command_line
 from kdnb.course import bugs
-from kdnb.course.execution import find_notebooks, parse_parameters
+from kdnb.course.execution import find_notebooks
 from kdnb.course.exercises import ALL
+from kdnb.course.parameters import parse_parameters
 from kdnb.metrics import mean_interval
 from kdnb.tasks import task
 

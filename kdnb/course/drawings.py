@@ -9,6 +9,7 @@ from html import escape
 PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9"]
 GREY = "#6b6b6b"
 GRID = "#e4e4e4"
+WIDE = 5  # letters of a name: longer ones do not fit under a bar
 
 
 class Drawing:
@@ -57,10 +58,9 @@ class Frame:
         return parts
 
     def below(self, places: Sequence[tuple[float, str]]) -> list[str]:
-        """Names under the chart, each at its value; of long ones only the beginning."""
-        under = self.y + self.height + 16
-        short = [(x, name if len(name) <= 5 else f"{name[:4]}…") for x, name in places]
-        return [text(self.at(x, 0)[0], under, name) for x, name in short]
+        """Names under the chart, each at its value; aslant where they are long."""
+        under, slant = self.y + self.height + 16, room_below([name for _, name in places]) > 0
+        return [text(self.at(x, 0)[0], under, name, slant=slant) for x, name in places]
 
     def curve(self, points: Sequence[tuple[float, float]], color: str, dash: str = "") -> list[str]:
         """A line through points (x, y)."""
@@ -104,9 +104,18 @@ class Frame:
         return parts
 
 
-def text(x: float, y: float, words: str, anchor: str = "middle") -> str:
-    """Words at a point, in pixels; they may come from data."""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+def room_below(names: Sequence[str]) -> int:
+    """How much higher a drawing must be, in pixels, that has these names under a chart."""
+    longest = max(map(len, names))
+    return 0 if longest <= WIDE else round(4.6 * longest)
+
+
+def text(x: float, y: float, words: str, anchor: str = "middle", *, slant: bool = False) -> str:
+    """Words at a point, in pixels, or aslant up to it; they may come from data."""
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{"end" if slant else anchor}"'
+    if slant:
+        place += f' transform="rotate(-35 {x:.1f} {y:.1f})"'
+    return f"<text {place}>{escape(words)}</text>"
 
 
 def line(start: tuple[float, float], end: tuple[float, float], color: str) -> str:

@@ -1,25 +1,28 @@
 """Run the notebooks without a reader, and believe only what really ran."""
 
-import ast
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 import papermill
-from jupyter_client.kernelspec import NoSuchKernel
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillException
+from traitlets import default
 
 from kdnb.course.protocol import HEADLESS
 from kdnb.data.dataset import PROJECT, data_root, start_folder
 from kdnb.store import store_root
 
 NOTEBOOKS = PROJECT / "notebooks"
-KERNEL = "python3"
+BACKEND = "module://matplotlib_inline.backend_inline"  # which a kernel has by itself
 # Limits of glibc's malloc. It keeps freed memory up to these instead of giving it back to the
 # system, which would clear it anew for each batch: a fifth of a ResNet's time. Others ignore them.
 MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
@@ -52,44 +55,6 @@ def find_notebooks(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[P
     return [path for path in found if not only or path.name[:2] in only]
 
 
-def parse_parameters(
-    notebooks: Sequence[Path], settings: Sequence[str]
-) -> dict[Path, dict[str, object]]:
-    """Turn "name=value" texts into the parameters of each notebook that knows the name.
-
-    Raises `NotebookError` for a name no notebook knows, or a value of another type than the
-    notebook's own.
-    """
-    known = {path: papermill.inspect_notebook(path) for path in notebooks}
-    chosen: dict[Path, dict[str, object]] = {path: {} for path in notebooks}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise NotebookError(f"--set takes name=value, got {setting!r}")
-        takers = [path for path in notebooks if name in known[path]]
-        if not takers:
-            names = sorted({n for parameters in known.values() for n in parameters})
-            raise NotebookError(f"unknown parameter {name!r}: the notebooks have {names}")
-        for path in takers:
-            default = ast.literal_eval(known[path][name]["default"])
-            chosen[path][name] = _typed(name, text, default)
-    return chosen
-
-
-def _typed(name: str, text: str, default: object) -> object:
-    if isinstance(default, str):
-        return text
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    if default is not None and type(value) is not type(default):
-        raise NotebookError(f"{name} must be like {default!r}, got {text!r}")
-    return value
-
-
 def execute(
     notebook: Path,
     output: Path,
@@ -97,43 +62,36 @@ def execute(
     *,
     on_cell: Callable[[CellDone], None] | None = None,
     cell_timeout: int | None = None,
-    kernel: str = KERNEL,
     cells: NotebookNode | None = None,
 ) -> NotebookNode:
     """Run one notebook in its own folder and save it, executed, as ``output``.
 
-    With ``cells``, run these in its place: an edition of it (`kdnb.course.editions`).
+    It runs under the interpreter that runs this, whatever kernels there are, and under nobody's
+    settings for IPython and matplotlib, so that a report looks the same whoever makes it. With
+    ``cells``, run these in its place: an edition of it (`kdnb.course.editions`).
 
     Returns the executed notebook. Raises `NotebookError` if a cell fails, takes longer than
-    ``cell_timeout`` seconds or did not run, or if the kernel dies or is missing; what had run by
-    then is kept in ``output``.
+    ``cell_timeout`` seconds or did not run, or if the kernel dies; what had run by then is kept
+    in ``output``.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    environment = {
-        **{name: os.environ.get(name, str(GIB)) for name in MALLOC},
-        HEADLESS: "1",
-        # A kernel works in the notebook's folder: relative paths would mean something else there.
-        "KDNB_DATA": str(data_root()),
-        "KDNB_RUNS": str(store_root()),
-        "KDNB_START": str(start_folder()),
-    }
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
     try:
-        papermill.execute_notebook(
-            notebook if cells is None else cells,
-            output,
-            parameters=dict(parameters),
-            engine_name=ReportingEngine.NAME,
-            kernel_name=kernel,
-            cwd=str(notebook.parent),
-            progress_bar=False,
-            coalesce_streams=True,
-            execution_timeout=cell_timeout,
-            # Kernels warn about TCP on stderr, and of the interrupt that tells them to end.
-            extra_arguments=["--log-level=CRITICAL"],
-            on_cell=lambda *where: on_cell and on_cell(CellDone(notebook.stem, *where)),
-        )
+        with TemporaryDirectory(prefix="kdnb-") as empty, _environment(**_surroundings(empty)):
+            papermill.execute_notebook(
+                notebook if cells is None else cells,
+                output,
+                parameters=dict(parameters),
+                engine_name=ReportingEngine.NAME,
+                kernel_name=NATIVE_KERNEL_NAME,
+                kernel_manager_class=OwnInterpreter,
+                cwd=str(notebook.parent),
+                progress_bar=False,
+                coalesce_streams=True,
+                execution_timeout=cell_timeout,
+                # Kernels warn about TCP on stderr, and of the interrupt that tells them to end.
+                extra_arguments=["--log-level=CRITICAL"],
+                on_cell=lambda *where: on_cell and on_cell(CellDone(notebook.stem, *where)),
+            )
     except CellTimeoutError as error:
         raise _failed(
             notebook, output, f"a cell took longer than {cell_timeout} s (--cell-timeout)"
@@ -142,23 +100,45 @@ def execute(
         raise _failed(
             notebook, output, "its kernel died, often for lack of memory: close other programs"
         ) from error
-    except NoSuchKernel as error:
-        raise _failed(
-            notebook, output, f"there is no Jupyter kernel {error.name!r}: run make to install it"
-        ) from error
     except PapermillException as error:
         name = getattr(error, "ename", type(error).__name__)
         cause = f"{name}: {getattr(error, 'evalue', error)}"
         raise _failed(notebook, output, cause) from error
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
     executed = nbformat.read(output, as_version=4)
     require_complete(executed, notebook, output)
     return executed
+
+
+def _surroundings(empty: str) -> dict[str, str]:
+    """The environment of a kernel without a reader; ``empty`` is a folder for its settings."""
+    settings = Path(empty) / "matplotlibrc"
+    settings.touch()
+    return {
+        **{name: os.environ.get(name, str(GIB)) for name in MALLOC},
+        HEADLESS: "1",
+        # A kernel works in the notebook's folder: relative paths would mean something else there.
+        "KDNB_DATA": str(data_root()),
+        "KDNB_RUNS": str(store_root()),
+        "KDNB_START": str(start_folder()),
+        "IPYTHONDIR": empty,
+        "PYTHONSTARTUP": "",
+        "MATPLOTLIBRC": str(settings),
+        "MPLBACKEND": BACKEND,
+    }
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Inside the block the environment has these values; processes started there inherit them."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def require_complete(executed: NotebookNode, notebook: Path, output: Path) -> None:
@@ -178,6 +158,17 @@ def require_complete(executed: NotebookNode, notebook: Path, output: Path) -> No
 def _failed(notebook: Path, output: Path, cause: str) -> NotebookError:
     kept = f"; what ran is kept in {output}" if output.exists() else ""
     return NotebookError(f"{notebook.name} stopped: {cause}{kept}")
+
+
+class OwnInterpreter(AsyncKernelManager):
+    """Starts a kernel of the interpreter that runs this.
+
+    A reader's "python3" may be another one, without kdnb or with another version of it.
+    """
+
+    @default("kernel_spec_manager")
+    def _no_installed_kernels(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[])
 
 
 class ReportingEngine(NBClientEngine):

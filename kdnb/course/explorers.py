@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdnb.course import moving
 from kdnb.course.drawings import Drawing
+from kdnb.course.lettering import written
 from kdnb.course.plots import (
     GREY,
     PALETTE,
@@ -23,6 +24,7 @@ from kdnb.course.plots import (
     name_bars,
     reliability,
     reliability_words,
+    room_for,
     softened,
     softened_words,
     styled,
@@ -34,6 +36,8 @@ from kdnb.course.protocol import OTHER_DATA
 from kdnb.course.widgets import Live, ends_of, explorer, packed, png_source, temperature_slider
 from kdnb.history import History
 from kdnb.metrics import Calibration, Matching, calibration, mean_interval
+
+MOST_IN_PAGE = 500_000  # logits whose bytes a page can bear, about three million
 
 
 def temperature_explorer(
@@ -186,8 +190,10 @@ def sweep_explorer(path: Path) -> Live:
 
 
 def calibration_explorer(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Live:
-    """The reliability diagram of softmax(logits / T) under a temperature slider."""
+    """The reliability diagram of softmax(logits / T) under a temperature slider.
 
+    In a page the slider moves only where the logits are few enough to travel there.
+    """
     plain = calibration(logits, labels)
 
     def beside_plain(temperature: float) -> dict[str, Calibration]:
@@ -198,16 +204,20 @@ def calibration_explorer(logits: Tensor, labels: Tensor, temperature: float = 1.
         return moving.reliability(both, reliability_words(both))
 
     slider = temperature_slider(temperature, lowest=0.25, highest=4.0)
-    component = {
-        "component": "calibration",
-        "logits": packed(logits),
-        "labels": labels.tolist(),
-        "classes": logits.shape[1],
-        **ends_of(slider),
-    }
-    return explorer(
-        {"temperature": slider}, draw, reliability(beside_plain(temperature)), component
-    )
+    component, note = None, ""
+    if logits.numel() > MOST_IN_PAGE:
+        images, classes = logits.shape
+        note = f"no slider in a page: {images:,} × {classes:,} logits are too many"
+    else:
+        component = {
+            "component": "calibration",
+            "logits": packed(logits),
+            "labels": labels.tolist(),
+            "classes": logits.shape[1],
+            **ends_of(slider),
+        }
+    rest = reliability(beside_plain(temperature), note)
+    return explorer({"temperature": slider}, draw, rest, component)
 
 
 def curves_explorer(histories: Mapping[str, Sequence[History]]) -> Live:
@@ -305,27 +315,33 @@ def _gradient_bars(
     soft_weight: float,
 ) -> Picture:
     push = moving.Pushes(student_logits, teacher_logits, label, temperature, soft_weight)
-    classes = len(class_names)
-    figure = Figure(figsize=(7.6, 2.7), layout="constrained")
+    few = push.leading(label)
+    names = few.names(written(class_names))
+    figure = Figure(figsize=(7.6, 2.7 + room_for(names)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
-    x = torch.arange(classes).numpy()
-    teacher_p = F.softmax(teacher_logits.double() / temperature, 0).numpy()
-    student_p = F.softmax(student_logits.double() / temperature, 0).numpy()
+    x = torch.arange(len(names)).numpy()
+    teacher_p = few.of(F.softmax(teacher_logits.double() / temperature, 0)).numpy()
+    student_p = few.of(F.softmax(student_logits.double() / temperature, 0)).numpy()
     left.bar(x - 0.2, teacher_p, width=0.4, color=PALETTE[0], label="teacher")
     left.bar(x + 0.2, student_p, width=0.4, color=PALETTE[1], label="student", hatch="//")
     left.set(ylim=(0, 1.05), ylabel=f"probability at T = {temperature:.3g}")
-    right.bar(x - 0.2, push.soft.numpy(), width=0.4, color=PALETTE[0], label="soft part")
+    right.bar(x - 0.2, few.of(push.soft).numpy(), width=0.4, color=PALETTE[0], label="soft part")
     right.bar(
-        x + 0.2, push.hard.numpy(), width=0.4, color=PALETTE[2], label="hard part", hatch=".."
+        x + 0.2,
+        few.of(push.hard).numpy(),
+        width=0.4,
+        color=PALETTE[2],
+        label="hard part",
+        hatch="..",
     )
-    right.plot(x, push.total.numpy(), "_", color="black", ms=14, label="together")
+    right.plot(x, few.of(push.total).numpy(), "_", color="black", ms=14, label="together")
     right.axhline(0, color=GREY, lw=0.8)
     right.set_ylabel("push on the logit")
     for ax in (left, right):
-        name_bars(ax, class_names)
+        name_bars(ax, names)
         ax.legend(fontsize=8)
     figure.suptitle(
-        f"label {class_names[label]}: loss {push.loss:.3f} nats "
+        f"label {written(class_names)[label]}: loss {push.loss:.3f} nats "
         f"(soft {push.soft_loss:.3f}, hard {push.hard_loss:.3f})",
         fontsize=10,
     )

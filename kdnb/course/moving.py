@@ -7,7 +7,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdnb.course.drawings import GREY, HALVES, PALETTE, Drawing, Frame, key, picture, text
+from kdnb.course.drawings import (
+    GREY,
+    HALVES,
+    PALETTE,
+    Drawing,
+    Frame,
+    key,
+    picture,
+    room_below,
+    text,
+)
+from kdnb.course.leading import MATRIX, MOST, Leading, leading
+from kdnb.course.lettering import shortened
 from kdnb.history import History
 from kdnb.losses import distillation_loss
 from kdnb.metrics import Calibration, entropy_bits
@@ -28,21 +40,22 @@ def softened(
 ) -> Drawing:
     """One image, given as an HTML image's source, and softmax(logits / T); ``logits`` is (C,)."""
     p = F.softmax(logits.double() / temperature, 0)
-    top = int(p.argmax())
-    frame = _bar_frame(180, len(class_names), 0, 1)
+    top, named, few = int(p.argmax()), shortened(class_names), leading(logits, [label])
+    names, shown = few.names(named), few.of(p).tolist()
+    frame = _bar_frame(180, len(shown), 0, 1)
     title = (
         f"T = {temperature:.3g}: entropy {entropy_bits(p).item():.2f} bits, "
-        f"{1 - p[top].item():.1%} outside {class_names[top]} (dotted: T = 1)"
+        f"{1 - p[top].item():.1%} outside {named[top]} (dotted: T = 1)"
     )
     parts = [
-        text(80, TOP - 10, f"label: {class_names[label]}"),
+        text(80, TOP - 10, f"label: {named[label]}"),
         picture(source, 10, TOP, 140),
         *frame.grid(HALVES, title),
-        *frame.bars(p.tolist(), lambda i: PALETTE[0] if i == top else PALETTE[1]),
-        *frame.bars(F.softmax(logits.double(), 0).tolist(), lambda i: "", outline=True),
-        *frame.below(list(enumerate(class_names))),
+        *frame.bars(shown, lambda i: _colour(few, i, top)),
+        *frame.bars(few.of(F.softmax(logits.double(), 0)).tolist(), lambda i: "", outline=True),
+        *frame.below(list(enumerate(names))),
     ]
-    return _drawing(frame, parts, words, least=600)
+    return _drawing(frame, parts, words, names, least=600)
 
 
 def subclass_bars(
@@ -56,20 +69,22 @@ def subclass_bars(
     """One image, its probabilities by class and by subclass at T; ``subclass_logits`` (C·s,)."""
     size = len(subclass_logits) // len(class_names)
     p = F.softmax(subclass_logits.double() / temperature, 0)
-    by_class = p.view(-1, size).sum(1)
-    left = _bar_frame(190, max(len(class_names), 3), 0, 1)
-    right = _bar_frame(left.x + left.width + EDGE, len(p), 0, 1)
+    by_class, named = p.view(-1, size).sum(1), shortened(class_names)
+    few = leading(by_class, [label], most=max(3, min(MOST, 2 * MATRIX // size)))
+    names, shown, every = few.names(named), few.of(by_class).tolist(), few.subclasses(size)
+    left = _bar_frame(190, max(len(shown), 3), 0, 1)
+    right = _bar_frame(left.x + left.width + EDGE, len(every), 0, 1)
     parts = [
-        text(80, TOP - 10, f"class {class_names[label]}"),
+        text(80, TOP - 10, f"class {named[label]}"),
         picture(source, 10, TOP, 140),
         *left.grid(HALVES, f"T = {temperature:.3g}: {entropy_bits(by_class).item():.2f} bits"),
-        *left.bars(by_class.tolist(), lambda i: PALETTE[i % len(PALETTE)]),
-        *left.below(list(enumerate(class_names))),
+        *left.bars(shown, lambda i: _by_class(few, i)),
+        *left.below(list(enumerate(names))),
         *right.grid(HALVES, f"invented subclasses: {entropy_bits(p).item():.2f} bits"),
-        *right.bars(p.tolist(), lambda i: PALETTE[i // size % len(PALETTE)]),
-        *right.below([(i, str(i % size + 1)) for i in range(len(p))]),
+        *right.bars(p[every].tolist(), lambda i: _by_class(few, i // size)),
+        *right.below([(i, str(k % size + 1)) for i, k in enumerate(every)]),
     ]
-    return _drawing(right, parts, words)
+    return _drawing(right, parts, words, names)
 
 
 def reliability(calibrations: Mapping[str, Calibration], words: str) -> Drawing:
@@ -102,33 +117,35 @@ def pushes(
     """Probabilities of both at T, and minus the gradient of the loss; logits are (C,)."""
     teacher = F.softmax(teacher_logits.double() / temperature, 0)
     student = F.softmax(student_logits.double() / temperature, 0)
-    every = torch.cat([push.soft, push.hard, push.soft + push.hard])
+    few = push.leading(label)
+    every = torch.cat([few.of(each) for each in (push.soft, push.hard, push.total)])
     low, high = min(every.min().item(), 0), max(every.max().item(), 0)
-    step = 30
-    left = Frame(EDGE, TOP, step * len(class_names), TALL, -0.5, len(class_names) - 0.5, 0, 1)
+    names = few.names(shortened(class_names))
+    foot, step = FOOT + room_below(names), 30
+    left = Frame(EDGE, TOP, step * len(names), TALL, -0.5, len(names) - 0.5, 0, 1)
     right = Frame(
         left.x + left.width + EDGE, TOP, left.width, TALL, -0.5, left.right, low, high
     )  # fmt: skip
-    names = list(enumerate(class_names))
+    places = list(enumerate(names))
     ticks = [(value, f"{value:.2g}") for value in (low, 0.0, high)]
     parts = [
         *left.grid(HALVES, f"probability at T = {temperature:.3g}"),
-        *left.bars(teacher.tolist(), lambda i: PALETTE[0], (0, 2)),
-        *left.bars(student.tolist(), lambda i: PALETTE[1], (1, 2)),
-        *left.below(names),
-        *key(left.x, FOOT + 14, [(PALETTE[0], "teacher"), (PALETTE[1], "student")]),
+        *left.bars(few.of(teacher).tolist(), lambda i: PALETTE[0], (0, 2)),
+        *left.bars(few.of(student).tolist(), lambda i: PALETTE[1], (1, 2)),
+        *left.below(places),
+        *key(left.x, foot + 14, [(PALETTE[0], "teacher"), (PALETTE[1], "student")]),
         *right.grid(ticks, f"push on the logit; loss {push.loss:.3f} nats"),
-        *right.bars(push.soft.tolist(), lambda i: PALETTE[0], (0, 2)),
-        *right.bars(push.hard.tolist(), lambda i: PALETTE[2], (1, 2)),
-        *(right.mark(i, v, 3, "black", "black") for i, v in enumerate(push.total.tolist())),
-        *right.below(names),
+        *right.bars(few.of(push.soft).tolist(), lambda i: PALETTE[0], (0, 2)),
+        *right.bars(few.of(push.hard).tolist(), lambda i: PALETTE[2], (1, 2)),
+        *(right.mark(i, v, 3, "black", "black") for i, v in enumerate(few.of(push.total).tolist())),
+        *right.below(places),
         *key(
-            right.x, FOOT + 14,
+            right.x, foot + 14,
             [(PALETTE[0], "soft part"), (PALETTE[2], "hard part"), ("black", "together")],
         ),
     ]  # fmt: skip
     words = push.words(label, class_names, temperature)
-    return Drawing(round(right.x + right.width + 20), FOOT + 24, parts, words)
+    return Drawing(round(right.x + right.width + 20), foot + 24, parts, words)
 
 
 class Pushes:
@@ -154,6 +171,10 @@ class Pushes:
         self.loss, self.soft_loss, self.hard_loss = (
             part.item() for part in (loss.total, loss.soft, loss.hard)
         )
+
+    def leading(self, label: int) -> Leading:
+        """The classes that a chart shows: the most pushed ones, and the label's."""
+        return leading(self.total.abs(), [label])
 
     def words(self, label: int, class_names: Sequence[str], temperature: float) -> str:
         """The text alternative of their picture."""
@@ -206,5 +227,19 @@ def _bar_frame(x: float, bars: int, low: float, high: float) -> Frame:
     return Frame(x + 20, TOP, STEP * bars, TALL, -0.5, bars - 0.5, low, high)
 
 
-def _drawing(last: Frame, parts: Sequence[str], words: str, least: int = 0) -> Drawing:
-    return Drawing(max(round(last.x + last.width + 20), least), FOOT, parts, words)
+def _drawing(
+    last: Frame, parts: Sequence[str], words: str, names: Sequence[str], least: int = 0
+) -> Drawing:
+    width = max(round(last.x + last.width + 20), least)
+    return Drawing(width, FOOT + room_below(names), parts, words)
+
+
+def _colour(few: Leading, bar: int, top: int) -> str:
+    """Of a bar: the likeliest class's stands out, and that of the others is grey."""
+    if bar == len(few.rows):
+        return GREY
+    return PALETTE[0] if few.rows[bar] == top else PALETTE[1]
+
+
+def _by_class(few: Leading, bar: int) -> str:
+    return GREY if bar == len(few.rows) else PALETTE[few.rows[bar] % len(PALETTE)]

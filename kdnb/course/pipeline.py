@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import torch
 
 from kdnb.course.editions import edition as edition_of
-from kdnb.course.execution import execute, find_notebooks, parse_parameters
+from kdnb.course.execution import execute, find_notebooks
+from kdnb.course.parameters import check_label, parse_parameters
 from kdnb.course.report import published_results, render_chapter, render_page, seeds_of
 from kdnb.course.terminal import ReportProgress
 from kdnb.data.dataset import PROJECT
@@ -27,8 +29,12 @@ def make_reports(task_names: Sequence[str], **options: object) -> Iterator[Path]
     """`make_report` for several tasks side by side, each in a process with its share of threads.
 
     Gives the path of each page as soon as it is written. What one task raises is raised at the end,
-    when the others are done.
+    when the others are done. Raises ValueError for a task that is named twice: two processes would
+    write the same files.
     """
+    plain = [name.replace(".py:", ":") for name in task_names]
+    if twice := [name for name in task_names if plain.count(name.replace(".py:", ":")) > 1]:
+        raise ValueError(f"the task {twice[0]} is named twice: name each task once")
     before = os.environ.get("OMP_NUM_THREADS")
     share = max(1, torch.get_num_threads() // len(task_names))
     os.environ["OMP_NUM_THREADS"] = str(share)  # processes and their kernels inherit it
@@ -77,8 +83,12 @@ def make_report(
             f"notebook {unfit[0]} does not fit the task {chosen.name}: "
             f"choose from {', '.join(fitting)}"
         )
-    parameters = parse_parameters(notebooks, [f"task={task_name}", *settings])
+    parameters = parse_parameters(notebooks, settings)
+    if cell_timeout is not None and cell_timeout < 1:
+        raise ValueError(f"a cell needs at least 1 second, got --cell-timeout {cell_timeout}")
+    _require_folder(output)
     data = data or chosen.load()
+    check_label(parameters, data.class_names)
     Store().require_writable()
 
     start = time.perf_counter()
@@ -92,7 +102,7 @@ def make_report(
             executed = execute(
                 notebook,
                 output / chosen.name / notebook.name,
-                parameters[notebook],
+                {"task": task_name, **parameters[notebook]},
                 on_cell=progress.cell_done,
                 cell_timeout=cell_timeout,
                 cells=nodes[notebook],
@@ -121,7 +131,7 @@ def make_report(
             ("system", origin["system"]),
         ],
     )
-    name = "-".join([chosen.name, *only])
+    name = "-".join([chosen.name, *dict.fromkeys(only)])
     record = {
         "task": chosen.name,
         "settings": list(settings),
@@ -135,6 +145,18 @@ def make_report(
     target = output / f"{name}.html"
     target.write_text(page, encoding="utf-8")
     return target
+
+
+def _require_folder(output: Path) -> None:
+    """Raise ValueError unless files can be written into this folder; it is made where missing."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=output).close()
+    except OSError as error:
+        raise ValueError(
+            f"a report cannot be written to {output} ({error.strerror}): "
+            "give --output a folder that you can write"
+        ) from error
 
 
 def _expected_seconds(output: Path, task_name: str) -> dict[str, float]:

@@ -4,14 +4,17 @@ import base64
 import html
 import io
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
+from itertools import cycle
 from threading import RLock
 
-import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
+from IPython.display import Markdown
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
@@ -19,7 +22,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from kdnb.course.confusions import common_pairs
 from kdnb.course.drawings import GREY, PALETTE, Drawing
+from kdnb.course.leading import MATRIX, MOST, Leading, leading
+from kdnb.course.lettering import give_fonts, written
 from kdnb.course.protocol import live_kernel
 from kdnb.history import History
 from kdnb.metrics import Calibration, Interval, Matching, entropy_bits
@@ -27,6 +33,11 @@ from kdnb.runs import Comparison
 
 MARKERS = "osD^vPX*"
 WIDE = 4  # characters of a class's name: longer ones do not fit under a bar
+LONG = 8  # and longer ones than this not behind other words in a title
+LABEL = 48  # characters of a method's name
+COLUMNS = 20  # of a gallery
+KEYS = 16  # in the key of a map
+METHODS = 30  # rows of a comparison
 DOTS_PER_INCH = 288  # three dots to a CSS pixel: sharp on paper and at 200 % zoom
 # A slider may ask for a picture, on a thread of its own, while a cell draws: one at a time.
 DRAWING = RLock()
@@ -80,7 +91,8 @@ def _png(figure: Figure) -> bytes:
     """
     canvas = FigureCanvasAgg(figure)
     figure.set(dpi=DOTS_PER_INCH, facecolor="white")
-    with DRAWING, matplotlib.rc_context(STYLE):
+    with course_style():
+        give_fonts(figure)
         canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     if not any(np.ndim(shown.get_array()) == 3 for ax in figure.axes for shown in ax.images):
@@ -90,12 +102,22 @@ def _png(figure: Figure) -> bytes:
     return picture.getvalue()
 
 
+@contextmanager
+def course_style() -> Iterator[None]:
+    """Matplotlib's own settings and the course's, whatever a reader's ``matplotlibrc`` says.
+
+    After the block the reader's hold again.
+    """
+    with DRAWING, style.context(["default", STYLE]):
+        yield
+
+
 def styled(plot: Callable[..., Picture]) -> Callable[..., Picture]:
     """Draw under the course's style without changing matplotlib's settings for anybody else."""
 
     @wraps(plot)
     def wrapper(*args: object, **kwargs: object) -> Picture:
-        with DRAWING, matplotlib.rc_context(STYLE):
+        with course_style():
             return plot(*args, **kwargs)
 
     return wrapper
@@ -133,26 +155,27 @@ def softened(
 ) -> Picture:
     """One image (1 or 3, H, W) uint8 and softmax(logits / T) for each T; ``logits`` is (C,).
 
-    With one temperature, the probabilities at T = 1 stand behind it in outline.
+    With one temperature, the probabilities at T = 1 stand behind it in outline. Of many classes the
+    likeliest are shown, and the sum of the others.
     """
-    panels = len(temperatures)
-    figure = Figure(figsize=(1.7 + (4.6 if panels == 1 else 2.35 * panels), 2.5))
+    panels, named = len(temperatures), written(class_names)
+    few = leading(logits, [] if label is None else [label])
+    size = (1.7 + (4.6 if panels == 1 else 2.35 * panels), 2.5 + room_for(few.names(named)))
+    figure = Figure(figsize=size)
     figure.set_layout_engine("constrained")
     ratios = [1.5, *[4.6 if panels == 1 else 2.35] * panels]
     first, *rest = figure.subplots(1, panels + 1, width_ratios=ratios)
     show_image(first, image)
     if label is not None:
-        first.set_title(f"label: {class_names[label]}")
+        first.set_title(_then("label:", named[label]))
     for ax, temperature in zip(rest, temperatures, strict=True):
         probabilities = F.softmax(logits.double() / temperature, 0)
         top = int(probabilities.argmax())
-        colors = [PALETTE[0] if c == top else PALETTE[1] for c in range(len(class_names))]
-        ax.bar(range(len(class_names)), probabilities.numpy(), color=colors)
+        _class_bars(ax, few, probabilities, named)
         if panels == 1:
-            plain = F.softmax(logits.double(), 0).numpy()
-            ax.bar(range(len(class_names)), plain, fill=False, edgecolor=GREY, lw=0.8, ls=":")
+            plain = few.of(F.softmax(logits.double(), 0)).numpy()
+            ax.bar(range(len(plain)), plain, fill=False, edgecolor=GREY, lw=0.8, ls=":")
             ax.set_ylabel("probability")
-        name_bars(ax, class_names)
         ax.set_ylim(0, 1.05)
         ax.grid(axis="x", visible=False)
         bits = entropy_bits(probabilities).item()
@@ -160,7 +183,7 @@ def softened(
         ax.set_title(
             f"T = {temperature:.3g}: entropy {bits:.2f} bits,"
             + ("\n" if panels > 1 else " ")
-            + f"{rest_mass:.1%} outside {class_names[top]}"
+            + _then(f"{rest_mass:.1%} outside", named[top])
         )
     return Picture(figure, softened_words(logits, class_names, temperatures, label))
 
@@ -194,22 +217,23 @@ def answers(
     label: int,
 ) -> Picture:
     """One image (1 or 3, H, W) uint8 and what each model makes of it: softmax((C,) logits / T)."""
-    figure = Figure(figsize=(1.7 + 2.35 * len(logits), 2.5), layout="constrained")
+    named = written(class_names)
+    few = {name: leading(z, [label]) for name, z in logits.items()}
+    size = (1.7 + 2.35 * len(logits), 2.5 + max(room_for(f.names(named)) for f in few.values()))
+    figure = Figure(figsize=size, layout="constrained")
     first, *rest = figure.subplots(1, 1 + len(logits), width_ratios=[1.5, *[2.35] * len(logits)])
     show_image(first, image)
-    first.set_title(f"label: {class_names[label]}")
+    first.set_title(_then("label:", named[label]))
     alt = []
     for ax, (name, z) in zip(rest, logits.items(), strict=True):
         p = F.softmax(z.double() / temperature, 0)
         top = int(p.argmax())
-        colors = [PALETTE[0] if c == top else PALETTE[1] for c in range(len(class_names))]
-        ax.bar(range(len(class_names)), p.numpy(), color=colors)
-        name_bars(ax, class_names)
+        _class_bars(ax, few[name], p, named)
         ax.set_ylim(0, 1.05)
         ax.grid(axis="x", visible=False)
-        says = f"{class_names[top]} with {p[top].item():.3f}"
-        ax.set_title(f"{textwrap.fill(name, 26)}\n{says}", fontsize=9)
-        alt.append(f"{name} says {says}")
+        share = f"with {p[top].item():.3f}"
+        ax.set_title(f"{textwrap.fill(name, 26)}\n{named[top]} {share}", fontsize=9)
+        alt.append(f"{name} says {class_names[top]} {share}")
     figure.suptitle(f"probabilities at T = {temperature:.3g}", fontsize=10)
     return Picture(
         figure,
@@ -223,7 +247,7 @@ def training_curves(histories: Mapping[str, History], epochs: int, title: str = 
     """Training and validation loss on the left, validation accuracy on the right, by epoch."""
     figure = Figure(figsize=(7.6, 3.1), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for (label, history), color, marker in zip(histories.items(), PALETTE, MARKERS, strict=False):
+    for (label, history), color, marker in zip(histories.items(), cycle(PALETTE), cycle(MARKERS)):
         x = range(1, len(history.epochs) + 1)
         style = {"color": color, "marker": marker, "markersize": 4, "markevery": 0.1}
         left.plot(x, [e.train_loss for e in history.epochs], **style, label=f"{label}: training")
@@ -263,7 +287,7 @@ def learning_curves(
     ax = figure.subplots()
     epochs = range(1, len(next(iter(curves.values()))) + 1)
     alt = []
-    for (label, means), color, marker in zip(curves.items(), PALETTE, MARKERS, strict=False):
+    for (label, means), color, marker in zip(curves.items(), cycle(PALETTE), cycle(MARKERS)):
         ax.plot(epochs, [m.mean for m in means], color=color, marker=marker, ms=4, markevery=0.1,
                 label=label)  # fmt: skip
         ax.fill_between(
@@ -282,13 +306,28 @@ def learning_curves(
 
 
 @styled
-def confusion_matrix(counts: Tensor, class_names: Sequence[str]) -> Picture:
-    """(C, C) counts, rows true and columns predicted; the right answers are left pale."""
-    import seaborn as sns  # slow to import, and only this figure needs it
+def confusion_matrix(counts: Tensor, class_names: Sequence[str]) -> Picture | Markdown:
+    """(C, C) counts, rows true and columns predicted; the right answers are left pale.
 
-    figure = Figure(figsize=(4.6, 3.9), layout="constrained")
-    ax = figure.subplots()
+    Of more than `MATRIX` classes the most frequent errors, as a table.
+    """
     wrong = counts.clone().fill_diagonal_(0)
+    right, classes = counts.diag().sum().item(), len(counts)
+    if classes > MATRIX:
+        return common_pairs(
+            wrong,
+            counts.sum(1),
+            ("true", class_names),
+            ("predicted", class_names),
+            f"{right:,} of {counts.sum().item():,} images are right. {classes:,} classes are too "
+            "many for a matrix: these are the most frequent errors.",
+        )
+    import seaborn as sns  # slow to import, and only figures like this one need it
+
+    side = 0.26 * classes
+    figure = Figure(figsize=(max(4.6, side + 1.7), max(3.9, side + 1)), layout="constrained")
+    ax = figure.subplots()
+    named = written(class_names)
     sns.heatmap(
         wrong.numpy(),
         annot=counts.numpy(),
@@ -298,13 +337,13 @@ def confusion_matrix(counts: Tensor, class_names: Sequence[str]) -> Picture:
         square=True,
         linewidths=0.5,
         annot_kws={"fontsize": 8},
-        xticklabels=class_names,
-        yticklabels=class_names,
+        xticklabels=named,
+        yticklabels=named,
         ax=ax,
     )
     ax.set(xlabel="predicted", ylabel="true")
     ax.tick_params(axis="y", rotation=0)
-    if max(map(len, class_names)) > WIDE:
+    if max(map(len, named)) > WIDE:
         ax.tick_params(axis="x", rotation=90)
     worst = wrong.flatten().topk(min(3, wrong.numel()))
     pairs = [
@@ -312,7 +351,6 @@ def confusion_matrix(counts: Tensor, class_names: Sequence[str]) -> Picture:
         for i, n in zip(worst.indices.tolist(), worst.values.tolist(), strict=True)
         if n
     ]
-    right = counts.diag().sum().item()
     return Picture(
         figure,
         f"Confusion matrix: {right} of {counts.sum().item()} images right. "
@@ -323,16 +361,19 @@ def confusion_matrix(counts: Tensor, class_names: Sequence[str]) -> Picture:
 @styled
 def subclass_tables(
     matchings: Mapping[str, Matching], class_names: Sequence[str], true_names: Sequence[str]
-) -> Picture:
+) -> Picture | Markdown:
     """Per entry a table of images: rows invented subclasses, columns true ones.
 
     Rows are named by class and number and, within their class, ordered by their partner; an empty
-    row is a dead subclass.
+    row is a dead subclass. Where there are too many of either, the fullest cells as a table.
     """
+    rows = max(len(m.counts) for m in matchings.values())
+    if rows > 2 * MATRIX or len(true_names) > MATRIX:
+        return _subclass_pairs(matchings, class_names, true_names)
     import seaborn as sns  # slow to import, and only figures like this one need it
 
-    rows = max(len(m.counts) for m in matchings.values())
-    upright = max(map(len, true_names)) > 2  # too wide to stand side by side
+    named, columns = written(class_names), written(true_names)
+    upright = max(map(len, columns)) > 2  # too wide to stand side by side
     height = 0.9 + 0.25 * rows + 0.4 * upright
     figure = Figure(figsize=(0.7 + 3.4 * len(matchings), height), layout="constrained")
     axes = figure.subplots(1, len(matchings), squeeze=False)[0]
@@ -351,8 +392,8 @@ def subclass_tables(
             cbar=False,
             linewidths=0.5,
             annot_kws={"fontsize": 7},
-            xticklabels=true_names,
-            yticklabels=[f"{class_names[i // size]} no. {i % size + 1}" for i in order],
+            xticklabels=columns,
+            yticklabels=[f"{named[i // size]} no. {i % size + 1}" for i in order],
             ax=ax,
         )
         for boundary in range(size, len(counts), size):
@@ -371,6 +412,22 @@ def subclass_tables(
         alt.append(f"{label}: {'; '.join(used)}; {len(counts) - len(used)} hold none")
     axes[0].set_ylabel("invented subclass")
     return Picture(figure, f"Invented against true subclasses. {'. '.join(alt)}.")
+
+
+def _subclass_pairs(
+    matchings: Mapping[str, Matching], class_names: Sequence[str], true_names: Sequence[str]
+) -> Markdown:
+    tables = []
+    for label, matching in matchings.items():
+        size = len(matching.counts) // len(class_names)
+        rows = [f"{name} no. {i + 1}" for name in class_names for i in range(size)]
+        says = (
+            f"**{label}**: {len(rows):,} invented by {len(true_names):,} true subclasses are too "
+            "many for a matrix: these pairs share most images."
+        )
+        sides = ("invented subclass", rows), ("true subclass", true_names)
+        tables.append(common_pairs(matching.counts, matching.counts.sum(1), *sides, says).data)
+    return Markdown("\n\n".join(tables))
 
 
 def by_partner(matching: Matching, classes: int, true_subclasses: int) -> list[int]:
@@ -393,22 +450,28 @@ def subclass_bars(
 ) -> Picture:
     """One image (1 or 3, H, W) uint8, its probabilities by class and by subclass at T.
 
-    ``subclass_logits`` is (C·s,). A class's probability is the sum of its subclasses'.
+    ``subclass_logits`` is (C·s,). A class's probability is the sum of its subclasses'. Of many
+    classes the likeliest are shown, and the sum of the others.
     """
     size = len(subclass_logits) // len(class_names)
     p = F.softmax(subclass_logits.double() / temperature, 0)
-    by_class = p.view(-1, size).sum(1)
-    colours = [PALETTE[c % len(PALETTE)] for c in range(len(class_names))]
-    figure = Figure(figsize=(7.6, 2.6), layout="constrained")
-    left, middle, right = figure.subplots(1, 3, width_ratios=[1, 0.3 * len(class_names), 2.6])
+    by_class, named = p.view(-1, size).sum(1), written(class_names)
+    few = leading(by_class, [label], most=max(3, min(MOST, 2 * MATRIX // size)))
+    colours = [PALETTE[c % len(PALETTE)] for c in few.rows]
+    inches = (7.6, 2.6 + room_for(few.names(named)))
+    figure = Figure(figsize=inches, layout="constrained")
+    shown = few.of(by_class)
+    left, middle, right = figure.subplots(1, 3, width_ratios=[1, 0.3 * len(shown), 2.6])
     show_image(left, image)
-    left.set_title(f"class {class_names[label]}", fontsize=9)
-    middle.bar(range(len(by_class)), by_class.numpy(), color=colours)
-    name_bars(middle, class_names)
+    left.set_title(_then("class", named[label]), fontsize=9)
+    middle.bar(range(len(shown)), shown.numpy(), color=[*colours, GREY][: len(shown)])
+    name_bars(middle, few.names(named))
     middle.set(ylim=(0, 1.05), ylabel=f"probability at T = {temperature:.3g}", xlabel="class")
     middle.set_title(f"{entropy_bits(by_class).item():.2f} bits", fontsize=9)
-    right.bar(range(len(p)), p.numpy(), color=np.repeat(colours, size))
-    right.set_xticks(range(len(p)), [i % size + 1 for i in range(len(p))])
+    every = few.subclasses(size)
+    divided = p[every]
+    right.bar(range(len(divided)), divided.numpy(), color=np.repeat(colours, size))
+    right.set_xticks(range(len(divided)), [i % size + 1 for i in every])
     right.set(ylim=(0, 1.05), xlabel="invented subclass, class by class")
     right.set_title(f"{entropy_bits(p).item():.2f} bits", fontsize=9)
     return Picture(figure, subclass_words(subclass_logits, class_names, label, temperature))
@@ -421,9 +484,11 @@ def subclass_words(
     size = len(subclass_logits) // len(class_names)
     p = F.softmax(subclass_logits.double() / temperature, 0)
     by_class, top = p.view(-1, size).sum(1), int(p.argmax())
+    few = leading(by_class, [label])
+    shares = zip(few.names(class_names), few.of(by_class).tolist(), strict=True)
     return (
         f"An image of class {class_names[label]} at T = {temperature:.3g}: "
-        + ", ".join(f"{n} {q:.3f}" for n, q in zip(class_names, by_class.tolist(), strict=True))
+        + ", ".join(f"{n} {q:.3f}" for n, q in shares)
         + f", {entropy_bits(by_class).item():.2f} bits; of the subclasses no. {top % size + 1} of "
         f"{class_names[top // size]} has most with {p[top].item():.3f}, in all "
         f"{entropy_bits(p).item():.2f} bits."
@@ -432,7 +497,11 @@ def subclass_words(
 
 @styled
 def gallery(columns: Mapping[str, Tensor]) -> Picture:
-    """(N, 1 or 3, H, W) uint8 images in columns, each column under its caption."""
+    """(N, 1 or 3, H, W) uint8 images in columns, each column under its caption.
+
+    Of more than `COLUMNS` the first.
+    """
+    every, columns = len(columns), dict(list(columns.items())[:COLUMNS])
     rows = max(map(len, columns.values()))
     figure = Figure(figsize=(0.8 * len(columns), 0.45 + 0.72 * rows), layout="constrained")
     axes = figure.subplots(rows, len(columns), squeeze=False)
@@ -443,6 +512,10 @@ def gallery(columns: Mapping[str, Tensor]) -> Picture:
         for ax, picture in zip(axes[:, column], pictures, strict=False):
             show_image(ax, picture)
     alt = "; ".join(f"{len(p)} of {caption}" for caption, p in columns.items())
+    if every > len(columns):
+        says = f"the first {len(columns)} of {every:,} subclasses"
+        figure.suptitle(says, fontsize=9)
+        alt = f"{says}: {alt}"
     return Picture(figure, f"Images by subclass: {alt}.")
 
 
@@ -458,12 +531,13 @@ def logit_map(
 
     Where a name is longer than one character, the points are dots instead: the later a subclass
     among those of its class, the darker. ``labels`` (N,) and ``subclasses`` (N,) int64;
-    ``drawn_as`` says what these are where they are something else.
+    ``drawn_as`` says what these are where they are something else. A key names the first.
     """
-    named = max(map(len, true_names)) > 1
+    named = not all(len(n) == 1 and n.isascii() and n.isalnum() for n in true_names)
     figure = Figure(figsize=(3.7 * len(panels) + 1.2 * named, 3.5), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     pairs = torch.stack([labels, subclasses], 1).unique(dim=0).tolist()
+    names, points_of = written(true_names), {}
     for ax, (label, points) in zip(axes, panels.items(), strict=True):
         for c, subclass in sorted(pairs, key=lambda pair: pair[::-1]):
             chosen = points[(subclasses == subclass) & (labels == c)].numpy()
@@ -475,14 +549,15 @@ def logit_map(
             else:
                 style = {"marker": f"${true_names[subclass]}$", "s": 24, "lw": 0.2}
                 style["color"] = colour
-            ax.scatter(*chosen.T, **style, label=true_names[subclass])
+            points_of[subclass] = ax.scatter(*chosen.T, **style, label=names[subclass])
         ax.set_title(label, fontsize=9)
         ax.set(xticks=[], yticks=[])
     if named:
-        handles, names = axes[0].get_legend_handles_labels()
+        keyed = list(points_of)[:KEYS]
+        more = f"\n(the first {KEYS} of {len(points_of):,})" if len(points_of) > KEYS else ""
         figure.legend(
-            handles, names, loc="outside right center", title=drawn_as,
-            fontsize=8, title_fontsize=8, markerscale=1.6,
+            [points_of[k] for k in keyed], [names[k] for k in keyed], loc="outside right center",
+            title=f"{drawn_as}{more}", fontsize=8, title_fontsize=8, markerscale=1.6,
         )  # fmt: skip
     classes = len(labels.unique())
     drawn = "dots, darker from subclass to subclass," if named else f"their {drawn_as}"
@@ -494,12 +569,12 @@ def logit_map(
 
 
 @styled
-def reliability(calibrations: Mapping[str, Calibration]) -> Picture:
+def reliability(calibrations: Mapping[str, Calibration], note: str = "") -> Picture:
     """Accuracy against confidence; on the diagonal, confidence is as good as its word."""
     figure = Figure(figsize=(4.4, 3.6), layout="constrained")
     ax = figure.subplots()
     ax.plot([0, 1], [0, 1], color=GREY, ls=":", label="perfectly calibrated")
-    for (label, c), color, marker in zip(calibrations.items(), PALETTE, MARKERS, strict=False):
+    for (label, c), color, marker in zip(calibrations.items(), cycle(PALETTE), cycle(MARKERS)):
         confidence, accuracy = c.confidence.numpy(), c.accuracy.numpy()
         ax.plot(confidence, accuracy, color=color, lw=1)
         ax.scatter(
@@ -508,7 +583,8 @@ def reliability(calibrations: Mapping[str, Calibration]) -> Picture:
         )  # fmt: skip
     ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03))
     ax.legend(fontsize=8, markerscale=0.6)
-    return Picture(figure, reliability_words(calibrations))
+    ax.set_title(note, fontsize=8)
+    return Picture(figure, reliability_words(calibrations) + (f" There is {note}." if note else ""))
 
 
 def reliability_words(calibrations: Mapping[str, Calibration]) -> str:
@@ -527,13 +603,17 @@ def comparison(
     """Left: each seed's accuracy per method. Right: paired gains over ``baseline``.
 
     ``guess`` is a prediction of the last method's gain, in percentage points, and ``whose`` says
-    whether it is the reader's.
+    whether it is the reader's. Of more than `METHODS` methods those with the highest means.
     """
-    height = 1.3 + 0.42 * len(result.labels)
+    labels = list(result.labels)
+    if len(labels) > METHODS:
+        best = sorted(labels, key=lambda label: -result.mean(label).mean)[:METHODS]
+        labels = [label for label in labels if label in (baseline, *best)]
+    height = 1.3 + 0.42 * len(labels)
     figure = Figure(figsize=(8.6, height), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     alt = []
-    for row, label in enumerate(result.labels):
+    for row, label in enumerate(labels):
         color, marker = PALETTE[row % len(PALETTE)], MARKERS[row % len(MARKERS)]
         values = 100 * result.accuracy(label).numpy()
         left.plot(values, np.full(len(values), row), marker, color=color, alpha=0.5, ms=5)
@@ -547,12 +627,16 @@ def comparison(
                 f"its gain over {baseline} {100 * gain.mean:+.2f} points, interval "
                 f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}"
             )
-    left.set_yticks(range(len(result.labels)), result.labels)
-    left.set_ylim(len(result.labels) - 0.5, -0.5)
+    left.set_yticks(range(len(labels)), written(labels, LABEL, "method"))
+    left.set_ylim(len(labels) - 0.5, -0.5)
     left.set(xlabel="accuracy (%)")
     right.axvline(0, color=GREY, lw=1)
     right.set(xlabel=textwrap.fill(f"points over {baseline}", 36))
-    figure.suptitle("each seed, the mean over seeds and its 95 % interval", fontsize=9)
+    says = "each seed, the mean over seeds and its 95 % interval"
+    if len(labels) < len(result.labels):
+        says += f"\nthe {METHODS} methods with the highest means, of {len(result.labels):,}"
+        alt.append(says.splitlines()[1])
+    figure.suptitle(says, fontsize=9)
     if guess is not None:
         right.axvline(guess, color=PALETTE[4], ls="--", lw=1.5, label=f"{whose}: {guess:+.1f}")
         right.legend(fontsize=8)
@@ -579,7 +663,7 @@ def sweep(
         ax.axhspan(100 * baseline.low, 100 * baseline.high, color=GREY, alpha=0.15, lw=0)
         ax.axhline(100 * baseline.mean, color=GREY, ls="--", lw=1, label=baseline_label)
         alt.append(f"{baseline_label} {100 * baseline.mean:.2f} %")
-    for (label, intervals), color, marker in zip(curves.items(), PALETTE, MARKERS, strict=False):
+    for (label, intervals), color, marker in zip(curves.items(), cycle(PALETTE), cycle(MARKERS)):
         mean = np.array([100 * i.mean for i in intervals])
         low = np.array([100 * i.low for i in intervals])
         high = np.array([100 * i.high for i in intervals])
@@ -593,18 +677,36 @@ def sweep(
         )
     if log:
         ax.set_xscale("log", base=2)
-    ax.set_xticks(values, [f"{v:g}" for v in values])
+    each = -(-len(values) // MOST)  # so many that their numbers can be told apart
+    ax.set_xticks(values[::each], [f"{v:g}" for v in values[::each]])
     ax.minorticks_off()
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend(fontsize=8)
     return Picture(figure, f"{ylabel} against {xlabel}. {'; '.join(alt)}.")
 
 
-def name_bars(ax: Axes, class_names: Sequence[str]) -> None:
-    """Write each class's name under its bar; wide ones upright, cut to 20 characters."""
-    wide = max(map(len, class_names)) > WIDE
-    cut = [name if len(name) <= 20 else f"{name[:19]}…" for name in class_names]
-    ax.set_xticks(range(len(cut)), cut, rotation=90 if wide else 0)
+def name_bars(ax: Axes, names: Sequence[str]) -> None:
+    """Write each name, as `written` gives it, under its bar; wide ones upright."""
+    ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > WIDE else 0)
+
+
+def room_for(names: Sequence[str]) -> float:
+    """How much higher a figure must be, in inches, whose bars have these names."""
+    longest = max(map(len, names))
+    return 0.08 * (longest - WIDE) if longest > WIDE else 0.0
+
+
+def _class_bars(ax: Axes, few: Leading, probabilities: Tensor, names: Sequence[str]) -> None:
+    """Bars of (C,) probabilities: the likeliest class's stands out."""
+    shown, top = few.of(probabilities).numpy(), int(probabilities.argmax())
+    colors = [PALETTE[0] if c == top else PALETTE[1] for c in few.rows]
+    ax.bar(range(len(shown)), shown, color=[*colors, GREY][: len(shown)])
+    name_bars(ax, few.names(names))
+
+
+def _then(words: str, name: str) -> str:
+    """Words and a name: a long one below them."""
+    return f"{words}{' ' if len(name) <= LONG else chr(10)}{name}"
 
 
 def show_image(ax: Axes, picture: Tensor, faint: bool = False) -> None:

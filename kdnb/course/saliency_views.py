@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from kdnb.course.lettering import written
 from kdnb.course.plots import MARKERS, PALETTE, Picture, show_image, styled
 from kdnb.course.protocol import RESULTS
 from kdnb.course.widgets import Live, explorer, png_source, png_text
@@ -100,7 +101,8 @@ def saliency_picker(
         shown = list(maps) if model == every else [model]
         found = [maps[name].get(saliency) for name in shown]
         row = [None if own is None else own[image, target] for own in found]
-        return saliency_grid(images[image], shown, {f"{saliency} for {class_names[target]}": row})
+        name = f"{saliency} for {written(class_names)[target]}"
+        return saliency_grid(images[image], shown, {name: row})
 
     component = {
         "component": "saliency",

@@ -2,8 +2,10 @@
 
 import sys
 import time
+from collections.abc import Iterator
 
-from kdnb.runs import Standing, Update
+from kdnb.course import words
+from kdnb.runs import Comparison, Standing, Update
 
 LINE_SECONDS = 5.0  # between two lines that stay
 
@@ -41,6 +43,30 @@ class SweepLine:
         start, end = ("\r\x1b[K", "\n" if last else "") if self._live else ("", "\n")
         print(f"{start}{text}", end=end, flush=True)
         self._said, self._text = now, text
+
+
+def sweep_lines(result: Comparison, over: str) -> Iterator[str]:
+    """What a sweep found: accuracies, and gains ``over`` one method.
+
+    One seed has no interval, and nothing can be said of a difference.
+    """
+    seeds, width = len(result.seeds), max(map(len, result.labels))
+    if not seeds:
+        yield "stopped before one seed was done: run the sweep again to go on"
+        return
+    yield (
+        f"{words.SPLITS[result.split]} accuracy on {result.images:,} images, "
+        f"{seeds} seed{'s' * (seeds != 1)}"
+    )
+    for label in result.labels:
+        if seeds < 2:
+            yield f"{label:{width}}  {words.percent(result.accuracy(label).item())}"
+            continue
+        mean = result.mean(label)
+        line = f"{label:{width}}  {words.percent(mean.mean)} ({words.percent_range(mean)})"
+        yield line if label == over else f"{line}  {words.points(result.gain(label, over))}"
+    if seeds < 2:
+        yield "one seed has no interval: give --seed a second one to compare"
 
 
 def sweep_words(standing: Standing) -> str:

@@ -9,7 +9,15 @@ from IPython.display import Markdown
 from torch import Tensor
 
 from kdnb.course.protocol import OTHER_DATA, RESULTS
-from kdnb.course.words import SPLITS, percent, percent_range, points, verdict
+from kdnb.course.words import (
+    SPLITS,
+    in_table,
+    listed,
+    percent,
+    percent_range,
+    points,
+    verdict,
+)
 from kdnb.data.dataset import PROJECT
 from kdnb.experiment import Experiment
 from kdnb.metrics import Interval, calibration, mean_interval
@@ -53,13 +61,15 @@ class ResultTable:
             rows.append(self._row(label, c.accuracy(label).tolist(), gain))
         if self.constant:
             label, share = self.constant
-            rows.append(f"| {label} | {percent(share)} | – | {round((1 - share) * c.images)} | – |")
+            wrong = round((1 - share) * c.images)
+            rows.append(f"| {in_table(label)} | {percent(share)} | – | {wrong} | – |")
         return "\n".join(rows)
 
     def _row(self, label: str, accuracies: Sequence[float], gain: str) -> str:
         mean = mean_interval(accuracies)
-        errors = ", ".join(f"{round((1 - a) * self.comparison.images)}" for a in accuracies)
-        return f"| {label} | {percent(mean.mean)} | {percent_range(mean)} | {errors} | {gain} |"
+        errors = listed([f"{round((1 - a) * self.comparison.images)}" for a in accuracies])
+        cells = in_table(label), percent(mean.mean), percent_range(mean), errors, gain
+        return f"| {' | '.join(cells)} |"
 
     def _data(self) -> dict:
         c = self.comparison
@@ -153,7 +163,9 @@ class ScoreTable:
             if self.published:
                 other = self.published.get(label)
                 cells.append(f"{other:.4f}".lstrip("0") if other else "–")
-            rows.append(f"| {label} | {self.seeds.get(label, '–')} | {' | '.join(cells)} |")
+            rows.append(
+                f"| {in_table(label)} | {self.seeds.get(label, '–')} | {' | '.join(cells)} |"
+            )
         if self.gains:
             rows += [
                 "",
@@ -164,7 +176,7 @@ class ScoreTable:
         for label, gain in self.gains.items():
             seeds = self._over_seeds(label)
             rows.append(
-                f"| {label} | {gain.mean:+.3f} | {gain.low:+.3f} to {gain.high:+.3f} "
+                f"| {in_table(label)} | {gain.mean:+.3f} | {gain.low:+.3f} to {gain.high:+.3f} "
                 f"| {f'{seeds.low:+.3f} to {seeds.high:+.3f}' if seeds else '–'} "
                 f"| {self.verdict(label).lower()} | {self._gain_per_seed(label)} |"
             )
@@ -209,7 +221,7 @@ class ScoreTable:
         values, over = self.per_seed[label], self.per_seed[self.baseline]
         if len(values) != len(over):
             return "–"
-        return ", ".join(f"{v - o:+.3f}" for v, o in zip(values, over, strict=True))
+        return listed([f"{v - o:+.3f}" for v, o in zip(values, over, strict=True)])
 
     def _data(self) -> dict:
         return {
@@ -307,19 +319,20 @@ class DivisionTable:
             "| --- | --- | --- | --- | --- | --- |",
         ]
         for label, teachers in self.divided.items():
-            live = ", ".join(str(d.live) for d in teachers)
+            live = listed([str(d.live) for d in teachers])
             accuracies = mean_interval([d.accuracy for d in teachers])
             found = [d.recovered for d in teachers if d.recovered is not None]
             cells = "– | – | –"
             if found:
                 recovered = mean_interval(found)
-                each = ", ".join(f"{100 * share:.0f}" for share in found)
+                each = listed([f"{100 * share:.0f}" for share in found])
                 cells = f"{percent(recovered.mean, 1)} | {percent_range(recovered, 1)} | {each}"
-            rows.append(
-                f"| {label} | {live} of {self.outputs} | {cells} | {percent(accuracies.mean)} |"
-            )
+            share = percent(accuracies.mean)
+            rows.append(f"| {in_table(label)} | {live} of {self.outputs} | {cells} | {share} |")
         if self.constant:
-            rows.append(f"| {self.constant[0]} | – | – | – | – | {percent(self.constant[1])} |")
+            rows.append(
+                f"| {in_table(self.constant[0])} | – | – | – | – | {percent(self.constant[1])} |"
+            )
         return "\n".join(rows)
 
 
@@ -359,7 +372,7 @@ def reference_table(name: str, dataset: str) -> Markdown:
     for label in [*first, *sorted(set(result["accuracy"]) - set(first))]:
         values, gain = result["accuracy"][label], result["gain"].get(label)
         rows.append(
-            f"| {label} | {percent(sum(values) / len(values))} "
+            f"| {in_table(label)} | {percent(sum(values) / len(values))} "
             f"| {points(Interval(**gain)) if gain else '–'} |"
         )
     rows.append(

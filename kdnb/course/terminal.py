@@ -69,6 +69,9 @@ class ReportProgress:
             if self._label:
                 return
             self._current = f"cell {min(cell.number + 1, cell.total)}/{cell.total}"
+            # The cell with the parameters comes to those that were counted: past its total a bar
+            # is empty.
+            self._bar.total = cell.total
             self._bar.update(cell.number - self._bar.n)
             self._show()
 

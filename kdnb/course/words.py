@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from IPython.display import Markdown
 
+from kdnb.course import lettering
 from kdnb.data import Dataset
 from kdnb.environment import best_device, provenance
 from kdnb.experiment import Experiment
@@ -40,6 +41,25 @@ def points(interval: Interval) -> str:
     )
 
 
+def in_table(name: str) -> str:
+    """A name from data as a cell of a table.
+
+    >>> in_table("up|down")
+    'up\\\\|down'
+    """
+    return " ".join(name.split()).replace("|", r"\|")
+
+
+def listed(parts: Sequence[str], most: int = 20) -> str:
+    """Parts with commas between them; of many the first.
+
+    >>> listed(["1", "2", "3"], most=2)
+    '1, 2 and 1 more'
+    """
+    more = len(parts) - most
+    return ", ".join(parts[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def gain_sentence(comparison: Comparison, label: str, over: str) -> str:
     """Whether ``label`` beats ``over`` on this split, and by how much."""
     gain = comparison.gain(label, over)
@@ -68,9 +88,9 @@ def sweep_sentence(comparison: Comparison, labels: Sequence[str]) -> Markdown:
         f"{SPLITS[comparison.split]} images. "
     )
     if alike:
-        text += f"Not to be told from it (the paired interval includes 0): {', '.join(alike)}. "
+        text += f"Not to be told from it (the paired interval includes 0): {listed(alike)}. "
     if worse:
-        text += f"Behind it by an interval that leaves 0 out: {', '.join(worse)}."
+        text += f"Behind it by an interval that leaves 0 out: {listed(worse)}."
     return Markdown(text)
 
 
@@ -84,6 +104,8 @@ def task_card(experiment: Experiment) -> Markdown:
     )
     for role, origin in experiment.origins.items():
         text += f"\n\n**The {role} starts from {origin}.**"
+    if note := lettering.note(data.class_names):
+        text += f"\n\n{note}"
     return Markdown(text)
 
 
@@ -123,7 +145,7 @@ def provenance_card(experiment: Experiment, runs: list[Run]) -> Markdown:
         "| provenance | |\n| --- | --- |\n"
         f"| dataset | {experiment.dataset.name}, fingerprint "
         f"`{experiment.dataset.fingerprint[:16]}` |\n"
-        f"| seeds | {', '.join(str(s) for s in sorted({run.seed for run in runs}))} |\n"
+        f"| seeds | {listed([str(s) for s in sorted({run.seed for run in runs})])} |\n"
         f"| trained | {len(runs)} model(s) in {seconds:,.0f} s, {dates[0]} to {dates[-1]} UTC |\n"
         f"| device | {devices if len(origins) > 1 else next(iter(origins))} |\n"
         f"| versions | {'; '.join(sorted(versions))} |\n"

@@ -22,12 +22,12 @@ class DataError(ValueError):
 
 def data_root(root: str | Path | None = None) -> Path:
     """The folder for dataset files: ``root``, else ``$KDNB_DATA``, else the project's ``data/``."""
-    return Path(root or os.environ.get("KDNB_DATA") or PROJECT / "data").resolve()
+    return folder_of(root or os.environ.get("KDNB_DATA") or PROJECT / "data")
 
 
 def store_root(root: str | Path | None = None) -> Path:
     """Where what the program makes is kept: ``root``, else ``$KDNB_RUNS``, else ``data/runs``."""
-    return Path(root or os.environ.get("KDNB_RUNS") or PROJECT / "data" / "runs").resolve()
+    return folder_of(root or os.environ.get("KDNB_RUNS") or PROJECT / "data" / "runs")
 
 
 def start_folder() -> Path:
@@ -35,7 +35,20 @@ def start_folder() -> Path:
 
     A notebook's kernel works in the notebook's folder, so the two are not the same there.
     """
-    return Path(os.environ.get("KDNB_START") or ".").resolve()
+    return folder_of(os.environ.get("KDNB_START") or ".")
+
+
+def folder_of(path: str | Path) -> Path:
+    """The whole path of a folder; ``~`` is the reader's own, which no shell has put in its place.
+
+    Raises `DataError` for the ``~`` of a user whom this machine does not know.
+    """
+    try:
+        return Path(path).expanduser().resolve()
+    except RuntimeError as error:
+        raise DataError(
+            f"this machine knows no home folder for {str(path)!r}: write the path out"
+        ) from error
 
 
 @contextmanager

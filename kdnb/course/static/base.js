@@ -24,6 +24,37 @@ const element = (name, attributes = {}, ...children) => {
   return made;
 };
 
+// As kdnb.course.lettering: names cut to so many letters that stay different from each other.
+const shortened = (names, longest = 12) => {
+  const letters = names.map((name) => [...name]), half = longest / 2;
+  const ways = [
+    (all) => (all.length > longest ? [...all.slice(0, longest - 1), "\u2026"] : all),
+    (all) => (all.length > longest ? [...all.slice(0, half), "\u2026", ...all.slice(1 - half)] : all),
+    (all, i) => [...all.slice(0, half), `\u2026 (${i})`],
+  ];
+  let made = names.map(() => "");
+  for (const way of ways) {
+    const often = new Map();
+    for (const name of made) often.set(name, (often.get(name) ?? 0) + 1);
+    made = made.map((name, i) => (name && often.get(name) === 1 ? name : way(letters[i], i).join("")));
+  }
+  return made;
+};
+
+// As kdnb.course.leading: of many classes those with the largest scores, and all others as one.
+const leading = (scores, always, most = 12) => {
+  const all = scores.map((_, i) => i);
+  if (all.length <= most) return { rows: all, of: (values) => values, names: (names) => names };
+  const first = (i) => (i === always ? Infinity : scores[i]);
+  const rows = [...all].sort((a, b) => first(b) - first(a)).slice(0, most - 1).sort((a, b) => a - b);
+  const others = all.filter((i) => !rows.includes(i));
+  return {
+    rows,
+    of: (values) => [...rows.map((i) => values[i]), others.reduce((sum, i) => sum + values[i], 0)],
+    names: (names) => [...rows.map((i) => names[i]), `${others.length.toLocaleString("en")} others`],
+  };
+};
+
 // Bars side by side for each name. A series is {values, fill, outline}; values may be negative.
 // Probabilities have their ceiling at 1, so that the height of a bar means the same at any T.
 const bars = (names, series, describe, ceiling = 0) => {
@@ -43,11 +74,10 @@ const bars = (names, series, describe, ceiling = 0) => {
     })));
   }
   parts.push(element("line", { svg: 1, x1: 0, x2: step * names.length, y1: zero, y2: zero }));
-  // Names that are wider than a bar stand aslant, cut to 12 characters of some 8 pixels.
-  const cut = names.map((name) => (name.length > 12 ? `${name.slice(0, 11)}\u2026` : name));
-  const longest = Math.max(...cut.map((name) => name.length));
+  // Names that are wider than a bar stand aslant, at some 8 pixels for each letter.
+  const longest = Math.max(...names.map((name) => name.length));
   const aslant = longest > 4, left = aslant ? Math.max(0, 6.5 * longest - 20) : 0;
-  cut.forEach((name, i) => {
+  names.forEach((name, i) => {
     const x = (i + 0.5) * step, y = height + 16;
     const place = aslant ? { "text-anchor": "end", transform: `rotate(-35 ${x} ${y})` } : { "text-anchor": "middle" };
     parts.push(element("text", { svg: 1, x, y, ...place }, name));

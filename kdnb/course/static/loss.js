@@ -4,6 +4,7 @@ COMPONENTS.loss = (data) => {
   const says = element("p", { role: "status" });
   const numbers = element("tbody");
   const { slider, read, label } = temperatureSlider(data);
+  const cut = shortened(data.classes);
   const weight = range(data.soft_weight, 0, 1, 0.05), weighs = element("output");
 
   const draw = () => {
@@ -18,14 +19,16 @@ COMPONENTS.loss = (data) => {
     says.textContent = `Label ${data.classes[data.label]}, T = ${t.toPrecision(3)}, soft_weight ${w.toFixed(2)}: `
       + `loss ${(w * parts.soft + (1 - w) * parts.hard).toFixed(3)} nats `
       + `(soft ${parts.soft.toFixed(3)}, hard ${parts.hard.toFixed(3)}).`;
-    probabilities.replaceChildren(bars(data.classes, [
-      { values: teacher, fill: () => BLUE }, { values: student, fill: () => ORANGE },
+    const few = leading(soft.map((v, i) => Math.abs(v + hard[i])), data.label), names = few.names(cut);
+    const shown = [teacher, student, soft, hard].map(few.of);
+    probabilities.replaceChildren(bars(names, [
+      { values: shown[0], fill: () => BLUE }, { values: shown[1], fill: () => ORANGE },
     ], `Probabilities at this T of teacher (left bars) and student. ${says.textContent}`, 1));
-    pushes.replaceChildren(bars(data.classes, [
-      { values: soft, fill: () => BLUE }, { values: hard, fill: () => GREEN },
+    pushes.replaceChildren(bars(names, [
+      { values: shown[2], fill: () => BLUE }, { values: shown[3], fill: () => GREEN },
     ], `Push on each logit of the soft part (left bars) and the hard part. ${says.textContent}`));
-    numbers.replaceChildren(...data.classes.map(
-      (name, i) => row(name, [teacher[i], student[i], soft[i], hard[i], soft[i] + hard[i]])));
+    numbers.replaceChildren(...few.names(data.classes).map(
+      (name, i) => row(name, [...shown.map((values) => values[i]), shown[2][i] + shown[3][i]])));
   };
   slider.addEventListener("input", draw);
   weight.addEventListener("input", draw);

@@ -107,6 +107,7 @@ COMPONENTS.pad = (data) => {
   const says = element("p", { role: "status" });
   const charts = networks.map(({ name }) => ({ name, chart: element("div") }));
   const numbers = element("tbody");
+  const cut = shortened(data.classes);
   let strokes = [], logits = null, pending = 0;
 
   const soften = () => {
@@ -118,7 +119,7 @@ COMPONENTS.pad = (data) => {
     });
     says.textContent = logits ? `At T = ${t.toPrecision(3)}: ${words.join("; ")}.`
       : "The pad is empty: draw a digit, or choose an example.";
-    charts.forEach(({ chart }, n) => chart.replaceChildren(bars(data.classes, [
+    charts.forEach(({ chart }, n) => chart.replaceChildren(bars(cut, [
       { values: answers[n], fill: (i) => (answers[n][i] === Math.max(...answers[n]) ? BLUE : ORANGE) },
     ], logits ? `At T = ${t.toPrecision(3)}: ${words[n]}.` : `${networks[n].name}: no answer yet`, 1)));
     numbers.replaceChildren(...(logits ? data.classes : []).map((name, i) => row(name, answers.map((p) => p[i]))));

@@ -6,22 +6,25 @@ COMPONENTS.subclasses = (data) => {
   const numbers = element("tbody");
   const choice = element("select", {}, ...data.images.map((image) => element("option", {}, image.name)));
   const { slider, read, label } = temperatureSlider(data);
+  const cut = shortened(data.classes);
   const colours = [BLUE, ORANGE, GREEN];
 
   const draw = () => {
     const image = data.images[choice.selectedIndex], t = read();
     const each = softmax(image.logits, t), size = each.length / data.classes.length;
     const classes = data.classes.map((_, c) => each.slice(c * size, (c + 1) * size).reduce((a, b) => a + b, 0));
-    const names = each.map((_, i) => `${data.classes[Math.floor(i / size)]} no. ${(i % size) + 1}`);
+    const few = leading(classes, undefined, Math.max(3, Math.min(12, Math.floor(60 / size))));
+    const shown = few.rows.flatMap((c) => Array.from({ length: size }, (_, i) => c * size + i));
     picture.src = image.png;
     picture.alt = `${image.name}, as the teacher sees it`;
     says.textContent = `At T = ${t.toPrecision(3)} the classes hold ${entropyBits(classes).toFixed(2)} bits, `
       + `the subclasses ${entropyBits(each).toFixed(2)}.`;
-    left.replaceChildren(bars(data.classes, [
-      { values: classes, fill: (c) => colours[c % 3] }], `Classes. ${says.textContent}`, 1));
-    right.replaceChildren(bars(names.map((_, i) => `${(i % size) + 1}`), [
-      { values: each, fill: (i) => colours[Math.floor(i / size) % 3] }], `Subclasses, class by class. ${says.textContent}`, 1));
-    numbers.replaceChildren(...names.map((name, i) => row(name, [each[i], classes[Math.floor(i / size)]])));
+    left.replaceChildren(bars(few.names(cut), [
+      { values: few.of(classes), fill: (i) => colours[i % 3] }], `Classes. ${says.textContent}`, 1));
+    right.replaceChildren(bars(shown.map((k) => `${(k % size) + 1}`), [
+      { values: shown.map((k) => each[k]), fill: (i) => colours[Math.floor(i / size) % 3] }], `Subclasses, class by class. ${says.textContent}`, 1));
+    numbers.replaceChildren(...shown.map((k) => row(
+      `${data.classes[Math.floor(k / size)]} no. ${(k % size) + 1}`, [each[k], classes[Math.floor(k / size)]])));
   };
   choice.addEventListener("change", draw);
   slider.addEventListener("input", draw);

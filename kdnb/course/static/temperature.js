@@ -6,19 +6,21 @@ COMPONENTS.temperature = (data) => {
   const numbers = element("tbody");
   const choice = element("select", {}, ...data.images.map((image) => element("option", {}, image.name)));
   const { slider, read, label } = temperatureSlider(data);
+  const names = shortened(data.classes);
 
   const draw = () => {
     const image = data.images[choice.selectedIndex], t = read();
     const plain = softmax(image.logits, 1), soft = softmax(image.logits, t);
-    const top = soft.indexOf(Math.max(...soft));
+    const top = soft.indexOf(Math.max(...soft)), few = leading(image.logits);
     picture.src = image.png;
     picture.alt = `${image.name}, as the teacher sees it`;
     says.textContent = `At T = ${t.toPrecision(3)} the answer holds ${entropyBits(soft).toFixed(2)} bits; `
       + `${(100 * (1 - soft[top])).toFixed(1)} % lie outside ${data.classes[top]}. Dashed: T = 1.`;
-    chart.replaceChildren(bars(data.classes, [
-      { values: soft, fill: (i) => (i === top ? BLUE : ORANGE) }, { values: plain, outline: true },
+    const now = few.of(soft), before = few.of(plain);
+    chart.replaceChildren(bars(few.names(names), [
+      { values: now, fill: (i) => (few.rows[i] === top ? BLUE : ORANGE) }, { values: before, outline: true },
     ], says.textContent, 1));
-    numbers.replaceChildren(...data.classes.map((name, i) => row(name, [plain[i], soft[i]])));
+    numbers.replaceChildren(...few.names(data.classes).map((name, i) => row(name, [before[i], now[i]])));
   };
   choice.addEventListener("change", draw);
   slider.addEventListener("input", draw);
