@@ -114,7 +114,7 @@ def fit_together(
                 record.append(losses.detach())
                 if on_step is not None:
                     on_step(index.shape[1] * len(models))
-            means = torch.stack(record).mean(0).double().T.tolist()
+            means = torch.stack(record).mean(0).T.tolist()
             validated = _validate(network, val_inputs, val_labels, goals)
             seconds = (time.perf_counter() - start) / len(models)
             histories = []
@@ -229,12 +229,17 @@ class Stacked:
 class Goals:
     """What S students minimise: labels, or labels and a teacher's answers, each at its own T."""
 
-    def __init__(self, objectives: Sequence[Objective], device: torch.device):
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ):
         distils = [o if isinstance(o, Distillation) else None for o in objectives]
         self.distils = [o is not None for o in distils]
         # Labels only: the soft part has weight 0 and no teacher's answers, at any temperature.
         numbers = [(o.temperature, o.soft_weight) if o else (1.0, 0.0) for o in distils]
-        self._temperature, self._weight = torch.tensor(numbers, dtype=torch.float64).T
+        self._temperature, self._weight = torch.tensor(numbers, dtype=dtype, device=device).T
         self._hears = torch.tensor(self.distils, device=device)[:, None, None]
         teachers = {id(o.teacher_logits): o.teacher_logits for o in distils if o}
         self._teachers = torch.stack(list(teachers.values())).to(device) if teachers else None
@@ -258,7 +263,7 @@ class Goals:
         hard = self.hard(logits, labels)
         if self._teachers is None:
             return torch.stack([hard, torch.zeros_like(hard), hard])
-        t, weight = (each.to(logits) for each in (self._temperature, self._weight))
+        t, weight = self._temperature, self._weight
         answers = self._teachers[self._teacher_of, view, index].to(logits.dtype)
         answers = answers.masked_fill(~self._hears, 0)
         log_student = F.log_softmax(logits / t[:, None, None], 2)
@@ -295,8 +300,9 @@ def _validate(
     logits = torch.cat(chunks, 1)  # (S, N, C)
     every = labels.expand(len(logits), -1)
     losses = F.cross_entropy(logits.flatten(0, 1), every.flatten(), reduction="none")
-    right = (logits.argmax(2) == every).double().mean(1)
-    return list(zip(losses.view_as(every).mean(1).tolist(), right.tolist(), strict=True))
+    right = (logits.argmax(2) == every).sum(1)
+    accuracies = [count / len(labels) for count in right.tolist()]
+    return list(zip(losses.view_as(every).mean(1).tolist(), accuracies, strict=True))
 
 
 def _check(

@@ -12,7 +12,7 @@ from torch import nn
 from kdnb import losses, training
 from kdnb.data.views import ShiftedImages
 from kdnb.environment import seeded
-from kdnb.models import StudentMLP, TeacherCNN
+from kdnb.models import TeacherCNN
 from kdnb.objectives import Agreement, Distillation, Objective, WithinClasses
 from kdnb.store import weights_digest
 from kdnb.tasks import Recipe
@@ -397,13 +397,3 @@ def test_ctrl_c_before_the_first_epoch_ends(tiny):
 
     _, history = train(tiny, Stops)
     assert history.interrupted and history.epochs == [] and history.best is None
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu(tiny):
-    with seeded(0):
-        model = StudentMLP(num_classes=4)
-    targets = distil(torch.randn(9, 96, 4))
-    history = fit(model, tiny.train, tiny.val, RECIPE, 0, objective=targets)
-    assert len(history.epochs) == 3
-    assert next(model.parameters()).is_cuda
