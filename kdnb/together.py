@@ -27,6 +27,7 @@ from kdnb.tasks import Recipe
 from kdnb.training import (
     PREDICT_BATCH,
     TrainingDivergedError,
+    batch_sizes,
     epoch_batches,
     one_cycle,
     views_of,
@@ -86,8 +87,9 @@ def fit_together(
         objective.prepared(views, images, torch.device("cpu"))  # it knows what does not fit
     goals = Goals([objectives[i] for i in places], device)
 
+    sizes = batch_sizes(images, recipe.batch_size)
     optimizer = torch.optim.Adam(network.parameters.values(), recipe.learning_rate, fused=True)
-    schedule = one_cycle(optimizer, recipe, images)
+    schedule = one_cycle(optimizer, recipe, len(sizes))
     orders = [torch.Generator().manual_seed(seed) for seed in streams]
 
     training = Training(network, optimizer, schedule, orders, device)
@@ -102,9 +104,9 @@ def fit_together(
         for _ in range(recipe.epochs - len(done[0].epochs)):
             start = time.perf_counter()
             record = []
-            drawn = (epoch_batches(images, views, recipe.batch_size, order) for order in orders)
+            drawn = (epoch_batches(sizes, views, order, device=device) for order in orders)
             for batches in zip(*drawn, strict=True):
-                index, view = (torch.stack(each).to(device) for each in zip(*batches, strict=True))
+                index, view = (torch.stack(each) for each in zip(*batches, strict=True))
                 batch = inputs.batch(index.flatten(), view.flatten()).unflatten(0, index.shape)
                 losses = goals.losses(network(batch), labels[index], index, view)
                 optimizer.zero_grad()
