@@ -63,6 +63,10 @@ class Training:
 
     ``orders`` draw the batches; dropout and warped views draw from the random numbers of the CPU
     and of ``device``.
+
+    A training may go on on another device than it began on. The random numbers of the new device
+    then stay as whoever restores has seeded them, so what is drawn there is not what would have
+    been drawn; to the bit as if never stopped a training ends on the device that it began on.
     """
 
     model: Stateful
@@ -79,7 +83,7 @@ class Training:
         chance = {f"order {i}": order.get_state() for i, order in enumerate(self.orders)}
         chance["cpu"] = torch.get_rng_state()
         if self.device.type != "cpu":
-            chance["device"] = _of(self.device).get_rng_state()
+            chance[self.device.type] = _of(self.device).get_rng_state()
         return Checkpoint(
             history=history,
             weights=weights,
@@ -105,8 +109,8 @@ class Training:
         for i, order in enumerate(self.orders):
             order.set_state(checkpoint.chance[f"order {i}"])
         torch.set_rng_state(checkpoint.chance["cpu"])
-        if "device" in checkpoint.chance:
-            _of(self.device).set_rng_state(checkpoint.chance["device"])
+        if self.device.type != "cpu" and self.device.type in checkpoint.chance:
+            _of(self.device).set_rng_state(checkpoint.chance[self.device.type])
 
 
 @dataclass(frozen=True)

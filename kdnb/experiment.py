@@ -40,7 +40,7 @@ from kdnb.runs import Comparison, Run, Update
 from kdnb.source import code_fingerprint
 from kdnb.store import Entry, Store, StoreError
 from kdnb.tasks import Division, Recipe, Task
-from kdnb.together import at_once, fit_together, fits
+from kdnb.together import AloneError, at_once, fit_together, fits
 from kdnb.training import TrainingDivergedError, fit, predict
 
 PROBE = 2  # validation images that a stored run must answer as it did when it was stored
@@ -232,9 +232,9 @@ class Experiment:
                 resume=resume,
                 device=self.device,
             )
-        except TrainingDivergedError:
+        except (AloneError, TrainingDivergedError):
             self.store.remove(name)
-            return  # alone, only the one that diverges will fail
+            return  # they are trained alone, where only the one that diverges will fail
         origin = provenance(self.device)
         kept = True
         for one, history in zip(group, histories, strict=True):

@@ -1,4 +1,7 @@
-"""Measuring predictions, and saying how sure a measurement is."""
+"""Measuring predictions, and saying how sure a measurement is.
+
+Tensors may be on any device. They are measured on the CPU: not every device has double precision.
+"""
 
 import math
 from collections.abc import Sequence
@@ -44,7 +47,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Share of rows of ``logits`` (N, C) whose largest entry is at the label (N,)."""
-    return (logits.argmax(1) == labels).double().mean().item()
+    return (logits.argmax(1).cpu() == labels.cpu()).double().mean().item()
 
 
 def entropy_bits(probabilities: Tensor) -> Tensor:
@@ -55,7 +58,7 @@ def entropy_bits(probabilities: Tensor) -> Tensor:
 def confusion(logits: Tensor, labels: Tensor) -> Tensor:
     """(C, C) int64 counts: rows are true classes, columns predicted ones."""
     classes = logits.shape[1]
-    pairs = labels * classes + logits.argmax(1)
+    pairs = labels.cpu() * classes + logits.argmax(1).cpu()
     return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
 
 
@@ -82,7 +85,7 @@ def match_subclasses(subclass_logits: Tensor, true_subclasses: Tensor, true: int
     from scipy.optimize import linear_sum_assignment  # heavy: only those who match wait for it
 
     invented = subclass_logits.shape[1]
-    pairs = subclass_logits.argmax(1) * true + true_subclasses
+    pairs = subclass_logits.argmax(1).cpu() * true + true_subclasses.cpu()
     counts = torch.bincount(pairs, minlength=invented * true).view(invented, true)
     rows, columns = map(torch.from_numpy, linear_sum_assignment(counts.numpy(), maximize=True))
     partner = torch.full((invented,), -1)
@@ -94,7 +97,7 @@ def match_subclasses(subclass_logits: Tensor, true_subclasses: Tensor, true: int
 def live_subclasses(subclass_logits: Tensor, share: float = 0.01) -> int:
     """How many of the K columns of (N, K) logits are the largest for at least ``share`` of rows."""
     size = subclass_logits.shape[1]
-    used = torch.bincount(subclass_logits.argmax(1), minlength=size)
+    used = torch.bincount(subclass_logits.argmax(1).cpu(), minlength=size)
     return int((used >= share * len(subclass_logits)).sum())
 
 
@@ -119,8 +122,8 @@ def calibration(
 
     ``logits``: (N, C), ``labels``: (N,). Empty bins are left out.
     """
-    confidence, predicted = F.softmax(logits.double() / temperature, 1).max(1)
-    correct = (predicted == labels).double()
+    confidence, predicted = F.softmax(logits.cpu().double() / temperature, 1).max(1)
+    correct = (predicted == labels.cpu()).double()
     bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
     count = torch.bincount(bin_of, minlength=bins).double()
     used = count > 0
@@ -133,4 +136,4 @@ def calibration(
 
 def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
     """Share of images on which both give the same class (Stanton et al. 2021, arXiv 2106.05945)."""
-    return (student_logits.argmax(1) == teacher_logits.argmax(1)).double().mean().item()
+    return accuracy(student_logits, teacher_logits.argmax(1))

@@ -91,7 +91,7 @@ def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
 
 def cosine(maps: Tensor, others: Tensor) -> Tensor:
     """(N,) cosines of the angle between each (H, W) map and its partner; 0 for a map of zeros."""
-    return _cosines(maps.double().flatten(1), others.double().flatten(1))
+    return _cosines(*(each.cpu().double().flatten(1) for each in (maps, others)))
 
 
 def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
     offsets = torch.arange(-5.0, 6.0, dtype=torch.float64)
     bell = torch.exp(-(offsets**2) / (2 * 1.5**2))
     bell /= bell.sum()
-    a, b = normalised(maps.double()).abs(), normalised(others.double()).abs()
+    a, b = (normalised(each.cpu().double()).abs() for each in (maps, others))
     products = torch.stack([a, b, a * a, b * b, a * b]).flatten(0, 1)[:, None]
     # The window is a product of two bells: down first, then across.
     means = F.conv2d(F.conv2d(products, bell.view(1, 1, 11, 1)), bell.view(1, 1, 1, 11))
@@ -116,7 +116,8 @@ def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
     return ssim.mean((1, 2))
 
 
-# How alike two maps are, 1 for equal ones: Adebayo et al. 2018; cosine as in e²KD (2402.03119)
+# How alike two maps are, 1 for equal ones: Adebayo et al. 2018; cosine as in e²KD (2402.03119).
+# Computed on the CPU wherever the maps are, since not every device has double precision.
 SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "rank correlation": rank_correlation,
     "magnitude rank correlation": lambda maps, others: rank_correlation(maps.abs(), others.abs()),
@@ -156,11 +157,12 @@ def deletion_and_insertion(
             empty = torch.full_like(pixels, background)
             order = own.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
             rank = order.view_as(own)[:, None].to(device)
-            predicted = _centred(model(pixels), num_classes).argmax(1, keepdim=True)
+            predicted = _centred(model(pixels), num_classes).argmax(1, keepdim=True).cpu()
 
             def probability(shown: Tensor, of: Tensor = predicted) -> Tensor:
-                p = F.softmax(class_logits(model(shown), num_classes).double(), 1)
-                return p.gather(1, of)[:, 0].cpu()
+                # In double precision, which not every device has.
+                p = F.softmax(class_logits(model(shown), num_classes).cpu().double(), 1)
+                return p.gather(1, of)[:, 0]
 
             whole, nothing = probability(pixels), probability(empty)
             gone, come = [whole], [nothing]
@@ -278,7 +280,7 @@ def _floats(pixels: Tensor, device: torch.device) -> Tensor:
 
 def _centred_ranks(maps: Tensor) -> Tensor:
     """(N, H·W) mean ranks of each map's pixels, less their mean."""
-    pixels = maps.flatten(1)
+    pixels = maps.cpu().flatten(1)
     ordered = pixels.sort(dim=1).values
     fewer = torch.searchsorted(ordered, pixels)
     as_many = torch.searchsorted(ordered, pixels, right=True)

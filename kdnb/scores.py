@@ -17,6 +17,7 @@ class Metric:
     ``resampled(logits, labels, counts)`` gives it for B resamples at once, as (B,) float64:
     ``counts`` (B, N) float64 says how often each image was drawn. Called with logits and labels
     alone, a metric counts each image once. ``classes`` is how many it needs, None for any number.
+    Tensors may be on any device and are measured on the CPU, as in `kdnb.metrics`.
 
     >>> weighted_f1(torch.eye(2), torch.tensor([0, 1]))
     1.0
@@ -27,6 +28,7 @@ class Metric:
     classes: int | None = None
 
     def __call__(self, logits: Tensor, labels: Tensor) -> float:
+        logits, labels = logits.cpu(), labels.cpu()
         self.check(logits, labels)
         once = torch.ones(1, len(labels), dtype=torch.float64)
         return self.resampled(logits, labels, once).item()
@@ -139,7 +141,7 @@ def constant_logits(train_labels: Tensor, num_images: int, num_classes: int) -> 
     It always answers the most frequent class of ``train_labels`` (M,): what any metric has to be
     read against.
     """
-    shares = torch.bincount(train_labels, minlength=num_classes).double() / len(train_labels)
+    shares = torch.bincount(train_labels.cpu(), minlength=num_classes).double() / len(train_labels)
     if not shares.all():
         raise ValueError(
             f"no training image of class {shares.argmin().item()}: its log is infinite"
@@ -164,6 +166,7 @@ class Bootstrap:
     LEAST = 0.05  # of all draws that have every class: of fewer, finding them would not end
 
     def __init__(self, labels: Tensor, resamples: int = 1000, seed: int = 0):
+        labels = labels.cpu()
         images = torch.bincount(labels)
         if images.min() < self.FEWEST:
             raise ValueError(
@@ -202,6 +205,7 @@ class Bootstrap:
         """(1 + B,) means over the seeds."""
         if logits.ndim != 3 or not len(logits):
             raise ValueError(f"logits must be of shape (seeds, N, C), got {tuple(logits.shape)}")
+        logits = logits.cpu()
         for one in logits:
             metric.check(one, self.labels)
         values = [metric.resampled(one, self.labels, self.counts) for one in logits]

@@ -8,13 +8,11 @@ an operation is paid once for all.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
 
 from kdnb.checkpoint import Budget, Checkpoint, Training
 from kdnb.data import Split
@@ -22,20 +20,26 @@ from kdnb.data.views import ShiftedImages, Views
 from kdnb.environment import best_device, onednn_products, seeded
 from kdnb.history import Epoch, History
 from kdnb.losses import class_logits
-from kdnb.objectives import Distillation, Objective
+from kdnb.objectives import LABELS, Distillation, Objective
+from kdnb.stacked import Stacked, alike_alone, stackable
 from kdnb.tasks import Recipe
 from kdnb.training import (
     PREDICT_BATCH,
     TrainingDivergedError,
+    batch_sizes,
     epoch_batches,
     one_cycle,
+    takes_one,
     views_of,
 )
 
-# These draw by chance or keep statistics, and would need streams of their own for each student.
-UNFIT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
+TRIED = 8  # images
 SMALL = 300_000  # parameters
 MEMORY = 2**31  # bytes
+
+
+class AloneError(ValueError):
+    """Trained together, these networks would not do what each does alone."""
 
 
 @onednn_products()
@@ -66,7 +70,8 @@ def fit_together(
     the same models in the same order, training goes on from there as `fit` does.
 
     Raises ValueError for what cannot be trained together: other objectives, recipes that warp
-    images or train the last stages only, dropout, batch-norm. Raises `TrainingDivergedError` if one
+    images, train the last stages only or ask for mixed precision, and `AloneError` for networks
+    that would not do what they do alone (`kdnb.stacked`). Raises `TrainingDivergedError` if one
     loss stops being a number; alone, the others can still be trained.
     """
     device = device or best_device()
@@ -76,7 +81,6 @@ def fit_together(
     streams = list(dict.fromkeys(seeds[i] for i in places))
     if len({list(seeds).count(seed) for seed in streams}) > 1:
         streams = [seeds[i] for i in places]  # groups of unequal size: one batch for each student
-    network = Stacked([models[i] for i in places], len(streams), device)
 
     inputs = views_of(train, recipe).to(device)
     val_inputs, val_labels = ShiftedImages(val.images).to(device), val.labels.to(device)
@@ -86,8 +90,18 @@ def fit_together(
         objective.prepared(views, images, torch.device("cpu"))  # it knows what does not fit
     goals = Goals([objectives[i] for i in places], device)
 
+    sizes = batch_sizes(images, recipe.batch_size)
+    first = torch.arange(min(images, TRIED))
+    if not alike_alone(models, inputs.batch(first, torch.zeros_like(first)), device) or (
+        1 in sizes[1:] and not takes_one(models[0].to(device), inputs, recipe, LABELS)
+    ):
+        raise AloneError(
+            f"networks such as {type(models[0]).__name__} do not compute together what each "
+            f"computes alone: train them alone"
+        )
+    network = Stacked([models[i] for i in places], len(streams), device)
     optimizer = torch.optim.Adam(network.parameters.values(), recipe.learning_rate, fused=True)
-    schedule = one_cycle(optimizer, recipe, images)
+    schedule = one_cycle(optimizer, recipe, len(sizes))
     orders = [torch.Generator().manual_seed(seed) for seed in streams]
 
     training = Training(network, optimizer, schedule, orders, device)
@@ -102,9 +116,10 @@ def fit_together(
         for _ in range(recipe.epochs - len(done[0].epochs)):
             start = time.perf_counter()
             record = []
-            drawn = (epoch_batches(images, views, recipe.batch_size, order) for order in orders)
+            network.train()
+            drawn = (epoch_batches(sizes, views, order, device=device) for order in orders)
             for batches in zip(*drawn, strict=True):
-                index, view = (torch.stack(each).to(device) for each in zip(*batches, strict=True))
+                index, view = (torch.stack(each) for each in zip(*batches, strict=True))
                 batch = inputs.batch(index.flatten(), view.flatten()).unflatten(0, index.shape)
                 losses = goals.losses(network(batch), labels[index], index, view)
                 optimizer.zero_grad()
@@ -114,7 +129,7 @@ def fit_together(
                 record.append(losses.detach())
                 if on_step is not None:
                     on_step(index.shape[1] * len(models))
-            means = torch.stack(record).mean(0).double().T.tolist()
+            means = torch.stack(record).mean(0).T.tolist()
             validated = _validate(network, val_inputs, val_labels, goals)
             seconds = (time.perf_counter() - start) / len(models)
             histories = []
@@ -149,11 +164,11 @@ def fit_together(
 
 
 def fits(model: nn.Module, recipe: Recipe, objective: Objective) -> bool:
-    """Whether `fit_together` can train such a model."""
+    """Whether `fit_together` may train such a model: as far as shows without calling the model."""
     return (
         type(objective) in (Objective, Distillation)
-        and not (recipe.warp or recipe.trains)
-        and not any(isinstance(module, UNFIT) for module in model.modules())
+        and not (recipe.warp or recipe.trains or recipe.mixed_precision)
+        and stackable(model)
     )
 
 
@@ -191,50 +206,20 @@ def _where(
     }
 
 
-class Stacked:
-    """S networks of one architecture as one: parameters (S, …) by name.
-
-    They come in ``groups`` of equal size, one group after the other, and each group is shown a
-    batch of its own.
-    """
-
-    def __init__(self, models: Sequence[nn.Module], groups: int, device: torch.device):
-        parameters, _ = stack_module_state(list(models))
-        self.parameters = {
-            name: stack.detach().to(device).requires_grad_() for name, stack in parameters.items()
-        }
-        self.groups = groups
-        self._skeleton = deepcopy(models[0]).to("meta")
-        # Outside over groups with their batches, inside over the networks of a group.
-        self._forward = vmap(vmap(self._one, in_dims=(0, None)))
-
-    def __call__(self, batches: Tensor) -> Tensor:
-        """(groups, B, …) inputs to (S, B, outputs) logits."""
-        grouped = {n: p.unflatten(0, (self.groups, -1)) for n, p in self.parameters.items()}
-        return self._forward(grouped, batches).flatten(0, 1)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The parameters themselves, as that of a module."""
-        return {name: stack.detach() for name, stack in self.parameters.items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take these values."""
-        for name, stack in self.parameters.items():
-            stack.detach().copy_(state[name])
-
-    def _one(self, parameters: dict[str, Tensor], batch: Tensor) -> Tensor:
-        return functional_call(self._skeleton, parameters, (batch,))
-
-
 class Goals:
     """What S students minimise: labels, or labels and a teacher's answers, each at its own T."""
 
-    def __init__(self, objectives: Sequence[Objective], device: torch.device):
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ):
         distils = [o if isinstance(o, Distillation) else None for o in objectives]
         self.distils = [o is not None for o in distils]
         # Labels only: the soft part has weight 0 and no teacher's answers, at any temperature.
         numbers = [(o.temperature, o.soft_weight) if o else (1.0, 0.0) for o in distils]
-        self._temperature, self._weight = torch.tensor(numbers, dtype=torch.float64).T
+        self._temperature, self._weight = torch.tensor(numbers, dtype=dtype, device=device).T
         self._hears = torch.tensor(self.distils, device=device)[:, None, None]
         teachers = {id(o.teacher_logits): o.teacher_logits for o in distils if o}
         self._teachers = torch.stack(list(teachers.values())).to(device) if teachers else None
@@ -258,7 +243,7 @@ class Goals:
         hard = self.hard(logits, labels)
         if self._teachers is None:
             return torch.stack([hard, torch.zeros_like(hard), hard])
-        t, weight = (each.to(logits) for each in (self._temperature, self._weight))
+        t, weight = self._temperature, self._weight
         answers = self._teachers[self._teacher_of, view, index].to(logits.dtype)
         answers = answers.masked_fill(~self._hears, 0)
         log_student = F.log_softmax(logits / t[:, None, None], 2)
@@ -288,6 +273,7 @@ def _validate(
     network: Stacked, inputs: Views, labels: Tensor, goals: Goals
 ) -> list[tuple[float, float]]:
     """Loss and accuracy of each network."""
+    network.train(False)
     chunks = []
     for index in torch.arange(len(inputs), device=labels.device).split(PREDICT_BATCH):
         batch = inputs.batch(index, torch.zeros_like(index))
@@ -295,8 +281,9 @@ def _validate(
     logits = torch.cat(chunks, 1)  # (S, N, C)
     every = labels.expand(len(logits), -1)
     losses = F.cross_entropy(logits.flatten(0, 1), every.flatten(), reduction="none")
-    right = (logits.argmax(2) == every).double().mean(1)
-    return list(zip(losses.view_as(every).mean(1).tolist(), right.tolist(), strict=True))
+    right = (logits.argmax(2) == every).sum(1)
+    accuracies = [count / len(labels) for count in right.tolist()]
+    return list(zip(losses.view_as(every).mean(1).tolist(), accuracies, strict=True))
 
 
 def _check(
@@ -310,8 +297,11 @@ def _check(
             f"each model needs a seed and an objective, got {len(models)} models, {len(seeds)} "
             f"seeds and {len(objectives)} objectives"
         )
-    if recipe.warp or recipe.trains:
-        raise ValueError("recipes that warp images or train the last stages only: train alone")
+    if recipe.warp or recipe.trains or recipe.mixed_precision:
+        raise ValueError(
+            "recipes that warp images, train the last stages only or ask for mixed precision: "
+            "train alone"
+        )
     for objective in objectives:
         if type(objective) not in (Objective, Distillation):
             raise ValueError(f"{type(objective).__name__} is trained alone, not together")
@@ -321,5 +311,8 @@ def _check(
         )
     if len({repr(model) for model in models}) > 1:
         raise ValueError("students trained together have one architecture")
-    if any(isinstance(module, UNFIT) for module in models[0].modules()):
-        raise ValueError("networks with dropout or batch-norm are trained alone, not together")
+    if not all(map(stackable, models)):
+        raise AloneError(
+            "networks with dropout, batch-norm, buffers, frozen or shared weights are trained "
+            "alone, not together"
+        )

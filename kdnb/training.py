@@ -1,8 +1,9 @@
 """The one training loop, and what a trained model answers."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import replace
 
 import torch
@@ -59,7 +60,8 @@ def fit(
     objective that may not know labels, the last epoch. Whatever the ``objective``, everything else
     is the same: the seed alone decides the batch order, the views and the dropout, so two methods
     with one seed see the same batches. On the CPU a run repeats bit for bit with the same number of
-    threads.
+    threads. Where the last batch would hold one image, and the model cannot be trained on one, that
+    image joins the batch before.
 
     A recipe that trains the last stages only needs ``features``: what the stages before them make
     of the training views and of the validation images. Those stages are never run here, so neither
@@ -102,8 +104,11 @@ def fit(
             "beforehand: use a finite set of views, for which there are answers"
         )
 
+    sizes = batch_sizes(len(train), recipe.batch_size)
+    if 1 in sizes[1:] and not takes_one(model, inputs, recipe, objective):
+        sizes = batch_sizes(len(train), recipe.batch_size, least=2)
     optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate, fused=True)
-    schedule = one_cycle(optimizer, recipe, len(train))
+    schedule = one_cycle(optimizer, recipe, len(sizes))
     order = torch.Generator().manual_seed(seed)
     training = Training(model, optimizer, schedule, [order], device)
     copying = Budget()
@@ -120,15 +125,10 @@ def fit(
                 start = time.perf_counter()
                 _train_mode(model, keep_statistics=bool(recipe.trains))
                 record = []  # the loss and its parts, step after step
-                batches = epoch_batches(
-                    len(train),
-                    len(inputs.names),
-                    recipe.batch_size,
-                    order,
-                    objective.views_per_image,
-                    device,
-                )
-                for index, view in batches:
+                views = len(inputs.names)
+                for index, view in epoch_batches(
+                    sizes, views, order, objective.views_per_image, device
+                ):
                     batch = inputs.batch(index, view)
                     if recipe.warp:
                         batch = warped(batch, recipe.warp)
@@ -179,10 +179,13 @@ def fit(
 
 
 def one_cycle(
-    optimizer: torch.optim.Optimizer, recipe: Recipe, images: int
+    optimizer: torch.optim.Optimizer, recipe: Recipe, batches: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate rises for a fifth of a run's steps and then falls (Smith 2018)."""
-    steps = recipe.epochs * -(-images // recipe.batch_size)
+    """The learning rate rises for a fifth of a run's steps and then falls (Smith 2018).
+
+    Each of the recipe's epochs has so many ``batches``.
+    """
+    steps = recipe.epochs * batches
     # A fifth of five steps rises for no step at all, and OneCycleLR divides by their number.
     rise = 0.2 if steps > 5 else 0.1
     return torch.optim.lr_scheduler.OneCycleLR(
@@ -190,23 +193,50 @@ def one_cycle(
     )
 
 
+def batch_sizes(images: int, batch_size: int, least: int = 1) -> list[int]:
+    """How many images each batch of an epoch has; a last one below ``least`` joins the one before.
+
+    >>> batch_sizes(9, 4), batch_sizes(9, 4, least=2)
+    ([4, 4, 1], [4, 5])
+    """
+    sizes = [min(batch_size, images - first) for first in range(0, images, batch_size)]
+    if len(sizes) > 1 and sizes[-1] < least:
+        sizes[-2:] = [sum(sizes[-2:])]
+    return sizes
+
+
+def takes_one(model: nn.Module, inputs: Views, recipe: Recipe, objective: Objective) -> bool:
+    """Whether ``model`` can be trained on a batch of one image; what is tried is a copy of it.
+
+    Batch-norm after a dense layer cannot: the variance of one number says nothing.
+    """
+    tried = deepcopy(model)
+    _train_mode(tried, keep_statistics=bool(recipe.trains))
+    first = torch.zeros(objective.views_per_image, dtype=torch.int64)
+    try:
+        with seeded(0), torch.no_grad():
+            return len(tried(inputs.batch(first, first))) == len(first)
+    except Exception:  # whatever a network of the reader's may raise
+        return False
+
+
 def epoch_batches(
-    images: int,
+    sizes: Sequence[int],
     views: int,
-    batch_size: int,
     generator: torch.Generator,
     views_per_image: int = 1,
     device: torch.device | str = "cpu",
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch in random order: (B,) indices of images and (B,) numbers of their views.
 
-    The order is drawn on the CPU and goes to ``device`` at once, not batch by batch. With several
-    views per image a batch of B rows holds ``batch_size`` images: all of them in one view, then all
-    of them in another, and so on.
+    ``sizes`` says how many images each batch has. The order is drawn on the CPU and goes to
+    ``device`` at once, not batch by batch. With several views per image a batch has as many rows
+    for each image: all images in one view, then all of them in another, and so on.
     """
+    images, sizes = sum(sizes), list(sizes)
     index = torch.randperm(images, generator=generator).to(device)
     view = torch.randint(views, (views_per_image, images), generator=generator).to(device)
-    for rows, seen in zip(index.split(batch_size), view.split(batch_size, dim=1), strict=True):
+    for rows, seen in zip(index.split(sizes), view.split(sizes, dim=1), strict=True):
         yield rows.repeat(views_per_image) if views_per_image > 1 else rows, seen.flatten()
 
 

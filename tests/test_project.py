@@ -44,7 +44,7 @@ def test_the_engine_imports_only_what_stands_left_of_it():
     order = ["source", "environment", "torchvision_remedy", "data", "store", "identity"]
     order += ["pretrained", "bodies", "models"]
     order += ["losses", "objectives", "modules", "tasks", "methods", "history", "checkpoint"]
-    order += ["training", "trial", "own", "together"]
+    order += ["training", "trial", "own", "stacked", "together"]
     order += ["metrics", "scores", "runs"]
     order += ["jobs", "answers", "experiment", "arithmetic", "cost", "saliency", "explanations"]
     order += ["ladder", "parts", "cluster", "sweep", "upkeep"]

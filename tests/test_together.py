@@ -1,17 +1,28 @@
 """Students trained together do what each would do alone."""
 
+import random
 from dataclasses import replace
 
+import apart
+import numpy as np
 import pytest
 import torch
 from conftest import TinyTeacher, random_split
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from kdnb.environment import seeded
+from kdnb.experiment import Experiment
+from kdnb.jobs import Wanted
+from kdnb.methods import ALONE, conventional
 from kdnb.models import StudentMLP
 from kdnb.objectives import LABELS, Agreement, Distillation, KnownSubclasses
+from kdnb.stacked import Stacked, alike_alone, stackable
+from kdnb.store import Store, weights_digest
 from kdnb.tasks import Recipe
-from kdnb.together import Goals, Stacked, fit_together
+from kdnb.together import AloneError, Goals, fit_together
 from kdnb.training import TrainingDivergedError, fit
 
 CPU = torch.device("cpu")
@@ -85,7 +96,7 @@ def test_in_double_precision_twenty_steps_differ_by_less_than_1e_10():
     order = sorted(range(len(GRID)), key=lambda i: seeds[i])
     models = [student(seeds[i]).double() for i in order]
     stacked = Stacked([student(seeds[i]).double() for i in order], 2, CPU)
-    goals = Goals([objectives[i] for i in order], CPU)
+    goals = Goals([objectives[i] for i in order], CPU, torch.float64)
     together = torch.optim.Adam(stacked.parameters.values(), 1e-2)
     alone = [torch.optim.Adam(model.parameters(), 1e-2) for model in models]
     for _ in range(20):
@@ -123,14 +134,15 @@ class Normed(nn.Module):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"models": [TinyTeacher(), TinyTeacher()]}, "dropout or batch-norm are trained alone"),
-        ({"models": [Normed(), Normed()]}, "dropout or batch-norm are trained alone"),
+        ({"models": [TinyTeacher(), TinyTeacher()]}, "dropout, batch-norm, buffers, frozen"),
+        ({"models": [Normed(), Normed()]}, "dropout, batch-norm, buffers, frozen"),
         ({"models": [student(0), student(0, 8)]}, "have one architecture"),
         ({"objectives": [LABELS, Agreement(subclasses=2)]}, "Agreement is trained alone"),
         ({"objectives": [LABELS, KnownSubclasses(subclasses=2)]}, "KnownSubclasses is trained"),
         ({"objectives": [LABELS, replace(LABELS, subclasses=2)]}, "one number of subclasses"),
         ({"seeds": [0]}, "got 2 models, 1 seeds and 2 objectives"),
         ({"recipe": replace(STEPS_20, warp=0.1)}, "train alone"),
+        ({"recipe": replace(STEPS_20, mixed_precision=True)}, "ask for mixed precision: train"),
         ({"objectives": [LABELS, distillation(0, 2, 1)], "recipe": replace(STEPS_20, shift=0)},
          "teacher_logits must cover 1 views of 150 images"),
     ],
@@ -149,3 +161,145 @@ def test_a_loss_that_is_no_number_is_named():
     objectives = [LABELS, replace(distillation(0, 2.0, 0.5), teacher_logits=broken)]
     with pytest.raises(TrainingDivergedError, match="seed 7 is no longer finite in epoch 1"):
         fit_together([student(3), student(7)], TRAIN, VAL, STEPS_20, [3, 7], objectives, device=CPU)
+
+
+# Only what is equivalent is trained together
+
+
+def lab(network, task, folder):
+    return Experiment(replace(task, student=network), store=Store(folder), device=CPU)
+
+
+METHODS = [ALONE, conventional(4.0, 0.9)]
+WANTED = [Wanted(seed, method) for seed in (0, 1) for method in METHODS]
+
+
+def swept(network, task, folder):
+    """The students of a sweep, and how many were trained together with each."""
+    sweep = lab(network, task, folder)
+    sweep.train_ahead(WANTED)
+    records = [sweep.store.get(key).record for key in sweep.store.names("run-")]
+    counts = [r["trained_together"] for r in records if r["label"] != "teacher"]
+    return [sweep.student(w.method, w.seed) for w in WANTED], counts
+
+
+def trained_alone(network, task, folder):
+    one = lab(network, task, folder)
+    return [one.student(w.method, w.seed) for w in WANTED]
+
+
+@pytest.mark.parametrize("network", apart.TOGETHER)
+def test_what_is_equivalent_is_trained_together(network, tiny_task, tmp_path):
+    students, counts = swept(network, tiny_task, tmp_path / "sweep")
+    assert counts == [4] * 4
+    alone = trained_alone(network, tiny_task, tmp_path / "alone")
+    for ours, theirs in zip(students, alone, strict=True):
+        assert ours.history.best == theirs.history.best
+        for name, weights in theirs.model.state_dict().items():
+            torch.testing.assert_close(ours.model.state_dict()[name], weights, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("network", (*apart.NAMED, *apart.UNNAMED))
+def test_what_is_not_is_trained_alone_with_the_same_result(network, tiny_task, tmp_path):
+    students, counts = swept(network, tiny_task, tmp_path / "sweep")
+    assert counts == []
+    alone = trained_alone(network, tiny_task, tmp_path / "alone")
+    for ours, theirs in zip(students, alone, strict=True):
+        assert ours.weights == theirs.weights
+
+
+@pytest.mark.parametrize("network", (apart.Tied, *apart.SPREAD))
+def test_nothing_is_stored_of_what_was_not_trained_together(network, tiny_task, tmp_path):
+    sweep = lab(network, tiny_task, tmp_path)
+    sweep.train_ahead(WANTED)
+    stored = [sweep.store.get(key).record["label"] for key in sweep.store.names("run-")]
+    assert stored == ["teacher"] * 2 and not sweep.store.names("part-")
+
+
+def shared_memory():
+    model = apart.Plain()
+    model.middle.weight.data = model.last.weight.data.new_zeros(8, 8)
+    model.again = nn.Linear(8, 8)
+    model.again.weight = nn.Parameter(model.middle.weight.data)
+    return model
+
+
+def untrained_buffer():
+    model = apart.Plain()
+    model.register_buffer("shift", torch.zeros(8), persistent=False)
+    return model
+
+
+def half_frozen():
+    model = apart.Plain()
+    model.last.bias.requires_grad = False
+    return model
+
+
+@pytest.mark.parametrize("make", [shared_memory, untrained_buffer, half_frozen, apart.Tied])
+def test_some_that_do_not_suit_show_it_without_being_called(make):
+    assert stackable(apart.Plain()) and not stackable(make())
+    with pytest.raises(AloneError, match="buffers, frozen or shared weights are trained alone"):
+        fit_together([make(), make()], TRAIN, VAL, STEPS_20, [0, 1], [LABELS, LABELS], device=CPU)
+
+
+LAYERS = {
+    "dense": (lambda: nn.Linear(8, 8), True),
+    "no bias": (lambda: nn.Linear(8, 8, bias=False), True),
+    "ReLU": (nn.ReLU, True),
+    "GELU": (nn.GELU, True),
+    "softplus": (nn.Softplus, True),
+    "layer norm": (lambda: nn.LayerNorm(8), True),
+    "group norm": (lambda: nn.GroupNorm(2, 8), True),
+    "bilinear": (lambda: nn.PReLU(), True),
+    "random ReLU": (nn.RReLU, False),
+    "dropout": (lambda: nn.AlphaDropout(0.1), False),
+    "batch norm": (lambda: nn.BatchNorm1d(8), False),
+    "batch statistics": (lambda: nn.BatchNorm1d(8, track_running_stats=False), False),
+    "spectral norm": (lambda: parametrizations.spectral_norm(nn.Linear(8, 8)), False),
+    "frozen": (lambda: nn.Linear(8, 8).requires_grad_(False), False),
+    "recurrent": (lambda: nn.Sequential(nn.Unflatten(1, (2, 4)), Last(nn.GRU(4, 8))), False),
+}
+
+
+class Last(nn.Module):
+    def __init__(self, recurrent):
+        super().__init__()
+        self.recurrent = recurrent
+
+    def forward(self, x):
+        return self.recurrent(x.transpose(0, 1))[0][-1]
+
+
+@given(names=st.lists(st.sampled_from(list(LAYERS)), min_size=1, max_size=4))
+@settings(max_examples=25, deadline=None)
+def test_one_layer_that_does_not_suit_is_enough(names):
+    with seeded(0):
+        layers = [LAYERS[name][0]() for name in names]
+        model = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), *layers, nn.Linear(8, 4))
+    images = TRAIN.images[:8] / 255
+    assert (stackable(model) and alike_alone([model], images, CPU)) == all(
+        LAYERS[name][1] for name in names
+    )
+
+
+def remembered(model):
+    numbers = int | float | None
+    return [{n: v for n, v in vars(m).items() if isinstance(v, numbers)} for m in model.modules()]
+
+
+@pytest.mark.parametrize("network", [*apart.TOGETHER, *apart.NAMED, *apart.UNNAMED])
+def test_what_is_tried_stays_as_it_is_and_so_does_chance(network):
+    with seeded(0):
+        model = network()
+    before = weights_digest(model), remembered(model)
+    streams = [torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()]
+    result = alike_alone([model], TRAIN.images[:8] / 255, CPU)
+    # Of the two that are told otherwise, a hook shows at once, and a constant in other seeds.
+    others = (apart.ChangedGradient, apart.OwnConstant)
+    assert result == (network in (*apart.TOGETHER, *others))
+    assert (weights_digest(model), remembered(model)) == before
+    assert streams == [
+        torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+    ]  # fmt: skip
+    assert model.training and all(p.grad is None for p in model.parameters())

@@ -7,12 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TinyTeacher, tiny_student
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from kdnb import losses, training
 from kdnb.data.views import ShiftedImages
 from kdnb.environment import seeded
-from kdnb.models import StudentMLP, TeacherCNN
+from kdnb.models import TeacherCNN
 from kdnb.objectives import Agreement, Distillation, Objective, WithinClasses
 from kdnb.store import weights_digest
 from kdnb.tasks import Recipe
@@ -178,7 +180,7 @@ def test_weight_zero_trains_exactly_like_no_teacher(tiny, teacher):
 def test_the_learning_rate_rises_for_a_fifth_of_the_steps_however_few_they_are():
     def rates(steps):
         optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], 0.5)
-        schedule = one_cycle(optimizer, Recipe(epochs=steps, batch_size=8, learning_rate=0.5), 8)
+        schedule = one_cycle(optimizer, Recipe(epochs=steps, batch_size=8, learning_rate=0.5), 1)
         found = []
         for _ in range(steps):
             found += schedule.get_last_lr()
@@ -194,15 +196,120 @@ def test_the_learning_rate_rises_for_a_fifth_of_the_steps_however_few_they_are()
 
 def test_every_image_once_an_epoch():
     generator = torch.Generator().manual_seed(0)
-    batches = list(training.epoch_batches(10, 9, 4, generator))
+    batches = list(training.epoch_batches([4, 4, 2], 9, generator))
     assert [len(index) for index, _ in batches] == [4, 4, 2]
     assert sorted(torch.cat([index for index, _ in batches]).tolist()) == list(range(10))
     assert all(0 <= v < 9 for _, view in batches for v in view.tolist())
 
 
+@given(images=st.integers(1, 300), batch_size=st.integers(1, 70), least=st.integers(1, 3))
+@settings(max_examples=200, deadline=None)
+def test_a_last_batch_that_is_too_small_joins_the_one_before(images, batch_size, least):
+    sizes = training.batch_sizes(images, batch_size, least)
+    assert sum(sizes) == images and set(sizes[:-1]) <= {batch_size}
+    assert min(images, least, batch_size) <= sizes[-1] < batch_size + least
+    as_before = [len(rows) for rows in torch.arange(images).split(batch_size)]
+    assert training.batch_sizes(images, batch_size) == as_before
+    assert sizes == as_before or as_before[-1] < least
+
+
+def perceptron(norm, outputs=4):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), norm, nn.ReLU(), nn.Linear(8, outputs))
+
+
+class Inside(nn.Module):
+    """Batch-norm that no layer shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(784, 4)
+
+    def forward(self, images):
+        return F.batch_norm(self.inner(images.flatten(1)), None, None, training=True)
+
+
+class Squeezing(nn.Module):
+    """Takes a single image for no batch at all."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(784, 4)
+
+    def forward(self, images):
+        return self.inner(images.flatten(2).squeeze())
+
+
+def small_maps(size):
+    return nn.Sequential(
+        nn.Conv2d(1, 4, size, stride=size), nn.BatchNorm2d(4), nn.Flatten(),
+        nn.Linear(4 * (28 // size) ** 2, 4),
+    )  # fmt: skip
+
+
+NEED_TWO = {
+    "batch-norm": lambda: perceptron(nn.BatchNorm1d(8)),
+    "without statistics": lambda: perceptron(nn.BatchNorm1d(8, track_running_stats=False)),
+    "group-norm": lambda: perceptron(nn.GroupNorm(8, 8)),
+    "of one pixel": lambda: small_maps(28),
+    "inside": Inside,
+    "squeezing": Squeezing,
+}
+NEED_ONE = {
+    "plain": tiny_student,
+    "layer-norm": lambda: perceptron(nn.LayerNorm(8)),
+    "of many pixels": lambda: small_maps(7),
+    "dropout": TinyTeacher,
+}
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(33, 16), (17, 16), (9, 4), (5, 2)])
+@pytest.mark.parametrize("name", [*NEED_TWO, *NEED_ONE])
+def test_a_last_batch_of_one_image(tiny, monkeypatch, name, images, batch_size):
+    """Where a network needs two it has two; elsewhere the batches are what they always were."""
+    schedules, seen = [], []
+    original = training.one_cycle
+
+    def spy(*given):
+        schedules.append(original(*given))
+        return schedules[0]
+
+    monkeypatch.setattr(training, "one_cycle", spy)
+    some = tiny.train.take(torch.arange(images))
+    recipe = Recipe(epochs=2, batch_size=batch_size, learning_rate=1e-2)
+    make = {**NEED_TWO, **NEED_ONE}[name]
+    with seeded(0):
+        model = make()
+    history = fit(model, some, tiny.val, recipe, 0, device=CPU, on_step=seen.append)
+    full = images // batch_size
+    alone = [batch_size] * full + [1]
+    joined = [batch_size] * (full - 1) + [batch_size + 1]
+    assert seen == 2 * (joined if name in NEED_TWO else alone)
+    assert len(history.epochs) == 2
+    assert schedules[0].last_epoch == schedules[0].total_steps == len(seen)
+
+
+def test_in_two_views_one_image_is_a_batch_of_two(tiny):
+    seen = []
+    some = tiny.train.take(torch.arange(17))
+    recipe = Recipe(epochs=1, batch_size=8, learning_rate=1e-2, shift=1)
+    model = perceptron(nn.BatchNorm1d(8), outputs=8)
+    fit(model, some, tiny.val, recipe, 0, objective=Agreement(subclasses=2), device=CPU,
+        on_step=seen.append)  # fmt: skip
+    assert seen == [16, 16, 2]
+
+
+def test_trying_a_batch_of_one_moves_neither_statistics_nor_chance(tiny):
+    model = perceptron(nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.5)))
+    before, chance = weights_digest(model), torch.get_rng_state()
+    inputs = ShiftedImages(tiny.train.images)
+    assert not training.takes_one(model, inputs, RECIPE, Objective())
+    assert training.takes_one(model, inputs, replace(RECIPE, trains="0"), Objective()), "kept"
+    assert weights_digest(model) == before and torch.equal(torch.get_rng_state(), chance)
+
+
 def test_two_views_of_each_image_in_two_blocks():
     generator = torch.Generator().manual_seed(0)
-    batches = list(training.epoch_batches(10, 9, 4, generator, views_per_image=2))
+    batches = list(training.epoch_batches([4, 4, 2], 9, generator, views_per_image=2))
     assert [len(index) for index, _ in batches] == [8, 8, 4]
     for index, view in batches:
         first, second = index.chunk(2)
@@ -397,13 +504,3 @@ def test_ctrl_c_before_the_first_epoch_ends(tiny):
 
     _, history = train(tiny, Stops)
     assert history.interrupted and history.epochs == [] and history.best is None
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu(tiny):
-    with seeded(0):
-        model = StudentMLP(num_classes=4)
-    targets = distil(torch.randn(9, 96, 4))
-    history = fit(model, tiny.train, tiny.val, RECIPE, 0, objective=targets)
-    assert len(history.epochs) == 3
-    assert next(model.parameters()).is_cuda

@@ -36,7 +36,10 @@ class Views(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
-        """Input ``index[b]`` in view ``view[b]`` for each b: (B, …) float32."""
+        """Input ``index[b]`` in view ``view[b]`` for each b: (B, …) float32.
+
+        The batch is where the inputs are, ``index`` and ``view`` may be on any device.
+        """
 
     def to(self, device: torch.device) -> "Views": ...
 
@@ -72,8 +75,10 @@ class ShiftedImages:
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         """Image ``index[b]`` in view ``view[b]`` for each b: (B, C, H, W) float32 in [0, 1]."""
+        index = index.to(self._images.device)
         if not self._shift:  # a tenth of the time that the windows take
             return _floats(self._images.index_select(0, index))
+        view = view.to(self._images.device)
         return _floats(self._windows[index, :, self._rows[view], self._columns[view]])
 
 
@@ -105,6 +110,7 @@ class TurnedImages:
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         """Image ``index[b]`` in view ``view[b]`` for each b: (B, C, S, S) float32 in [0, 1]."""
+        index, view = index.to(self._images.device), view.to(self._images.device)
         pixels = self._images[index]
         for number in view.unique().tolist():
             rows = view == number
@@ -135,9 +141,10 @@ class StoredFeatures:
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         """The features of input ``index[b]`` in view ``view[b]`` for each b: (B, …) float32."""
+        first = self.features[0]
+        index, view = index.to(first.device), view.to(first.device)
         if self._together is not None:
             return self._together[view, index]
-        first = self.features[0]
         rows = torch.empty(len(index), *first.shape[1:], device=first.device)
         for number in view.unique().tolist():
             wanted = view == number
