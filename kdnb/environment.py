@@ -42,6 +42,7 @@ def seeded(seed: int) -> Iterator[None]:
     torch takes any 64 bits as a seed, numpy the lower 32 of them.
     """
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+    mps_state = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     numpy_state, python_state = np.random.get_state(), random.getstate()
     try:
         with torch.random.fork_rng(devices=devices):
@@ -50,6 +51,8 @@ def seeded(seed: int) -> Iterator[None]:
             random.seed(seed)
             yield
     finally:
+        if mps_state is not None:
+            torch.mps.set_rng_state(mps_state)
         np.random.set_state(numpy_state)
         random.setstate(python_state)
 

@@ -12,6 +12,7 @@ import hashlib
 import site
 import sys
 import sysconfig
+import weakref
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -129,6 +130,8 @@ class _Description:
                 self._attributes(value, set(vars(value)), where)
         elif isinstance(value, nn.Module):
             self._network(value, where)
+        elif isinstance(value, weakref.ReferenceType):
+            self.add(value(), where)
         elif isinstance(value, Tensor):
             self._tensor(value, where)
         elif isinstance(value, list):
@@ -150,8 +153,10 @@ class _Description:
         self._put(module, name, "" if top in UNVERSIONED else str(version))
 
     def _class(self, kind: type) -> None:
-        self._library(kind.__module__, kind.__qualname__)
-        if _is_library(kind.__module__):
+        # A compiled class, such as numpy's generators, may say where it is by a descriptor.
+        home = kind.__module__ if isinstance(kind.__module__, str) else "builtins"
+        self._library(home, kind.__qualname__)
+        if _is_library(home):
             return
         self._items((type(kind), *kind.__bases__), kind.__name__)
         for name, member in sorted(vars(kind).items()):
