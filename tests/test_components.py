@@ -13,6 +13,7 @@ from PIL import Image
 from test_ladder import BIG, MIDDLE, SMALL, TINY
 
 from kdnb.course import cost_views, explorers, saliency_views, tables, widgets
+from kdnb.course.leading import MOST
 from kdnb.course.protocol import COMPONENT
 from kdnb.course.report import render_chapter, render_page
 from kdnb.losses import distillation_loss
@@ -359,3 +360,39 @@ def pixels(element):
     cut = colours[top : top + 28, left : left + 28]
     sign = torch.where(cut[..., 0] > cut[..., 2], 1.0, -1.0)  # orange speaks for, blue against
     return (sign * cut[..., 3] / 255).float()
+
+
+@pytest.mark.parametrize("classes", [13, 77, 300])
+def test_of_many_classes_a_page_shows_the_leading_ones(classes, browser, tmp_path):
+    generator = torch.Generator().manual_seed(classes)
+    logits = 2 * torch.randn(4, classes, generator=generator)
+    labels, names = torch.tensor([0, 1, 2, 3]), [f"a kind of thing no. {i}" for i in range(classes)]
+    images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    lives = (
+        explorers.temperature_explorer(images, labels, logits, names, 4.0),
+        explorers.loss_explorer(logits[0], logits[1], 5, names, 4.0, 0.5),
+        explorers.subclass_explorer(
+            images, labels, torch.cat([logits, logits], 1), names, "wxyz", 2.0
+        ),
+    )
+    path = tmp_path / "many.html"
+    path.write_text(page_of(*lives), encoding="utf-8")
+    for page in opened(browser, path):
+        temperature, loss, subclasses = page.locator(".component").all()
+        for component in (temperature, loss):
+            shown = numbers(component)
+            assert shown.shape[1] == MOST
+            # Probabilities of all classes add up to 1, pushes on all logits to 0.
+            totals = [1, 1] if component is temperature else [1, 1, 0, 0, 0]
+            assert shown.sum(1).tolist() == pytest.approx(totals, abs=2e-4)
+            rows = component.locator("details tbody th").all_text_contents()
+            assert rows[-1] == f"{classes - MOST + 1} others"
+        assert "a kind of thing no. 5" in rows
+        at_four = (logits[0].double() / 4).softmax(0)
+        best = at_four.topk(MOST - 1)
+        expected = at_four[best.indices.sort().values]
+        torch.testing.assert_close(numbers(temperature)[1, :-1], expected, atol=1e-5, rtol=0)
+        assert numbers(subclasses).shape[1] == 2 * (MOST - 1)
+        for chart in page.locator(".component svg").all():
+            texts = chart.locator("text").all_text_contents()
+            assert len(texts) <= 2 * MOST and all(len(text) <= 18 for text in texts)

@@ -173,6 +173,38 @@ def test_drawing_changes_nobodys_settings():
     assert dict(matplotlib.rcParams) == before
 
 
+ODD = [
+    {"text.usetex": True},
+    {"font.family": ["no such font"], "font.size": 40},
+    {"axes.facecolor": "black", "figure.facecolor": "red", "savefig.dpi": 7},
+    {"axes.prop_cycle": "cycler('color', ['pink'])", "lines.linewidth": 9, "image.cmap": "jet"},
+    {"axes.titlesize": "xx-large", "xtick.labelsize": 30, "figure.constrained_layout.use": False},
+]
+
+
+@pytest.mark.parametrize("settings", ODD, ids=lambda settings: next(iter(settings)))
+def test_a_readers_settings_change_no_figure(settings):
+    import matplotlib
+
+    def drawn():
+        counts = torch.tensor([[8, 2, 0], [0, 9, 1], [0, 0, 10]])
+        return plots.confusion_matrix(counts, NAMES).png, plots.comparison(CLEAR, ALONE.label).png
+
+    plain = drawn()
+    with matplotlib.rc_context(settings):
+        assert drawn() == plain
+
+
+def test_a_figure_of_a_notebooks_own_needs_no_latex():
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"text.usetex": True}):
+        figure = Figure()
+        figure.subplots().set(title="50 % of $x_1$", xlabel="a_b & c")
+        assert plots.Picture(figure, "a title").png
+
+
 # Widgets
 
 

@@ -10,7 +10,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib import font_manager
+from matplotlib import font_manager, get_data_path
 from matplotlib.figure import Figure
 
 from kdnb.course import lettering, moving, plots
@@ -27,6 +27,18 @@ NAMES = st.lists(
     max_size=8,
     unique=True,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def matplotlibs_own_fonts():
+    """A machine that has no other ones."""
+    manager = font_manager.fontManager
+    own = [font for font in manager.ttflist if font.fname.startswith(get_data_path())]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manager, "ttflist", own)
+        lettering._fonts_for.cache_clear()
+        yield
+    lettering._fonts_for.cache_clear()
 
 
 @given(NAMES)

@@ -139,9 +139,8 @@ def images(pictures: Tensor, captions: Sequence[str], columns: int = 10) -> Pict
         ax.axis("off")
     for ax, picture, caption in zip(axes.flat, pictures, captions, strict=False):
         show_image(ax, picture)
-        ax.set_title(
-            "\n".join(textwrap.fill(row, 15 * scale) for row in caption.split("\n")), fontsize=8
-        )
+        rows = [line for row in caption.split("\n") for line in textwrap.wrap(row, 15 * scale)]
+        ax.set_title("\n".join(rows), fontsize=8 if max(map(len, rows), default=0) < 14 else 6.5)
     return Picture(figure, f"{len(pictures)} images: {'; '.join(captions)}.")
 
 
