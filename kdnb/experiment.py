@@ -32,7 +32,7 @@ from kdnb.jobs import (
     balancing,
     group_key,
 )
-from kdnb.methods import Method
+from kdnb.methods import Method, check_seed, check_seeds
 from kdnb.metrics import accuracy
 from kdnb.models import StagedNetwork
 from kdnb.objectives import LABELS, Imitation, Objective
@@ -317,8 +317,7 @@ class Experiment:
         """
         if len({method.label for method in methods}) != len(methods):
             raise ValueError(f"methods need distinct labels, got {[m.label for m in methods]}")
-        if len(set(seeds)) != len(seeds) or not seeds:
-            raise ValueError(f"give at least one seed and each only once, got {list(seeds)}")
+        check_seeds(seeds)
         part: Split = getattr(self.dataset, split)
         runs: dict[str, list[Run]] = {method.label: [] for method in methods}
         columns, interrupted = [], False
@@ -440,6 +439,7 @@ class Experiment:
 
     def _start(self, job: Job) -> tuple[nn.Module, Objective]:
         """The untrained model, which the seed decides, and what it will minimise."""
+        check_seed(job.seed)
         objective = job.objective
         if self.task.balanced:
             weights = balancing(job.train, self.num_classes)

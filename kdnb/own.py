@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kdnb.data import Dataset
 from kdnb.data.dataset import stratified_indices
+from kdnb.data.names import listed
 from kdnb.environment import seeded
 from kdnb.modules import settings_kept
 from kdnb.objectives import Agreement, Objective, Spread
@@ -142,7 +143,7 @@ def _facts(
     dataset: Dataset, counts: list[int], student: str, parameters: int, unequal: bool
 ) -> Iterator[str]:
     """What the reader of a report should know of such a task."""
-    yield f"Classes: {', '.join(dataset.class_names)}."
+    yield f"Classes: {listed(dataset.class_names, most=30)}."
     yield f"The student is the reader's own `{student}` with {parameters:,} parameters."
     if unequal:
         yield (

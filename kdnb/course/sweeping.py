@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 from kdnb.course import words
@@ -65,6 +66,10 @@ def sweep_lines(result: Comparison, over: str) -> Iterator[str]:
         mean = result.mean(label)
         line = f"{label:{width}}  {words.percent(mean.mean)} ({words.percent_range(mean)})"
         yield line if label == over else f"{line}  {words.points(result.gain(label, over))}"
+    runs = [run for of in result.runs.values() for run in of]
+    elsewhere = [where for run in runs if (where := words.trained_elsewhere(run.provenance))]
+    for where, count in Counter(elsewhere).items():
+        yield f"{count} of {len(runs)} students were {where}"
     if seeds < 2:
         yield "one seed has no interval: give --seed a second one to compare"
 
