@@ -2,8 +2,10 @@
 
 import ast
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -16,6 +18,7 @@ from papermill.exceptions import PapermillException
 
 from kdnb.course.protocol import HEADLESS
 from kdnb.data.dataset import PROJECT, data_root, start_folder
+from kdnb.files import patiently
 from kdnb.store import store_root
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -120,20 +123,21 @@ def execute(
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
-        papermill.execute_notebook(
-            notebook if cells is None else cells,
-            output,
-            parameters=dict(parameters),
-            engine_name=ReportingEngine.NAME,
-            kernel_name=kernel,
-            cwd=str(notebook.parent),
-            progress_bar=False,
-            coalesce_streams=True,
-            execution_timeout=cell_timeout,
-            # Kernels warn about TCP on stderr, and of the interrupt that tells them to end.
-            extra_arguments=["--log-level=CRITICAL"],
-            on_cell=lambda *where: on_cell and on_cell(CellDone(notebook.stem, *where)),
-        )
+        with _written_beside(output) as part:
+            papermill.execute_notebook(
+                notebook if cells is None else cells,
+                part,
+                parameters=dict(parameters),
+                engine_name=ReportingEngine.NAME,
+                kernel_name=kernel,
+                cwd=str(notebook.parent),
+                progress_bar=False,
+                coalesce_streams=True,
+                execution_timeout=cell_timeout,
+                # Kernels warn about TCP on stderr, and of the interrupt that tells them to end.
+                extra_arguments=["--log-level=CRITICAL"],
+                on_cell=lambda *where: on_cell and on_cell(CellDone(notebook.stem, *where)),
+            )
     except CellTimeoutError as error:
         raise _failed(
             notebook, output, f"a cell took longer than {cell_timeout} s (--cell-timeout)"
@@ -159,6 +163,20 @@ def execute(
     executed = nbformat.read(output, as_version=4)
     require_complete(executed, notebook, output)
     return executed
+
+
+@contextmanager
+def _written_beside(output: Path) -> Iterator[Path]:
+    """A hidden file, into which papermill writes after each cell; moved to its place at the end.
+
+    So what is in its place was written to the end, or as far as the notebook came, by kdnb.
+    """
+    part = output.with_name(f".{output.stem}-running.ipynb")
+    try:
+        yield part
+    finally:
+        if part.exists():
+            patiently(partial(os.replace, part, output))
 
 
 def require_complete(executed: NotebookNode, notebook: Path, output: Path) -> None:
