@@ -46,7 +46,7 @@ def test_channels_last_weights_survive(store):
 
 def shown(tensor):
     """Type, shape and bytes."""
-    flat = tensor.contiguous().view(-1).view(torch.uint8)
+    flat = tensor.clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8)
     return tensor.dtype, tensor.shape, flat.numpy().tobytes()
 
 
