@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from safetensors.torch import load, save
+import torch
+from safetensors.torch import load
 from torch import Tensor
 
 FORMAT = 3  # the first two were folders
@@ -26,12 +27,23 @@ BEGINNING = re.compile(
 )
 NO_DIGEST = b"0" * 64
 LARGEST_HEADER = 100_000_000  # bytes: safetensors reads no larger one
+# As safetensors calls them.
+TYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
+    torch.uint64: "U64", torch.uint32: "U32", torch.uint16: "U16", torch.uint8: "U8",
+    torch.complex64: "C64", torch.bool: "BOOL",
+}  # fmt: skip
 # Entries were folders once: two files, and a third with kdnb's mark and their digests.
 OLD_FILES = ("record.json", "tensors.safetensors", "SHA256SUMS")
 OLD_SUMS = re.compile(
     rb"# kdnb run store, format \d+\n"
     rb"[0-9a-f]{64}  record\.json\n[0-9a-f]{64}  tensors\.safetensors\n"
 )
+
+
+class StoreError(OSError):
+    """An entry cannot be stored; the message says why and what to do."""
 
 
 class DamagedEntryError(ValueError):
@@ -55,24 +67,44 @@ class Entry:
 
 
 def encoded(key: str, tensors: Mapping[str, Tensor], record: dict) -> list[bytes | memoryview]:
-    """An entry in two pieces: the header, and the bytes of the tensors."""
-    content = memoryview(save(_apart(tensors)))
-    end = 8 + int.from_bytes(content[:8], "little")
+    """An entry in pieces: the header, and the bytes of each tensor. Raises `StoreError`.
+
+    Written here, since safetensors would write under a temporary name that nobody could tell from
+    a stranger's, or copy every tensor twice.
+    """
+    flat = {name: _bytes_of(name, tensor) for name, tensor in tensors.items()}
     metadata = {
         "kdnb": f"run store, format {FORMAT}",
         "key": key,
         "sha256": NO_DIGEST.decode(),
         "record": json.dumps(record, separators=(",", ":"), allow_nan=False),
     }
-    header = {"__metadata__": metadata} | json.loads(bytes(content[8:end]))
+    header, end = {"__metadata__": metadata}, 0
+    # The widest type first: so each tensor lies where its type may be read.
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    for name in names:
+        start, end = end, end + len(flat[name])
+        about = {"dtype": TYPES[tensors[name].dtype], "shape": list(tensors[name].shape)}
+        header[name] = about | {"data_offsets": [start, end]}
     line = json.dumps(header, separators=(",", ":"))
-    line += " " * (-len(line) % 8)  # tensors are read where they stand: aligned
+    line += " " * (-len(line) % 8)
     if len(line) > LARGEST_HEADER:
-        raise ValueError(f"the record of {key} is too long to be stored: {len(line):,} bytes")
+        raise StoreError(f"the record of {key} has {len(line):,} bytes, too many to be stored")
     head = len(line).to_bytes(8, "little") + line.encode()
     found = hashlib.sha256(head)
-    found.update(content[end:])
-    return [head.replace(NO_DIGEST, found.hexdigest().encode(), 1), content[end:]]
+    for name in names:
+        found.update(flat[name])
+    head = head.replace(NO_DIGEST, found.hexdigest().encode(), 1)
+    return [head, *(flat[name] for name in names)]
+
+
+def _bytes_of(name: str, tensor: Tensor) -> memoryview:
+    if tensor.dtype not in TYPES or tensor.layout != torch.strided:
+        kind = tensor.dtype if tensor.layout == torch.strided else tensor.layout
+        raise StoreError(f"{name} is of {kind}, which the run store cannot hold: convert it")
+    one = tensor.detach().cpu().contiguous()
+    # Of a single number the stride may be anything, and a view as bytes wants 1.
+    return memoryview(one.as_strided((one.numel(),), (1,)).view(torch.uint8).numpy())
 
 
 def decoded(content: bytes, key: str) -> Entry:
@@ -123,14 +155,3 @@ def is_older(folder: Path) -> bool:
         )
     except OSError:
         return False
-
-
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors on the CPU of which no two share memory."""
-    apart, seen = {}, set()
-    for name, tensor in tensors.items():
-        one = tensor.detach().cpu().contiguous()
-        place = one.untyped_storage().data_ptr()
-        apart[name] = one.clone() if place in seen else one
-        seen.add(place)
-    return apart

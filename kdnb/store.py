@@ -23,6 +23,7 @@ from kdnb.entries import (
     DamagedEntryError,
     Entry,
     OtherFormatError,
+    StoreError,
     beginning,
     decoded,
     encoded,
@@ -32,10 +33,6 @@ from kdnb.files import patiently, write_whole
 
 KEY_LENGTH = 20  # hexadecimal digits: 80 bits
 SUFFIX = ".kdnb.safetensors"
-
-
-class StoreError(OSError):
-    """The store cannot be written; the message names the folder and the remedy."""
 
 
 def digest(value: object) -> str:
@@ -133,7 +130,7 @@ class Store:
         """Store an entry, whole or not at all; an entry that is already there is replaced.
 
         Tensors that share memory, as tied weights do, are stored each by itself. Raises
-        `StoreError` if the folder cannot be written.
+        `StoreError` if the folder cannot be written or a tensor is of an unusual type.
         """
         self.require_writable()
         pieces = encoded(key, tensors, record)

@@ -1,7 +1,7 @@
 """Sweeps on Dask: the same runs as in one process, whatever happens to workers."""
 
-import multiprocessing
 import gc
+import multiprocessing
 import os
 import signal
 import subprocess

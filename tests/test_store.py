@@ -50,17 +50,16 @@ def shown(tensor):
     return tensor.dtype, tensor.shape, flat.numpy().tobytes()
 
 
-TYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32]
-TYPES += [torch.int16, torch.int8, torch.uint8, torch.uint16, torch.bool, torch.complex64]
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_every_tensor_comes_back_to_the_bit_whatever_it_shares(tmp_path_factory, data):
     """Of every type and shape; transposed, cut out, expanded, tied to another or empty."""
     drawn, bits = {}, torch.Generator().manual_seed(data.draw(st.integers(0, 9999)))
     for name in data.draw(st.lists(st.text("ab.é/ ", min_size=1), max_size=5, unique=True)):
-        kind, shape = data.draw(st.sampled_from(TYPES)), data.draw(st.lists(st.integers(0, 4)))
+        kind, shape = (
+            data.draw(st.sampled_from(list(entries.TYPES))),
+            data.draw(st.lists(st.integers(0, 4))),
+        )
         tensor = torch.randint(0, 256, (*shape[:4], 16), dtype=torch.uint8, generator=bits)
         tensor = tensor % 2 == 0 if kind == torch.bool else tensor.view(kind)
         change = data.draw(st.sampled_from(["none", "transpose", "cut", "expand", "one"]))
@@ -89,9 +88,22 @@ def test_a_record_may_be_large_and_odd(store, monkeypatch):
     with pytest.raises(ValueError):
         store.put("run-2", {}, {"n": float("nan")})
     monkeypatch.setattr(entries, "LARGEST_HEADER", 3_000_000)
-    with pytest.raises(ValueError, match="the record of run-2 is too long to be stored: 3,000,"):
+    with pytest.raises(StoreError, match=r"the record of run-2 has 3,000,.* bytes, too many"):
         store.put("run-2", {}, record)
     assert store.names() == ["run-1"] and leftovers(store) == []
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.ones(2, dtype=torch.complex128), torch.eye(2).to_sparse(),
+     torch.ones(2).to(torch.float8_e4m3fn)],
+)  # fmt: skip
+def test_what_cannot_be_stored_is_named_and_the_training_counts(store, tensor):
+    with pytest.raises(StoreError, match=r"layer.weight is of torch\.\w+, which the run store"):
+        store.put("run-1", {"layer.weight": tensor}, {})
+    with pytest.warns(UserWarning, match="trained, but not kept: layer.weight is of"):
+        assert not store.keep("run-1", {"layer.weight": tensor}, {})
+    assert store.names() == [] and leftovers(store) == []
 
 
 def test_an_entry_is_one_file_that_anybody_can_read_and_check(store):
