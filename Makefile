@@ -31,11 +31,11 @@ bench: .venv/installed
 doctor: .venv/installed
 	$(BIN)/python -m kdnb doctor
 
-# Everything that was made here; data that was downloaded stays.
+# What make itself made. Runs, pages and editions may hold a reader's guesses and answers.
 clean:
-	rm -rf .venv data/runs editions report/*.html report/*.json
-	rm -rf report/digits*/ report/mnist*/ report/polyps*/ report/mhist*/
-	rm -rf kdnb.egg-info build .pytest_cache .ruff_cache
+	if [ -e .venv/installed ]; then rm -rf .venv; fi
+	rm -rf kdnb.egg-info .pytest_cache .ruff_cache
+	@echo "data/runs, report/ and editions/ stay as they are: delete there what you do not need"
 
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \

@@ -26,6 +26,8 @@ from kdnb.store import Store
 from kdnb.tasks import TASKS, task
 from kdnb.training import TrainingDivergedError
 
+OVERWRITE = "overwrite files that are not as kdnb wrote them, such as notebooks with your answers"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 failed, 130 stopped by Ctrl-C)."""
@@ -68,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--edition", choices=EDITIONS, default="report",
         help="exercises: unsolved, solved or left out (default: report, which leaves them out)",
     )  # fmt: skip
+    report.add_argument("--force", action="store_true", help=OVERWRITE)
     report.set_defaults(run=_report)
 
     handout = commands.add_parser(
@@ -77,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     handout.add_argument(
         "--output", type=Path, metavar="FOLDER", help="(default: editions/ and the edition's name)"
     )
+    handout.add_argument("--force", action="store_true", help=OVERWRITE)
     handout.set_defaults(run=_edition)
 
     grid = commands.add_parser(
@@ -117,6 +121,7 @@ def _report(options: argparse.Namespace) -> int:
         "output": folder_of(options.output),
         "cell_timeout": options.cell_timeout,
         "edition": options.edition,
+        "force": options.force,
     }
     several = len(options.task) > 1
     pages = make_reports(options.task, **how) if several else [make_report(*options.task, **how)]
@@ -128,7 +133,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _edition(options: argparse.Namespace) -> int:
     folder = options.output or FOLDER / options.edition
-    for path in write_edition(options.edition, find_notebooks(), folder):
+    for path in write_edition(options.edition, find_notebooks(), folder, options.force):
         print(path)
     return 0
 
@@ -150,7 +155,7 @@ def _list(options: argparse.Namespace) -> int:
     found = upkeep.items(store)
     for item in found:
         days = item.age / 86400
-        print(f"{item.name:40} {item.bytes / 1e6:9.2f} MB {days:7.1f} days  {item.about}")
+        print(f"{item.name:52} {item.bytes / 1e6:9.2f} MB {days:7.1f} days  {item.about}")
     for kind in sorted({item.kind for item in found}):
         sizes = [item.bytes for item in found if item.kind == kind]
         print(f"{kind}: {len(sizes):,} ({sum(sizes) / 1e6:,.1f} MB)")

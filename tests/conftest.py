@@ -1,5 +1,6 @@
 """Fast tests first, small data for all of them, and nothing of the reader's own is touched."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -12,7 +13,10 @@ from lab import CHROMIUM_FLAGS, opened_in_lab
 from playwright.sync_api import sync_playwright
 from torch import nn
 
+from kdnb import checkpoint
 from kdnb.data import Dataset, Split
+from kdnb.experiment import Experiment
+from kdnb.methods import ALONE
 from kdnb.objectives import Agreement
 from kdnb.store import Store
 from kdnb.tasks import Division, Recipe, Task
@@ -156,3 +160,44 @@ def make_tiny_task() -> Task:
 @pytest.fixture
 def store(tmp_path) -> Store:
     return Store(tmp_path / "runs")
+
+
+class StopAt:
+    """Stops the training of a student on its own after so many steps."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def __call__(self, update):
+        self.on = update.label == ALONE.label
+
+    def step(self, images):
+        self.left -= self.on
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def filled(tmp_path, tiny_task, monkeypatch):
+    """A store with a finished run, a checkpoint and answers."""
+    monkeypatch.setattr(checkpoint, "SHARE", float("inf"))
+    store, stop = Store(tmp_path / "filled"), StopAt(10)
+    lab = Experiment(tiny_task, store=store, watch=stop, device=torch.device("cpu"))
+    teacher = lab.teacher(0)
+    lab.test_logits(teacher)
+    assert lab.student(ALONE, 0).history.interrupted
+    kinds = {name.split("-")[0] for name in store.names()}
+    assert kinds == {"run", "part", "logits"}
+    return store
+
+
+def older(store, key):
+    """An entry as kdnb wrote it in format 2."""
+    folder = store.root / key
+    folder.mkdir(parents=True)
+    sums = ["# kdnb run store, format 2"]
+    for name in ("record.json", "tensors.safetensors"):
+        (folder / name).write_bytes(b"any")
+        sums.append(f"{hashlib.sha256(b'any').hexdigest()}  {name}")
+    (folder / "SHA256SUMS").write_text("\n".join(sums) + "\n")
+    return folder

@@ -197,7 +197,7 @@ def test_asked_again_a_run_goes_on_and_its_checkpoint_goes(tiny_task, store, tmp
     whole = lab_of(tiny_task, type(store)(tmp_path / "other")).student(method, 0)
     half = lab_of(tiny_task, store, Stopping(method.label, 15)).student(method, 0)
     assert half.history.interrupted and len(half.history.epochs) == 2
-    assert len(list(store.root.glob("part-*"))) == 1
+    assert len(store.names("part-")) == 1
     watch = Stopping()
     again = lab_of(tiny_task, store, watch).student(method, 0)
     assert again.weights == whole.weights and not again.loaded
@@ -205,7 +205,7 @@ def test_asked_again_a_run_goes_on_and_its_checkpoint_goes(tiny_task, store, tmp
     told = [update for update in watch.told if update.label == method.label]
     assert {update.continued for update in told} == {2}
     assert [len(update.history.epochs) for update in told] == [2, 3]
-    assert not list(store.root.glob("part-*"))
+    assert not store.names("part-")
     assert lab_of(tiny_task, store).student(method, 0).loaded
 
 
@@ -216,7 +216,7 @@ def test_stopped_retraining_goes_on_too(tiny_task, store):
     watch = Stopping()
     again = lab_of(tiny_task, store, watch).teacher(0, retrain=True)
     assert watch.told[0].continued == 1 and again.weights == first.weights
-    assert not list(store.root.glob("part-*"))
+    assert not store.names("part-")
 
 
 def test_a_stopped_comparison_goes_on_in_the_middle_of_a_run(tiny_task, store, tmp_path):
@@ -240,15 +240,15 @@ def test_a_run_of_another_recipe_does_not_continue_this_one(tiny_task, store):
     assert {update.continued for update in watch.told} == {0}
 
 
-@pytest.mark.parametrize("name", ["record.json", "tensors.safetensors"])
-def test_from_a_damaged_checkpoint_training_begins_anew(tiny_task, store, tmp_path, name):
+@pytest.mark.parametrize("length", [20, 400, -20])
+def test_from_a_damaged_checkpoint_training_begins_anew(tiny_task, store, tmp_path, length):
     whole = lab_of(tiny_task, type(store)(tmp_path / "other")).student(ALONE, 0)
     lab_of(tiny_task, store, Stopping(ALONE.label, 15)).student(ALONE, 0)
-    (part,) = store.root.glob("part-*")
-    (part / name).write_bytes((part / name).read_bytes()[:20])
+    (part,) = store.names("part-")
+    store.path(part).write_bytes(store.path(part).read_bytes()[:length])
     with pytest.warns(UserWarning, match="part-.* is damaged"):
         again = lab_of(tiny_task, store).student(ALONE, 0)
-    assert again.weights == whole.weights and not list(store.root.glob("part-*"))
+    assert again.weights == whole.weights and not store.names("part-")
 
 
 def test_stopping_still_works_where_nothing_can_be_kept(tiny_task, store, monkeypatch):

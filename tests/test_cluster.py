@@ -1,5 +1,6 @@
 """Sweeps on Dask: the same runs as in one process, whatever happens to workers."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -49,12 +50,15 @@ def deadly_student(num_classes=10, subclasses=1):
     return StudentMLP(num_classes, subclasses, hidden=(16, 16))
 
 
+PATIENCE = 600  # seconds after which a process will not end any more, however busy the machine is
+
+
 def lab_in(folder, task=SMALL):
     return Experiment(task, store=Store(folder), device=CPU)
 
 
 def runs_of(lab):
-    return {path.name: path.stat().st_mtime_ns for path in lab.store.root.glob("run-*")}
+    return {key: lab.store.path(key).stat().st_mtime_ns for key in lab.store.names("run-")}
 
 
 def wanted(*seeds):
@@ -153,12 +157,12 @@ def test_a_stopped_sweep_goes_on(client, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         cluster.train(client, lab, wanted(seed), stop)
     there = runs_of(lab)
-    assert list(lab.store.root.glob("part-*")), "nothing half done was kept"
+    assert lab.store.names("part-"), "nothing half done was kept"
     made = cluster.train(client, lab, wanted(seed))
     assert there.items() <= runs_of(lab).items()
     again = {key for one in made for key in one.trained}
     assert again and not again & there.keys()
-    assert not list(lab.store.root.glob("part-*"))
+    assert not lab.store.names("part-")
     same_runs(lab, lab_in(tmp_path / "alone", task), [seed], exactly=True)
 
 
@@ -197,6 +201,8 @@ def test_errors_of_a_worker_arrive_as_they_are(client, tmp_path, monkeypatch):
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "127.0.0.1:9", "tcp://nowhere.invalid:1"])
 def test_an_address_where_nothing_answers(address, monkeypatch):
     monkeypatch.setattr(cluster, "ANSWER_SECONDS", 0.5)
+    # Dask closes the last test's client where it is collected: in a starting loop, that locks up.
+    gc.collect()
     with (
         pytest.raises(ClusterError, match=f"no Dask scheduler answers at {address}"),
         cluster.connected(address),
@@ -307,13 +313,13 @@ def test_ctrl_c_on_a_terminal_leaves_no_process_and_no_traceback(tmp_path):
         assert first.startswith("Dask dashboard: http://127.0.0.1:")
         assert "0 of 6 runs done, 2 workers" in running.stdout.readline()
         os.killpg(running.pid, signal.SIGINT)
-        _, said = running.communicate(timeout=60)
+        _, said = running.communicate(timeout=PATIENCE)
     finally:
         running.kill()
     assert running.returncode == 130
     assert said.strip() == "kdnb: stopped; finished runs are kept and will be used again"
-    end = time.monotonic() + 10
-    while time.monotonic() < end and alive(running.pid):
+    end = time.monotonic() + PATIENCE
+    while alive(running.pid) and time.monotonic() < end:
         time.sleep(0.1)
     assert not alive(running.pid)
     assert not list(tmp_path.glob(".sweep-*"))

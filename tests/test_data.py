@@ -265,6 +265,17 @@ def test_one_missing_file_is_downloaded(mirror, mnist_root):
     assert data.load("mnist", mnist_root).test.labels.tolist() == [i % 10 for i in range(50)]
 
 
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-images-idx3-ubyte"])
+@pytest.mark.parametrize("content", [b"", b"their own digits"])
+def test_a_download_overwrites_no_file_that_is_another(mirror, mnist_root, name, content):
+    raw = mnist_root / "MNIST/raw"
+    (raw / "t10k-labels-idx1-ubyte").unlink()
+    (raw / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name} is truncated: {len(content)} of"):
+        data.load("mnist", mnist_root)
+    assert (raw / name).read_bytes() == content
+
+
 def test_without_a_network_it_says_so(mirror, tmp_path):
     for file in mirror.iterdir():
         file.unlink()

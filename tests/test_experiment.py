@@ -34,7 +34,7 @@ def lab(tiny_task, store):
 def test_a_second_time_everything_comes_from_the_store(lab, tiny_task, store, monkeypatch):
     first = lab.compare([ALONE, KD], [0, 1])
     assert not any(run.loaded for runs in first.runs.values() for run in runs)
-    assert len(list(store.root.glob("run-*"))) == 2 * 2 + 2  # and two teachers
+    assert len(store.names("run-")) == 2 * 2 + 2  # and two teachers
 
     def forbidden(*args, **kwargs):
         raise AssertionError("trained or predicted again")
@@ -118,7 +118,7 @@ def test_logits_are_kept_under_weights_images_and_view(lab, store):
     from kdnb.data.views import shift_offsets
 
     torch.testing.assert_close(views[shift_offsets(1).index((1, 0))], live, atol=1e-5, rtol=0)
-    entries = [store.get(p.name).record for p in store.root.glob("logits-*")]
+    entries = [store.get(name).record for name in store.names("logits-")]
     expected = {digest([run.network, run.weights]) for run in (teacher, other)}
     assert {e["weights"] for e in entries} == expected and teacher.network == other.network
 
@@ -187,7 +187,7 @@ def test_ctrl_c_before_anything_is_finished(lab):
     lab.watch = interrupt_once
     result = lab.compare([ALONE], [0])
     assert result.interrupted and result.seeds == () and result.accuracies.shape == (1, 0)
-    assert not list(lab.store.root.glob("run-*")), "half a run is not a finished run"
+    assert not lab.store.names("run-"), "half a run is not a finished run"
 
 
 def test_an_interrupted_teacher_teaches_nobody(lab):

@@ -1,6 +1,7 @@
 """Guesses: what counts as one, what is kept, and how they are summed up."""
 
 import json
+import warnings
 
 import pytest
 
@@ -169,14 +170,20 @@ def test_other_questions_stay(live):
     ["{", "[]", '{"02": 3}', '{"02": {"question": "?"}}', '{"02": {"new": 1}}', "\xff",
      json.dumps({"02": {**vars(Guessed("?", "", 1, 0, 1, 0)), "guess": "seven"}})],
 )  # fmt: skip
-def test_a_damaged_file_is_made_again(text):
+def test_a_file_that_holds_no_guesses_is_named_and_left_as_it_is(text):
     path = Guesses("digits").path
     path.parent.mkdir()
     path.write_bytes(text.encode("latin-1"))
-    with pytest.warns(UserWarning, match="cannot be read"):
+    with pytest.warns(UserWarning, match="there are no guesses in"):
         assert Guesses("digits").all() == {}
-    with pytest.warns(UserWarning, match="will be made again"):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         asked().reveal(7.5)
+    assert str(told[-1].message).startswith("this guess is not kept: there are no guesses in")
+    assert str(told[-1].message).endswith("move it away to keep new ones")
+    assert path.read_bytes() == text.encode("latin-1")
+    path.unlink()
+    asked().reveal(7.5)
     assert kept().value == 7.5
 
 

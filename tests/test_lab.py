@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from lab import command_of, moved
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.slow
 TWENTY = ["ArrowRight"] * 12 + ["ArrowLeft"] * 8
@@ -39,7 +40,7 @@ def slider(page, name):
 def test_every_move_of_the_slider_and_a_stroke_on_the_pad_are_answered(reports, jupyterlab):
     with jupyterlab("00_what_is_distillation.ipynb", runs=reports[1]) as page:
         picture = page.locator(".jupyter-widgets img[alt*='at T =']")
-        picture.wait_for(timeout=120_000)
+        picture.wait_for()
         before = picture.get_attribute("alt")
         handle = slider(page, "T")
         words = [alt for _, alt in moved(page, handle, TWENTY)]
@@ -68,26 +69,28 @@ def test_every_move_of_the_slider_and_a_stroke_on_the_pad_are_answered(reports, 
 def drawn_and_heated(page):
     """What the pad says at rest, of a stroke from top to bottom, and of that at the highest T."""
     outer = page.locator("iframe[title='Draw a digit']")
-    outer.wait_for(timeout=60_000)
+    outer.wait_for()
     outer.scroll_into_view_if_needed()  # frames out of sight draw nothing
     frame = outer.content_frame
     pad, says = frame.locator("canvas.pad"), frame.locator("[role=status]")
+    expect(says).to_contain_text("At T =")
     answers = [says.inner_text()]
     box = pad.bounding_box()
     page.mouse.move(box["x"] + 100, box["y"] + 40)
     page.mouse.down()
     page.mouse.move(box["x"] + 110, box["y"] + 200, steps=8)
     page.mouse.up()
-    page.wait_for_timeout(500)
+    expect(says).not_to_have_text(answers[0])
     answers.append(says.inner_text())
     frame.locator("input[type=range]").press("End")
+    expect(says).to_contain_text("At T = 64")
     return [*answers, says.inner_text()]
 
 
 def test_both_sliders_of_the_loss_move(reports, jupyterlab):
     with jupyterlab("02_conventional_distillation.ipynb", runs=reports[1]) as page:
         picture = page.locator(".jupyter-widgets img[alt*='Probabilities and pushes']")
-        picture.wait_for(timeout=180_000)
+        picture.wait_for()
         seen = [picture.get_attribute("alt")]
         for name, keys in (("T", TWENTY), ("soft_weight", ["ArrowLeft"] * 5)):
             seen += [alt for _, alt in moved(page, slider(page, name), keys)]
@@ -121,12 +124,10 @@ def test_the_stop_button_keeps_what_was_learnt_and_running_again_goes_on(
     runs = tmp_path / "store"
     with jupyterlab(training, runs=runs) as page:
         stop = page.get_by_role("button", name="Stop, keep what was learnt")
-        page.get_by_text(re.compile(r"epoch [3-9] of 500.*images/s.*left")).wait_for(
-            timeout=120_000
-        )
+        page.get_by_text(re.compile(r"epoch [3-9] of 500.*images/s.*left")).wait_for()
         assert page.locator(".jupyter-widgets img[alt*='Training curves']").count() == 1
         stop.click()
-        page.get_by_text("alive 42").wait_for(timeout=10_000)
+        page.get_by_text("alive 42").wait_for()
         kept = int(re.search(r"kept (\d+) interrupted True", page.inner_text(".jp-Notebook"))[1])
         assert stop.count() == 0
         assert kept >= 2 and len(list(runs.glob("part-*"))) == 1
@@ -135,10 +136,10 @@ def test_the_stop_button_keeps_what_was_learnt_and_running_again_goes_on(
 
         page.locator(".jp-CodeCell").nth(1).locator(".cm-content").click()
         command_of(page, "notebook:run-cell")
-        page.get_by_text(f"continued at epoch {kept + 1}").wait_for(timeout=30_000)
-        page.get_by_text(re.compile(f"epoch {kept + 3} of 500")).wait_for(timeout=60_000)
+        page.get_by_text(f"continued at epoch {kept + 1}").wait_for()
+        page.get_by_text(re.compile(f"epoch {kept + 3} of 500")).wait_for()
         stop.click()
-        page.get_by_text("interrupted True").wait_for(timeout=10_000)
+        page.get_by_text("interrupted True").wait_for()
         page.wait_for_function(f"() => !document.body.innerText.includes('kept {kept} ')")
         command_of(page, "docmanager:save")
         saved = wait_for_saved(page, tmp_path / training.name)
@@ -169,12 +170,12 @@ def test_what_is_guessed_before_the_answer_is_kept(guessing, tmp_path, jupyterla
     runs = tmp_path / "store"
     with jupyterlab(guessing, runs=runs) as page:
         choices = page.get_by_role("combobox", name="what happens")
-        choices.wait_for(timeout=60_000)
+        choices.wait_for()
         choices.select_option(label="less is learnt")
         slider(page, "your guess").press("ArrowLeft")
         page.locator(".jp-CodeCell").nth(1).locator(".cm-content").click()
         command_of(page, "notebook:run-cell")
-        page.get_by_text("You said less is learnt, and so it is.").wait_for(timeout=30_000)
+        page.get_by_text("You said less is learnt, and so it is.").wait_for()
         said = page.inner_text(".jp-CodeCell >> nth=1")
         assert "You expected -0.50 points" in said and "too high by 1.50" in said
         assert page.locator(".jp-RenderedMarkdown pre span").count() > 10, "highlighted"

@@ -328,21 +328,25 @@ def test_ctrl_c_while_decoding_leaves_nothing(layout, monkeypatch):
     assert len(layout.load().test) == TEST
 
 
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_a_folder_appears_whole_and_replaces_what_was_there(tmp_path):
     folder = tmp_path / "new" / "place"
     with whole_folder(folder) as part:
         (part / "one").write_text("1")
         assert not folder.exists()
-    assert [path.name for path in folder.iterdir()] == ["one"]
+    assert names(folder) == [".kdnb", "one"]
     with whole_folder(folder) as part:
         (part / "two").write_text("2")
-    assert [path.name for path in folder.iterdir()] == ["two"]
+    assert names(folder) == [".kdnb", "two"]
     says = r"cannot write place to .*disk full.*set KDNB_RUNS"
     with pytest.raises(DataError, match=says), whole_folder(folder) as part:
         (part / "three").write_text("3")
         raise OSError("disk full")
-    assert [path.name for path in folder.iterdir()] == ["two"]
-    assert [path.name for path in folder.parent.iterdir()] == ["place"]
+    assert names(folder) == [".kdnb", "two"]
+    assert names(folder.parent) == ["place"]
 
 
 # What is refused: annotations.csv

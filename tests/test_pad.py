@@ -353,9 +353,9 @@ def test_the_ladder_finds_the_pads_students_in_the_store(tiny_task, store):
     training = cell.source[: cell.source.index("networks = ")]
     given = {"lab": lab, "teacher": lab.teacher(0), "seed": 0, "Progress": lambda: None, "pad": pad}
     exec(training, given | {"replace": replace, "ALONE": ALONE, "conventional": conventional})
-    trained = sorted(store.root.glob("run-*"))
+    trained = store.names("run-")
     assert len(trained) == 3
     distilled = conventional(task.temperature, task.soft_weight)
     (rung,) = climb(lab, [ALONE, distilled], [0], seconds=0.01)
-    assert sorted(store.root.glob("run-*")) == trained
+    assert store.names("run-") == trained
     assert all(run.loaded for (run,) in rung.runs.values())

@@ -24,6 +24,7 @@ def test_it_has_mhists_layout():
     folder = only_folder("polyps-*")
     assert folder.name.startswith("polyps-60-20-24px-seed0")
     assert sorted(path.name for path in folder.iterdir()) == [
+        ".kdnb",
         "MD5SUMs.txt",
         "annotations.csv",
         "images",

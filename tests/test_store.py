@@ -1,5 +1,7 @@
 """The run store: whole entries or none, and honest words where it cannot write."""
 
+import errno
+import hashlib
 import json
 import os
 import signal
@@ -10,9 +12,13 @@ import textwrap
 import pytest
 import torch
 from conftest import TinyTeacher
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file
 
-from kdnb import store as store_module
-from kdnb.store import Store, StoreError, digest, weights_digest
+from kdnb import entries, files
+from kdnb.store import DamagedEntryError, Store, StoreError, digest, weights_digest
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
 
@@ -38,10 +44,95 @@ def test_channels_last_weights_survive(store):
     assert weights_digest(again) == weights_digest(model)
 
 
-def test_no_pickle_is_written(store):
+def shown(tensor):
+    """Type, shape and bytes."""
+    flat = tensor.clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8)
+    return tensor.dtype, tensor.shape, flat.numpy().tobytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_every_tensor_comes_back_to_the_bit_whatever_it_shares(tmp_path_factory, data):
+    """Of every type and shape; transposed, cut out, expanded, tied to another or empty."""
+    drawn, bits = {}, torch.Generator().manual_seed(data.draw(st.integers(0, 9999)))
+    for name in data.draw(st.lists(st.text("ab.é/ ", min_size=1), max_size=5, unique=True)):
+        kind, shape = (
+            data.draw(st.sampled_from(list(entries.TYPES))),
+            data.draw(st.lists(st.integers(0, 4))),
+        )
+        tensor = torch.randint(0, 256, (*shape[:4], 16), dtype=torch.uint8, generator=bits)
+        tensor = tensor % 2 == 0 if kind == torch.bool else tensor.view(kind)
+        change = data.draw(st.sampled_from(["none", "transpose", "cut", "expand", "one"]))
+        tensor = {
+            "none": lambda t: t,
+            "transpose": lambda t: t.transpose(0, -1),
+            "cut": lambda t: t[..., 1::2],
+            "expand": lambda t: t[..., :1].expand(*t.shape[:-1], 3),
+            "one": lambda t: t.flatten()[0] if t.numel() else t,
+        }[change](tensor)
+        drawn[name] = tensor
+        if data.draw(st.booleans()):
+            drawn[f"{name} tied"] = tensor
+    store = Store(tmp_path_factory.getbasetemp() / "drawn")
+    store.put("run-1", drawn, {})
+    found = store.read("run-1").tensors
+    assert {n: shown(t) for n, t in found.items()} == {n: shown(t) for n, t in drawn.items()}
+    places = [t.untyped_storage().data_ptr() for t in found.values() if t.numel()]
+    assert len(set(places)) == len(places), "each by itself"
+
+
+def test_a_record_may_be_large_and_odd(store, monkeypatch):
+    record = {"text": "x" * 3_000_000, "lone": "\ud800", "sha256": "0" * 64, "n": [2**70, 1e-300]}
+    store.put("run-1", {"__metadata": torch.ones(1), "sha256": torch.ones(2)}, record)
+    assert store.read("run-1").record == record
+    with pytest.raises(ValueError):
+        store.put("run-2", {}, {"n": float("nan")})
+    monkeypatch.setattr(entries, "LARGEST_HEADER", 3_000_000)
+    with pytest.raises(StoreError, match=r"the record of run-2 has 3,000,.* bytes, too many"):
+        store.put("run-2", {}, record)
+    assert store.names() == ["run-1"] and leftovers(store) == []
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.ones(2, dtype=torch.complex128), torch.eye(2).to_sparse(),
+     torch.ones(2).to(torch.float8_e4m3fn)],
+)  # fmt: skip
+def test_what_cannot_be_stored_is_named_and_the_training_counts(store, tensor):
+    with pytest.raises(StoreError, match=r"layer.weight is of torch\.\w+, which the run store"):
+        store.put("run-1", {"layer.weight": tensor}, {})
+    with pytest.warns(UserWarning, match="trained, but not kept: layer.weight is of"):
+        assert not store.keep("run-1", {"layer.weight": tensor}, {})
+    assert store.names() == [] and leftovers(store) == []
+
+
+def test_an_entry_is_one_file_that_anybody_can_read_and_check(store):
+    store.put("run-1", TENSORS, {"n": 1})
+    (path,) = store.root.iterdir()
+    assert path == store.path("run-1") and path.name == "run-1.kdnb.safetensors"
+    assert {n: t.tolist() for n, t in load_file(path).items()} == {
+        n: t.tolist() for n, t in TENSORS.items()
+    }
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    assert about["kdnb"] == "run store, format 3" and json.loads(about["record"]) == {"n": 1}
+    blank = path.read_bytes().replace(about["sha256"].encode(), b"0" * 64)
+    assert hashlib.sha256(blank).hexdigest() == about["sha256"]
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask(), "for whoever may read the folder"
+
+
+def mask():
+    now = os.umask(0o022)
+    os.umask(now)
+    return now
+
+
+def test_a_file_under_another_entrys_name_is_not_that_entry(store):
     store.put("run-1", TENSORS, {})
-    names = sorted(p.name for p in (store.root / "run-1").iterdir())
-    assert names == ["SHA256SUMS", "record.json", "tensors.safetensors"]
+    store.path("run-1").rename(store.path("run-2"))
+    assert not store.has("run-2")
+    with pytest.raises(DamagedEntryError, match="it is the entry run-1"):
+        store.read("run-2")
 
 
 def test_a_second_entry_replaces_the_first(store):
@@ -66,7 +157,7 @@ def test_a_failed_write_leaves_nothing(store, monkeypatch):
     def fail(*args):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(store_module, "save_file", fail)
+    monkeypatch.setattr(files.os, "replace", fail)
     with pytest.raises(StoreError, match=r"No space left on device.*set KDNB_RUNS"):
         store.put("run-1", TENSORS, {"n": 2})
     with pytest.raises(StoreError):
@@ -75,30 +166,58 @@ def test_a_failed_write_leaves_nothing(store, monkeypatch):
     assert leftovers(store) == []
 
 
+@pytest.mark.parametrize("refusals", [1, 3, 4])
+def test_where_a_reader_has_the_file_open_windows_is_asked_again(store, monkeypatch, refusals):
+    """Windows refuses to replace and to remove a file that another process has open."""
+    store.put("run-1", TENSORS, {"n": 1})
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    left = []
+
+    def refusing(action):
+        def act(*arguments, **options):
+            if left:
+                raise PermissionError(errno.EACCES, left.pop())
+            return action(*arguments, **options)
+
+        return act
+
+    monkeypatch.setattr(files.os, "replace", refusing(os.replace))
+    monkeypatch.setattr(type(store.root), "unlink", refusing(type(store.root).unlink))
+    for act in (lambda: store.put("run-1", TENSORS, {"n": 2}), lambda: store.remove("run-1")):
+        left[:] = ["used by another process"] * refusals
+        if refusals < 4:
+            act()
+        else:
+            with pytest.raises(StoreError, match="used by another process"):
+                act()
+            assert store.get("run-1").record == {"n": 1}, "as it was"
+        left.clear()
+    assert store.has("run-1") == (refusals == 4)
+
+
 def test_killed_while_writing(store):
-    """SIGKILL after the tensors are on disk and before the record: no entry, and no harm."""
+    """SIGKILL when all is on disk, but under another name: no entry, and no harm."""
     program = textwrap.dedent(
         f"""
         import os, signal, torch
-        from pathlib import Path
         from kdnb.store import Store
-        Path.write_text = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+        os.replace = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
         Store({str(store.root)!r}).put("run-1", {{"a": torch.ones(3)}}, {{}})
         """
     )
     killed = subprocess.run([sys.executable, "-c", program], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert store.get("run-1") is None
+    assert store.get("run-1") is None and store.names() == [] and len(leftovers(store)) == 1
     store.put("run-1", TENSORS, {})
     assert store.get("run-1") is not None
 
 
-@pytest.mark.parametrize("name", ["record.json", "tensors.safetensors"])
-def test_a_damaged_entry_is_made_again(store, name):
+@pytest.mark.parametrize("length", [0, 10, 300, -1])
+def test_a_damaged_entry_is_made_again(store, length):
     store.put("run-1", TENSORS, {"n": 1})
-    path = store.root / "run-1" / name
-    path.write_bytes(path.read_bytes()[:10])
-    with pytest.warns(UserWarning, match="run-1 is damaged"):
+    path = store.path("run-1")
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.warns(UserWarning, match=r"run-1\.kdnb\.safetensors is damaged"):
         assert store.get("run-1") is None
     store.put("run-1", TENSORS, {"n": 2})
     assert store.get("run-1").record == {"n": 2}

@@ -8,6 +8,7 @@ from nbformat import NotebookNode
 
 from kdnb.course.exercises import BY_KEY
 from kdnb.course.exercises.exercise import Exercise
+from kdnb.course.written import Written
 from kdnb.data.dataset import PROJECT
 
 EDITIONS = ("student", "instructor", "report")
@@ -36,13 +37,20 @@ def edition(notebook: Path, name: str) -> NotebookNode:
     return node
 
 
-def write_edition(name: str, notebooks: Sequence[Path], folder: Path) -> list[Path]:
-    """Write an edition of the notebooks into a folder, which is made; returns the files."""
-    made = [(folder / path.name, edition(path, name)) for path in notebooks]
-    folder.mkdir(parents=True, exist_ok=True)
-    for target, node in made:
-        nbformat.write(node, target)
-    return [target for target, _ in made]
+def write_edition(
+    name: str, notebooks: Sequence[Path], folder: Path, force: bool = False
+) -> list[Path]:
+    """Write an edition of the notebooks into a folder, which is made; returns the files.
+
+    Raises `WouldBeLostError`, and writes nothing, if a file there is not as kdnb wrote it, except
+    with ``force``, and if the folder is that of the notebooks.
+    """
+    made = {path.name: nbformat.writes(edition(path, name)) + "\n" for path in notebooks}
+    contents = {file: text.encode() for file, text in made.items()}
+    written = Written(folder)
+    written.require_unchanged(contents, sources=notebooks, contents=contents, force=force)
+    written.write(contents)
+    return [folder / file for file in contents]
 
 
 def part_of_exercise(cell: NotebookNode) -> str | None:

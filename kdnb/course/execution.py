@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +20,7 @@ from traitlets import default
 
 from kdnb.course.protocol import HEADLESS
 from kdnb.data.dataset import PROJECT, data_root, start_folder
+from kdnb.files import patiently
 from kdnb.store import store_root
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -76,10 +78,14 @@ def execute(
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with TemporaryDirectory(prefix="kdnb-") as empty, _environment(**_surroundings(empty)):
+        with (
+            TemporaryDirectory(prefix="kdnb-") as empty,
+            _environment(**_surroundings(empty)),
+            _written_beside(output) as part,
+        ):
             papermill.execute_notebook(
                 notebook if cells is None else cells,
-                output,
+                part,
                 parameters=dict(parameters),
                 engine_name=ReportingEngine.NAME,
                 kernel_name=NATIVE_KERNEL_NAME,
@@ -139,6 +145,20 @@ def _environment(**values: str) -> Iterator[None]:
             os.environ.pop(name)
             if value is not None:
                 os.environ[name] = value
+
+
+@contextmanager
+def _written_beside(output: Path) -> Iterator[Path]:
+    """A hidden file, into which papermill writes after each cell; moved to its place at the end.
+
+    So what is in its place was written to the end, or as far as the notebook came, by kdnb.
+    """
+    part = output.with_name(f".{output.stem}-running.ipynb")
+    try:
+        yield part
+    finally:
+        if part.exists():
+            patiently(partial(os.replace, part, output))
 
 
 def require_complete(executed: NotebookNode, notebook: Path, output: Path) -> None:

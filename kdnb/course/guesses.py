@@ -2,12 +2,12 @@
 
 import json
 import re
-import tempfile
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kdnb.data.dataset import store_root
+from kdnb.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,10 @@ class Guessed:
         return f"too {'high' if off > 0 else 'low'} by {abs(off):.{self.digits}f}"
 
 
+class NoGuessesError(ValueError):
+    """A file is not what `Guesses` wrote; the message says what to do."""
+
+
 class Guesses:
     """All that was guessed for one task, by keys such as "02", or "08/3" for one of several."""
 
@@ -88,36 +92,41 @@ class Guesses:
         self.path = store_root(root) / f"guesses-{name}.json"
 
     def all(self) -> dict[str, Guessed]:
-        """Every question that has an answer; a damaged file counts as none, with a warning."""
+        """Every question that has an answer; of a file that holds no guesses it warns."""
         try:
-            entries = json.loads(self.path.read_text(encoding="utf-8"))
-            return {key: Guessed(**entry) for key, entry in sorted(entries.items())}
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            warnings.warn(
-                f"the guesses in {self.path} cannot be read ({error}) and will be made again",
-                stacklevel=2,
-            )
+            return self._read()
+        except NoGuessesError as error:
+            warnings.warn(str(error), stacklevel=2)
             return {}
 
     def keep(self, key: str, guessed: Guessed) -> None:
-        """Write one, whole or not at all; where that fails it only warns."""
-        entries = {name: asdict(each) for name, each in self.all().items()} | {key: asdict(guessed)}
-        part = None
+        """Write one, whole or not at all; where that fails it only warns.
+
+        A file that holds something else is not overwritten.
+        """
         try:
+            entries = {name: asdict(each) for name, each in self._read().items()}
+            text = json.dumps(entries | {key: asdict(guessed)}, indent=1) + "\n"
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", encoding="utf-8", dir=self.path.parent, prefix=".guesses-", delete=False
-            ) as file:
-                part = Path(file.name)
-                file.write(json.dumps(entries, indent=1) + "\n")
-            part.replace(self.path)
+            write_whole(self.path, [text.encode()])
+        except NoGuessesError as error:
+            warnings.warn(f"this guess is not kept: {error}", stacklevel=2)
         except OSError as error:
-            if part:
-                part.unlink(missing_ok=True)
             warnings.warn(
                 f"this guess is not kept: cannot write {self.path} ({error}); set KDNB_RUNS to a "
                 "folder that you can write",
                 stacklevel=2,
             )
+
+    def _read(self) -> dict[str, Guessed]:
+        try:
+            entries = json.loads(self.path.read_text(encoding="utf-8"))
+            if not entries:  # kdnb keeps at least one
+                raise ValueError("it is empty")
+            return {key: Guessed(**entry) for key, entry in sorted(entries.items())}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise NoGuessesError(
+                f"there are no guesses in {self.path} ({error}): move it away to keep new ones"
+            ) from error

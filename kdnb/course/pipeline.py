@@ -16,6 +16,7 @@ from kdnb.course.execution import execute, find_notebooks
 from kdnb.course.parameters import check_label, parse_parameters
 from kdnb.course.report import published_results, render_chapter, render_page, seeds_of
 from kdnb.course.terminal import ReportProgress
+from kdnb.course.written import Written
 from kdnb.data.dataset import PROJECT
 from kdnb.environment import best_device, provenance
 from kdnb.store import Store
@@ -61,6 +62,7 @@ def make_report(
     cell_timeout: int | None = None,
     edition: str = "report",
     label: str = "",
+    force: bool = False,
 ) -> Path:
     """Run the notebooks on a task and write ``output/<task's name>.html``; returns its path.
 
@@ -68,7 +70,8 @@ def make_report(
     notebooks to run, ``edition`` what becomes of their exercises (`kdnb.course.editions`),
     ``label`` what lines of progress start with where it is one of several. Beside the page lie
     ``<task>.json`` with the results and the seconds of each cell, and ``<task>/`` with the executed
-    notebooks.
+    notebooks. Where one of these files is there and not as kdnb wrote it, only ``force`` overwrites
+    it.
 
     Raises ValueError, `kdnb.data.DataError` or `kdnb.store.StoreError` before any notebook starts,
     and `kdnb.course.execution.NotebookError` if one does not run to its end.
@@ -87,6 +90,10 @@ def make_report(
     if cell_timeout is not None and cell_timeout < 1:
         raise ValueError(f"a cell needs at least 1 second, got --cell-timeout {cell_timeout}")
     _require_folder(output)
+    name, written = "-".join([chosen.name, *dict.fromkeys(only)]), Written(output, chosen.name)
+    executed_as = {notebook: f"{chosen.name}/{notebook.name}" for notebook in notebooks}
+    targets = [f"{name}.html", f"{name}.json", *executed_as.values()]
+    written.require_unchanged(targets, sources=notebooks, force=force)
     data = data or chosen.load()
     check_label(parameters, data.class_names)
     Store().require_writable()
@@ -95,18 +102,19 @@ def make_report(
     nodes = {notebook: edition_of(notebook, edition) for notebook in notebooks}
     cells = [(notebook.stem, [cell.id for cell in nodes[notebook].cells]) for notebook in notebooks]
     chapters, results, seeds = [], [], {}
-    expected = _expected_seconds(output, chosen.name)
+    expected = _expected_seconds(written, chosen.name)
     with ReportProgress(cells, expected, label) as progress:
         for notebook in notebooks:
             progress.start_notebook(notebook.stem)
-            executed = execute(
-                notebook,
-                output / chosen.name / notebook.name,
-                {"task": task_name, **parameters[notebook]},
-                on_cell=progress.cell_done,
-                cell_timeout=cell_timeout,
-                cells=nodes[notebook],
-            )
+            with written.noting(executed_as[notebook]) as target:
+                executed = execute(
+                    notebook,
+                    target,
+                    {"task": task_name, **parameters[notebook]},
+                    on_cell=progress.cell_done,
+                    cell_timeout=cell_timeout,
+                    cells=nodes[notebook],
+                )
             names = [name for name, _ in cells]
             chapters.append(render_chapter(executed, notebook.stem, names, data.stamp))
             results += published_results(executed)
@@ -131,7 +139,6 @@ def make_report(
             ("system", origin["system"]),
         ],
     )
-    name = "-".join([chosen.name, *dict.fromkeys(only)])
     record = {
         "task": chosen.name,
         "settings": list(settings),
@@ -141,10 +148,9 @@ def make_report(
         "cell_seconds": progress.seconds,
         "results": results,
     }
-    (output / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    target = output / f"{name}.html"
-    target.write_text(page, encoding="utf-8")
-    return target
+    text = json.dumps(record, indent=1) + "\n"
+    written.write({f"{name}.json": text.encode(), f"{name}.html": page.encode()})
+    return output / f"{name}.html"
 
 
 def _require_folder(output: Path) -> None:
@@ -159,9 +165,8 @@ def _require_folder(output: Path) -> None:
         ) from error
 
 
-def _expected_seconds(output: Path, task_name: str) -> dict[str, float]:
+def _expected_seconds(written: Written, task_name: str) -> dict[str, float]:
     """From the last report made here, else from the one kept in the project."""
-    for path in (output / f"{task_name}.json", REPORTS / "reference" / f"{task_name}.json"):
-        if path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))["cell_seconds"]
-    return {}
+    here, kept = f"{task_name}.json", REPORTS / "reference" / f"{task_name}.json"
+    path = written.folder / here if written.wrote(here) else kept
+    return json.loads(path.read_text(encoding="utf-8"))["cell_seconds"] if path.is_file() else {}

@@ -46,6 +46,9 @@ def load(root: str | Path | None = None) -> Dataset:
     raw = root / "MNIST" / "raw"
     missing = missing_files(raw)
     if missing:
+        # torchvision fetches all four: what it would overwrite must be the same.
+        for name in FILES.keys() - missing:
+            _read(raw, name)
         _download(root, missing)
     train = Split(_images(raw, "train-images-idx3-ubyte"), _labels(raw, "train-labels-idx1-ubyte"))
     test = Split(_images(raw, "t10k-images-idx3-ubyte"), _labels(raw, "t10k-labels-idx1-ubyte"))

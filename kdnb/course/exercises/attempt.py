@@ -2,11 +2,11 @@
 
 import signal
 import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter as clock
 from types import CodeType
 
 import torch
@@ -65,7 +65,7 @@ class Attempt:
         return result
 
     def _timed(self, arguments: tuple, limit: float) -> tuple[object, float]:
-        start = time.perf_counter()
+        start = clock()
         try:
             with _time_limit(limit), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -76,7 +76,7 @@ class Attempt:
             line = _line_of(error, self._function)
             text = f"Your function raises {type(error).__name__}{line}: {error}"
             raise Failed("an error", text.rstrip(".") + ".") from error
-        return result, time.perf_counter() - start
+        return result, clock() - start
 
     @staticmethod
     def _slow() -> Failed:

@@ -1,0 +1,111 @@
+"""Files that kdnb writes where a reader may work: what the reader changed is not overwritten."""
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from kdnb.files import write_whole
+
+NOTE = ".kdnb-written.json"
+MARK = "SHA-256 of what kdnb wrote"
+
+
+class WouldBeLostError(ValueError):
+    """Files are not as kdnb wrote them; the message names them and says what to do."""
+
+
+class Written:
+    """What kdnb wrote into a folder, known by the SHA-256 of each file in a note beside them.
+
+    Files are named by their path from the folder. One that is a link is never kdnb's. ``part`` is a
+    folder in it where the note lies, for files that one of several processes writes.
+    """
+
+    def __init__(self, folder: Path, part: str = ""):
+        self.folder, self._note = folder, folder / part / NOTE
+
+    def require_unchanged(
+        self,
+        names: Collection[str],
+        *,
+        sources: Iterable[Path] = (),
+        contents: Mapping[str, bytes] | None = None,
+        force: bool = False,
+    ) -> None:
+        """Raise `WouldBeLostError` if one of these files is there and not as kdnb wrote it.
+
+        A file that holds its new one of the ``contents`` already loses nothing. With ``force`` all
+        may go, but never the ``sources``: files in their folder are always refused.
+        """
+        for folder in {(self.folder / name).parent for name in names}:
+            if folder.exists() and any(folder.samefile(each.parent) for each in sources):
+                raise WouldBeLostError(
+                    f"{folder} holds the notebooks that all others are made from: name another "
+                    "folder with --output"
+                )
+        if force:
+            return
+        noted, contents = self._read(), contents or {}
+        lost = [NOTE] if noted is None else []
+        for name in names:
+            same = (noted or {}).get(name), name in contents and _digest(contents[name])
+            path = self.folder / name
+            if os.path.lexists(path) and (path.is_symlink() or _digest_of(path) not in same):
+                lost.append(name)
+        if lost:
+            raise WouldBeLostError(
+                f"nothing was written, for {', '.join(lost)} in {self.folder} would be lost: kdnb "
+                "did not write what is there; name another folder with --output, or overwrite with "
+                "--force"
+            )
+
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        """Write these files, each whole or not at all; the folder is made."""
+        self._note.parent.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            write_whole(self.folder / name, [content])
+            self._took(name)
+
+    @contextmanager
+    def noting(self, name: str) -> Iterator[Path]:
+        """Whatever the block writes into this file is kdnb's."""
+        path = self.folder / name
+        before = _digest_of(path)
+        try:
+            yield path
+        finally:
+            if _digest_of(path) != before:
+                self._took(name)
+
+    def wrote(self, name: str) -> bool:
+        """Whether a file is there, and as kdnb wrote it."""
+        path = self.folder / name
+        return path.is_file() and _digest_of(path) == (self._read() or {}).get(name)
+
+    def _took(self, name: str) -> None:
+        noted = (self._read() or {}) | {name: _digest_of(self.folder / name)}
+        write_whole(self._note, [(json.dumps({MARK: noted}, indent=1) + "\n").encode()])
+
+    def _read(self) -> dict[str, str] | None:
+        """The note, empty where there is none; None where somebody else's file is in its place."""
+        try:
+            return dict(json.loads(self._note.read_text(encoding="utf-8"))[MARK])
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digest_of(path: Path) -> str:
+    """Of a file; "" of what cannot be read, such as a folder."""
+    try:
+        return _digest(path.read_bytes())
+    except OSError:
+        return ""
