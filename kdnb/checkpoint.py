@@ -1,5 +1,7 @@
 """Training as it stood when an epoch ended: enough to go on as if it had never stopped."""
 
+import math
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,6 +9,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -62,7 +65,7 @@ class Training:
     """What changes from one step to the next: model, optimiser, schedule and all chance.
 
     ``orders`` draw the batches; dropout and warped views draw from the random numbers of the CPU
-    and of ``device``.
+    and of ``device``, a reader's network perhaps from those of numpy and Python.
 
     A training may go on on another device than it began on. The random numbers of the new device
     then stay as whoever restores has seeded them, so what is drawn there is not what would have
@@ -81,7 +84,7 @@ class Training:
         """A copy of all this; without ``best_weights`` the weights of now are the best ones."""
         weights = deepcopy(self.model.state_dict())
         chance = {f"order {i}": order.get_state() for i, order in enumerate(self.orders)}
-        chance["cpu"] = torch.get_rng_state()
+        chance |= {"cpu": torch.get_rng_state(), **_of_libraries()}
         if self.device.type != "cpu":
             chance[self.device.type] = _of(self.device).get_rng_state()
         return Checkpoint(
@@ -109,6 +112,7 @@ class Training:
         for i, order in enumerate(self.orders):
             order.set_state(checkpoint.chance[f"order {i}"])
         torch.set_rng_state(checkpoint.chance["cpu"])
+        _set_libraries(checkpoint.chance)
         if self.device.type != "cpu" and self.device.type in checkpoint.chance:
             _of(self.device).set_rng_state(checkpoint.chance[self.device.type])
 
@@ -207,6 +211,23 @@ def _as_history(record: dict | list[dict]) -> History | list[History]:
     if isinstance(record, list):
         return [History.from_record(each) for each in record]
     return History.from_record(record)
+
+
+def _of_libraries() -> dict[str, Tensor]:
+    """The random states of numpy and Python as tensors; float64 holds each number in them."""
+    _, keys, *rest = np.random.get_state()
+    _, numbers, gauss = random.getstate()
+    states = {"numpy": [*keys, *rest], "python": [*numbers, math.nan if gauss is None else gauss]}
+    return {name: torch.tensor(state, dtype=torch.float64) for name, state in states.items()}
+
+
+def _set_libraries(chance: Mapping[str, Tensor]) -> None:
+    *keys, position, has_gauss, cached = chance["numpy"].tolist()
+    keys = np.array(keys, dtype=np.uint32)
+    np.random.set_state(("MT19937", keys, int(position), int(has_gauss), cached))
+    *numbers, gauss = chance["python"].tolist()
+    gauss = None if math.isnan(gauss) else gauss
+    random.setstate((3, tuple(map(int, numbers)), gauss))
 
 
 def _of(device: torch.device) -> object:

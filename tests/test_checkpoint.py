@@ -1,7 +1,9 @@
 """A training that is stopped and continued gives, bit for bit, what it gives in one go."""
 
+import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -112,6 +114,29 @@ def test_stopped_anywhere_and_continued_is_as_never_stopped(tiny, store, name):
         assert weights_digest(again) == weights_digest(model)
         assert without_seconds(whole) == without_seconds(history)
         assert whole.epochs[: len(half.epochs)] == half.epochs, "with the seconds they took"
+
+
+class OfChance(nn.Module):
+    """Draws by numpy and by Python in each step of training."""
+
+    def __init__(self, num_classes=4, subclasses=1):
+        super().__init__()
+        self.output = nn.Linear(28 * 28, num_classes * subclasses)
+
+    def forward(self, images):
+        if self.training:
+            noise = np.random.randn(*images.shape).astype(np.float32)
+            images = images + random.gauss(0.0, 0.1) * torch.from_numpy(noise)
+        return self.output(images.flatten(1))
+
+
+@pytest.mark.parametrize("stop", [StopAfter(6, at_end=True), StopAfter(9), StopAfter(23)])
+def test_chance_of_numpy_and_python_goes_on_too(tiny, store, stop):
+    labels, kept = OBJECTIVES["labels"], []
+    model, _ = trained(tiny, labels, make=OfChance)
+    trained(tiny, labels, make=OfChance, stop=stop, keep=kept.append)
+    again, _ = trained(tiny, labels, make=OfChance, resume=through_the_store(kept[0], store))
+    assert weights_digest(again) == weights_digest(model)
 
 
 def test_what_it_continues_from_is_not_used_up(tiny):
