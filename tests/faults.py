@@ -187,17 +187,20 @@ def write(folder, seed):
         children = [forked(writing, store.root, k, memory) for k in (1, 2)]
         remover = forked(removing, store.root) if name == "removed" else None
         numbers, gone, mixed = set(), 0, 0
-        while len(numbers) < DIFFERENT or (remover and gone < DIFFERENT):
-            entry = store.get("run-1")
-            if entry is None:
-                gone += 1
-            else:
-                numbers.add(entry.record["n"])
-                mixed += not bool((entry.tensors["a"] == entry.record["n"]).all())
-        memory[0] = 1
+        try:
+            while len(numbers) < DIFFERENT or (remover and gone < DIFFERENT):
+                entry = store.get("run-1")
+                if entry is None:
+                    gone += 1
+                else:
+                    numbers.add(entry.record["n"])
+                    mixed += not bool((entry.tensors["a"] == entry.record["n"]).all())
+        finally:
+            memory[0] = 1
+            if remover:
+                os.kill(remover, signal.SIGKILL)
         statuses = [os.waitpid(child, 0)[1] for child in children]
         if remover:
-            os.kill(remover, signal.SIGKILL)
             os.waitpid(remover, 0)
         left = [path.name for path in store.root.iterdir() if path.name.startswith(".")]
         seen[name] = {"numbers": len(numbers), "gone": gone, "mixed": mixed, "left": len(left)}

@@ -81,6 +81,18 @@ def test_every_tensor_comes_back_to_the_bit_whatever_it_shares(tmp_path_factory,
     assert len(set(places)) == len(places), "each by itself"
 
 
+def test_tied_and_cut_out_weights_are_each_stored_by_themselves(store):
+    weight = torch.arange(6.0).reshape(2, 3)
+    tensors = {"a": weight, "tied": weight, "turned": weight.t(), "row": weight[1], "x": weight[0]}
+    tensors |= {"every second": torch.ones(1).expand(4), "single": torch.arange(4.0)[1:2]}
+    tensors |= {"single of a row": torch.arange(2.0)[::2], "none": weight[:0], "all": weight[()]}
+    store.put("run-1", tensors, {})
+    found = store.read("run-1").tensors
+    assert {n: shown(t) for n, t in found.items()} == {n: shown(t) for n, t in tensors.items()}
+    found["tied"].zero_()
+    assert found["a"].sum() == 15
+
+
 def test_a_record_may_be_large_and_odd(store, monkeypatch):
     record = {"text": "x" * 3_000_000, "lone": "\ud800", "sha256": "0" * 64, "n": [2**70, 1e-300]}
     store.put("run-1", {"__metadata": torch.ones(1), "sha256": torch.ones(2)}, record)

@@ -205,6 +205,19 @@ def test_a_folder_of_somebodys_files_is_as_it_was(tmp_path, monkeypatch, capsys)
     assert "0 in all" in said and "no damaged of 0" in said and "nothing removed" in said
 
 
+def test_a_link_to_an_entry_elsewhere_stays(tmp_path, monkeypatch):
+    """As of somebody who shares some runs of a colleague's store."""
+    monkeypatch.setenv("KDNB_RUNS", str(tmp_path / "mine"))
+    theirs, mine = Store(tmp_path / "theirs"), Store()
+    for key in ("run-old", "body-old", "part-old"):
+        theirs.put(key, TENSORS, {"settings": {"engine": "of then"}})
+        mine.root.mkdir(exist_ok=True)
+        mine.path(key).symlink_to(theirs.path(key))
+    assert mine.read("run-old").record == theirs.read("run-old").record
+    before = picture(tmp_path)
+    assert command_line.main(["store", "prune"]) == 0 and picture(tmp_path) == before
+
+
 KINDS = st.sampled_from([*upkeep.OF_THE_ENGINE, *upkeep.IMAGES])
 ENDS = st.sampled_from(
     ["", SUFFIX, f"{SUFFIX}-abcd0123.part", "-abcd0123", ".json", "/record.json"]

@@ -202,10 +202,13 @@ def test_what_is_equivalent_is_trained_together(network, tiny_task, tmp_path):
 @pytest.mark.parametrize("network", (*apart.NAMED, *apart.UNNAMED))
 def test_what_is_not_is_trained_alone_with_the_same_result(network, tiny_task, tmp_path):
     students, counts = swept(network, tiny_task, tmp_path / "sweep")
-    assert counts == []
+    # Students of one seed have one constant: these two of each seed are alike.
+    assert counts == ([2] * 4 if network is apart.OwnConstant else [])
     alone = trained_alone(network, tiny_task, tmp_path / "alone")
     for ours, theirs in zip(students, alone, strict=True):
-        assert ours.weights == theirs.weights
+        for name, weights in theirs.model.state_dict().items():
+            within = 1e-4 if counts else 0
+            torch.testing.assert_close(ours.model.state_dict()[name], weights, atol=within, rtol=0)
 
 
 @pytest.mark.parametrize("network", (apart.Tied, *apart.SPREAD))

@@ -142,6 +142,13 @@ def test_through_a_link_nothing_is_overwritten(students, tmp_path, hard):
     assert other.read_text() == "theirs" and not target.is_symlink()
 
 
+def test_a_link_stays_whatever_it_leads_to(students, tmp_path):
+    target = students / NOTEBOOKS[3].name
+    other = target.rename(tmp_path / "elsewhere.ipynb")
+    target.symlink_to(other)
+    assert edition("student", "--output", students) == 1 and target.is_symlink()
+
+
 FILES = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from([b"", b"1", b"2"]), min_size=1)
 
 
