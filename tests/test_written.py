@@ -225,7 +225,7 @@ def test_a_report_overwrites_no_file_of_the_readers(report, tmp_path, capsys, na
     capsys.readouterr()
     assert report() == (1, []), "before any notebook is run"
     assert everything(tmp_path) == before
-    assert f"nothing was written, for {name} in {tmp_path} would be lost" in capsys.readouterr().err
+    assert f"nothing was written: {name} in {tmp_path} would be lost" in capsys.readouterr().err
     assert report("--force") == (0, [NOTEBOOKS[0].name])
     assert report()[0] == 0
 

@@ -57,9 +57,9 @@ class Written:
                 lost.append(name)
         if lost:
             raise WouldBeLostError(
-                f"nothing was written, for {', '.join(lost)} in {self.folder} would be lost: kdnb "
-                "did not write what is there; name another folder with --output, or overwrite with "
-                "--force"
+                f"nothing was written: {', '.join(lost)} in {self.folder} would be lost, since "
+                "kdnb did not write what is there: name another folder with --output, or overwrite "
+                "with --force"
             )
 
     def write(self, contents: Mapping[str, bytes]) -> None:
