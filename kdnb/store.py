@@ -49,7 +49,9 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256, shortened, of tensors by name: names, shapes, types and bytes."""
     total = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        one = tensor.detach().cpu().contiguous()
+        # Of a single number the stride may be anything, and a view as bytes wants 1.
+        flat = one.as_strided((one.numel(),), (1,)).view(torch.uint8)
         total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         total.update(flat.numpy())
     return total.hexdigest()[:KEY_LENGTH]

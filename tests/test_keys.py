@@ -377,7 +377,16 @@ def test_plain_values_are_described_exactly(one, other):
 
 
 @pytest.mark.parametrize(
-    "value", [nn.LSTM(3, 2), nn.GRU(3, 2), np.random.default_rng(0), torch.Generator(), open]
+    "value",
+    [
+        nn.LSTM(3, 2),
+        nn.GRU(3, 2),
+        np.random.default_rng(0),
+        torch.Generator(),
+        open,
+        torch.zeros(2)[::2],
+        torch.tensor(1.0),
+    ],
 )
 def test_what_libraries_compile_can_be_described(value):
     assert description(with_attribute(value)) == description(with_attribute(value))
