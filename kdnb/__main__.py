@@ -132,7 +132,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _edition(options: argparse.Namespace) -> int:
-    folder = options.output or FOLDER / options.edition
+    folder = folder_of(options.output or FOLDER / options.edition)
     for path in write_edition(options.edition, find_notebooks(), folder, options.force):
         print(path)
     return 0

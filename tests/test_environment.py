@@ -33,7 +33,7 @@ def test_seeded_numbers_repeat_and_leave_no_trace():
 def test_provenance_names_versions_and_device():
     origin = provenance(torch.device("cpu"))
     assert origin["torch"] == torch.__version__
-    assert f"{torch.get_num_threads()} threads" in origin["device"]
+    assert f"{torch.get_num_threads()} thread" in origin["device"]
     assert origin["date"].endswith("+00:00")
 
 

@@ -140,7 +140,12 @@ def cost_bars(costs: Mapping[str, Cost]) -> Picture:
     }
     for ax, (name, values) in zip(axes, quantities.items(), strict=True):
         sns.barplot(
-            x=values, y=labels, hue=labels, palette=PALETTE[: len(labels)], legend=False, ax=ax
+            x=values,
+            y=labels,
+            hue=labels,
+            palette=[PALETTE[i % len(PALETTE)] for i in range(len(labels))],
+            legend=False,
+            ax=ax,
         )
         for bars in ax.containers:
             ax.bar_label(bars, fmt="{:,.2f}", fontsize=8, padding=3)
@@ -168,7 +173,10 @@ def ladder(
     alt = []
     for row, label in enumerate(labels):
         means = [mean_interval(rung.scores[label]) for rung in rungs]
-        style = {"color": PALETTE[row], "marker": MARKERS[row]}
+        style = {
+            "color": PALETTE[row % len(PALETTE)],
+            "marker": MARKERS[row % len(MARKERS)],
+        }
         y = [100 * m.mean for m in means]
         errors = [[100 * (m.mean - m.low) for m in means], [100 * (m.high - m.mean) for m in means]]
         ax.errorbar(x, y, yerr=errors, capsize=3, label=label, **style)

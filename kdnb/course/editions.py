@@ -48,6 +48,7 @@ def write_edition(
     made = {path.name: nbformat.writes(edition(path, name)) + "\n" for path in notebooks}
     contents = {file: text.encode() for file, text in made.items()}
     written = Written(folder)
+    written.require_folder()
     written.require_unchanged(contents, sources=notebooks, contents=contents, force=force)
     written.write(contents)
     return [folder / file for file in contents]

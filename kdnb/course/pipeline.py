@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import torch
 
@@ -89,10 +88,10 @@ def make_report(
     parameters = parse_parameters(notebooks, settings)
     if cell_timeout is not None and cell_timeout < 1:
         raise ValueError(f"a cell needs at least 1 second, got --cell-timeout {cell_timeout}")
-    _require_folder(output)
     name, written = "-".join([chosen.name, *dict.fromkeys(only)]), Written(output, chosen.name)
     executed_as = {notebook: f"{chosen.name}/{notebook.name}" for notebook in notebooks}
     targets = [f"{name}.html", f"{name}.json", *executed_as.values()]
+    written.require_folder()
     written.require_unchanged(targets, sources=notebooks, force=force)
     data = data or chosen.load()
     check_label(parameters, data.class_names)
@@ -151,18 +150,6 @@ def make_report(
     text = json.dumps(record, indent=1) + "\n"
     written.write({f"{name}.json": text.encode(), f"{name}.html": page.encode()})
     return output / f"{name}.html"
-
-
-def _require_folder(output: Path) -> None:
-    """Raise ValueError unless files can be written into this folder; it is made where missing."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=output).close()
-    except OSError as error:
-        raise ValueError(
-            f"a report cannot be written to {output} ({error.strerror}): "
-            "give --output a folder that you can write"
-        ) from error
 
 
 def _expected_seconds(written: Written, task_name: str) -> dict[str, float]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from kdnb.files import write_whole
 
@@ -26,6 +27,17 @@ class Written:
 
     def __init__(self, folder: Path, part: str = ""):
         self.folder, self._note = folder, folder / part / NOTE
+
+    def require_folder(self) -> None:
+        """Raise ValueError unless files can be written here; the folder is made where missing."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=self.folder).close()
+        except OSError as error:
+            raise ValueError(
+                f"nothing can be written to {self.folder} ({error.strerror}): give --output a "
+                "folder that you can write"
+            ) from error
 
     def require_unchanged(
         self,
