@@ -51,7 +51,7 @@ def test_bad_requests(arguments, says, capsys, tmp_path):
         (["--task", "digits", "digits"], "the task digits is named twice: name each task once"),
         (["--task", "a.py:b", "mnist", "a:b"], "the task a.py:b is named twice"),
         (["--set", "label=11"], "there is no class '11': choose one of 0, 1, 2"),
-        (["--set", "seconds=0"], "it must be a positive number of seconds, got 0.0"),
+        (["--set", "seconds=0"], "seconds must be a positive number such as 0.3, got 0.0"),
         (["--output", "~nobody-here/report"], "no home folder for '~nobody-here/report'"),
     ],
 )

@@ -48,7 +48,7 @@ QUICK = settings(max_examples=60, deadline=None)
         ("images=many", "it must be a whole number of at least 2, got 'many'"),
         ("images=1", "got 1"),
         ("images=2.5", "got 2.5"),
-        ("seconds=0", "it must be a positive number of seconds, got 0.0"),
+        ("seconds=0", "seconds must be a positive number such as 0.3, got 0.0"),
         ("seconds=-2", "got -2.0"),
         ("seconds=1e400", "got inf"),
         ("classes=[1, 1]", "each only once, got [1, 1]"),

@@ -1,13 +1,13 @@
 """What `report --set` may change in the notebooks, checked before any of them runs."""
 
 import ast
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import papermill
 
+from kdnb.cost import require_seconds
 from kdnb.course.execution import NotebookError
 from kdnb.course.words import listed
 from kdnb.losses import check_soft_weight, check_temperature
@@ -89,11 +89,6 @@ def _count(fewest: int, value: object) -> None:
         raise ValueError(f"it must be a whole number of at least {fewest}, got {value!r}")
 
 
-def _seconds(value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"it must be a positive number of seconds, got {value!r}")
-
-
 def _classes(values: list) -> None:
     check_each("class number", values, partial(_count, 0), "d")
 
@@ -109,6 +104,6 @@ CHECKS: Mapping[str, Callable[[object], None]] = {
     "soft_weight": check_soft_weight,
     "soft_weights": partial(check_each, "soft_weight", check=check_soft_weight),
     "images": partial(_count, 2),
-    "seconds": _seconds,
+    "seconds": require_seconds,
     "classes": _classes,
 }
