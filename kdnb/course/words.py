@@ -137,7 +137,9 @@ def provenance_card(experiment: Experiment, runs: list[Run]) -> Markdown:
     """
     runs = list({run.weights: run for run in runs}.values())
     origins = Counter(run.provenance["device"] for run in runs)
-    devices = "; ".join(f"{device} ({n} runs)" for device, n in sorted(origins.items()))
+    devices = "; ".join(
+        f"{device} ({n} run{'s' * (n != 1)})" for device, n in sorted(origins.items())
+    )
     versions = {_versions(run.provenance) for run in runs}
     dates = sorted(run.provenance["date"][:16].replace("T", " ") for run in runs)
     seconds = sum(run.history.seconds for run in runs)
