@@ -243,7 +243,7 @@ class _Description:
         self._shape(tensor)
         try:
             self._put(tensors_digest({"": tensor}))
-        except (RuntimeError, NotImplementedError) as error:
+        except RuntimeError as error:  # of sparse, meta and quantized ones
             raise UndescribedError(f"{where} is a tensor without plain values") from error
 
     def _object(self, value: object, where: str) -> None:

@@ -405,6 +405,8 @@ def test_a_generators_place_in_its_stream_counts():
         (threading.Lock(), "Net.extra is a _thread.lock"),
         ((i for i in range(3)), "Net.extra is a generator"),
         (sys.__stdout__, "Net.extra is a _io.TextIOWrapper"),
+        (torch.eye(2).to_sparse(), "Net.extra is a tensor without plain values"),
+        (torch.empty(2, device="meta"), "Net.extra is a tensor without plain values"),
     ],
 )
 def test_what_cannot_be_described_is_named(value, named):
