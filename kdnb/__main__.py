@@ -14,17 +14,17 @@ import argparse
 import time
 from pathlib import Path
 
-from kdnb import doctor, upkeep
-from kdnb.course.editions import EDITIONS, FOLDER, write_edition
-from kdnb.course.execution import NotebookError, find_notebooks
-from kdnb.course.pipeline import REPORTS, make_report, make_reports
-from kdnb.course.sweeping import SweepLine, sweep_lines
+from kdnb import doctor, maintenance as upkeep
+from kdnb.course.report.editions import EDITIONS, FOLDER, write_edition
+from kdnb.course.report.execution import NotebookError, find_notebooks
+from kdnb.course.report.pipeline import REPORTS, make_report, make_reports
+from kdnb.course.report.sweeping import SweepLine, sweep_lines
 from kdnb.data.dataset import folder_of
-from kdnb.experiment import Experiment
-from kdnb.methods import ALONE
-from kdnb.store import Store
-from kdnb.tasks import TASKS, task
-from kdnb.training import TrainingDivergedError
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import ALONE
+from kdnb.store.store import Store
+from kdnb.tasks.tasks import TASKS, task
+from kdnb.training.loop import TrainingDivergedError
 
 OVERWRITE = "overwrite files that are not as kdnb wrote them, such as notebooks with your answers"
 
@@ -139,7 +139,7 @@ def _edition(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from kdnb.sweep import sweep  # brings in Dask, which no other command needs
+    from kdnb.experiment.sweep import sweep  # brings in Dask, which no other command needs
 
     start = time.perf_counter()
     lab = Experiment(task(options.task), watch=SweepLine())

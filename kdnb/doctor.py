@@ -11,8 +11,8 @@ from packaging.requirements import Requirement
 from kdnb.data import LOADERS, DataError
 from kdnb.data.dataset import data_root
 from kdnb.environment import best_device, device_name
-from kdnb.pretrained import NETWORKS, VARIABLE, WeightsError, local_file
-from kdnb.store import Store, StoreError
+from kdnb.models.pretrained import NETWORKS, VARIABLE, WeightsError, local_file
+from kdnb.store.store import Store, StoreError
 
 # What need not be there: each is for one task, and the others run without it.
 OPTIONAL = ("mnist", "mhist", "ImageNet weights")

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdnb import saliency
-from kdnb.cost import Cost, cost
-from kdnb.training import evaluating
+from kdnb.evaluation import saliency
+from kdnb.evaluation.cost import Cost, cost
+from kdnb.training.loop import evaluating
 
 CORRECT = "correct"
 

@@ -13,13 +13,13 @@ from lab import CHROMIUM_FLAGS, opened_in_lab
 from playwright.sync_api import sync_playwright
 from torch import nn
 
-from kdnb import checkpoint
+from kdnb.training import checkpoint
 from kdnb.data import Dataset, Split
-from kdnb.experiment import Experiment
-from kdnb.methods import ALONE
-from kdnb.objectives import Agreement
-from kdnb.store import Store
-from kdnb.tasks import Division, Recipe, Task
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import ALONE
+from kdnb.training.objectives import Agreement
+from kdnb.store.store import Store
+from kdnb.tasks.tasks import Division, Recipe, Task
 
 
 def pytest_collection_modifyitems(items):

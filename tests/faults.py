@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 from conftest import make_tiny_task
 
-from kdnb import checkpoint, upkeep
-from kdnb.experiment import Experiment
-from kdnb.methods import ALONE, conventional
-from kdnb.store import Store
-from kdnb.sweep import sweep
+from kdnb import maintenance as upkeep
+from kdnb.training import checkpoint
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import ALONE, conventional
+from kdnb.store.store import Store
+from kdnb.experiment.sweep import sweep
 
 CPU = torch.device("cpu")
 # What a test of kills must have seen. How fast the machine is decides only how soon: a store more,

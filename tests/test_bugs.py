@@ -13,13 +13,13 @@ from conftest import TinyTeacher
 from kdnb.course import bugs
 from kdnb.course.bugs import published, running
 from kdnb.course.bugs.bug import compiled, outcome_of
-from kdnb.course.execution import find_notebooks
-from kdnb.course.guesses import Guesses
-from kdnb.course.pipeline import make_report
-from kdnb.experiment import Experiment
+from kdnb.course.report.execution import find_notebooks
+from kdnb.course.interactive.guesses import Guesses
+from kdnb.course.report.pipeline import make_report
+from kdnb.experiment.experiment import Experiment
 from kdnb.losses import distillation_loss
-from kdnb.methods import conventional
-from kdnb.metrics import Interval
+from kdnb.experiment.methods import conventional
+from kdnb.evaluation.metrics import Interval
 
 T, W, CLASSES = 4.0, 0.5, 10
 LOSSES = [bug for bug in bugs.ALL if bug.place == bugs.Place.LOSS]
@@ -247,7 +247,7 @@ def test_a_prediction_headless_is_nobodys():
 
 
 def test_a_choice_is_compared_with_what_happened(monkeypatch):
-    monkeypatch.setattr("kdnb.course.widgets.live_kernel", lambda: True)
+    monkeypatch.setattr("kdnb.course.interactive.widgets.live_kernel", lambda: True)
     for choice, verdict in (
         (bugs.Outcome.LESS, "and so it is"),
         (bugs.Outcome.SAME, "it is *less"),

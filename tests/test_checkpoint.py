@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from kdnb import checkpoint as checkpoint_module
-from kdnb.checkpoint import Checkpoint
+from kdnb.training import checkpoint as checkpoint_module
+from kdnb.training.checkpoint import Checkpoint
 from kdnb.environment import seeded
-from kdnb.experiment import Experiment
-from kdnb.history import Epoch, History
-from kdnb.methods import ALONE, conventional, subclass, within_classes
-from kdnb.objectives import Agreement, Distillation, Objective, Spread, WithinClasses
-from kdnb.store import weights_digest
-from kdnb.tasks import Recipe
-from kdnb.training import fit
+from kdnb.experiment.experiment import Experiment
+from kdnb.training.history import Epoch, History
+from kdnb.experiment.methods import ALONE, conventional, subclass, within_classes
+from kdnb.training.objectives import Agreement, Distillation, Objective, Spread, WithinClasses
+from kdnb.store.store import weights_digest
+from kdnb.tasks.tasks import Recipe
+from kdnb.training.loop import fit
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=1e-2, shift=1)  # of 6 steps an epoch
@@ -277,7 +277,7 @@ def test_from_a_damaged_checkpoint_training_begins_anew(tiny_task, store, tmp_pa
 
 
 def test_stopping_still_works_where_nothing_can_be_kept(tiny_task, store, monkeypatch):
-    from kdnb.store import StoreError
+    from kdnb.store.store import StoreError
 
     def full(*args):
         raise StoreError("disk full")

@@ -14,17 +14,17 @@ from functools import partial
 import pytest
 import torch
 
-from kdnb import cluster
-from kdnb import sweep as sweep_module
-from kdnb.cluster import ClusterError
+from kdnb.experiment import distributed as cluster
+from kdnb.experiment import sweep as sweep_module
+from kdnb.experiment.distributed import ClusterError
 from kdnb.data import DataError
-from kdnb.experiment import Experiment
-from kdnb.jobs import Wanted
-from kdnb.methods import ALONE, conventional
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.requests import Wanted
+from kdnb.experiment.methods import ALONE, conventional
 from kdnb.models import StudentMLP, TeacherCNN
-from kdnb.store import Store
-from kdnb.tasks import DIGITS, Recipe
-from kdnb.training import TrainingDivergedError
+from kdnb.store.store import Store
+from kdnb.tasks.tasks import DIGITS, Recipe
+from kdnb.training.loop import TrainingDivergedError
 
 CPU = torch.device("cpu")
 SMALL = replace(

@@ -9,8 +9,8 @@ import pytest
 
 from kdnb import __main__ as command_line
 from kdnb import doctor
-from kdnb.course.execution import NotebookError, find_notebooks
-from kdnb.course.parameters import parse_parameters
+from kdnb.course.report.execution import NotebookError, find_notebooks
+from kdnb.course.report.parameters import parse_parameters
 from kdnb.data.dataset import DataError, data_root, start_folder, store_root
 
 
@@ -57,7 +57,7 @@ def test_bad_requests(arguments, says, capsys, tmp_path):
 )
 def test_more_bad_requests(arguments, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("kdnb.course.pipeline.execute", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr("kdnb.course.report.pipeline.execute", lambda *_, **__: pytest.fail("it ran"))
     assert run("report", "--output", str(tmp_path), *arguments) == 1
     error = capsys.readouterr().err
     assert says in error and len(error.strip().splitlines()) == 1
@@ -194,7 +194,7 @@ def test_ctrl_c_is_not_a_traceback(tmp_path, monkeypatch, capsys):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kdnb.course.pipeline.execute", stop)
+    monkeypatch.setattr("kdnb.course.report.pipeline.execute", stop)
     assert run("report", "--output", str(tmp_path)) == 130
     assert "finished runs are kept" in capsys.readouterr().err
 

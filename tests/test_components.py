@@ -12,14 +12,16 @@ import torch
 from PIL import Image
 from test_ladder import BIG, MIDDLE, SMALL, TINY
 
-from kdnb.course import cost_views, explorers, saliency_views, tables, widgets
-from kdnb.course.leading import MOST
-from kdnb.course.protocol import COMPONENT
-from kdnb.course.report import render_chapter, render_page
+from kdnb.course import tables
+from kdnb.course.figures import costs as cost_views, saliency as saliency_views
+from kdnb.course.interactive import explorers, widgets
+from kdnb.course.figures.leading import MOST
+from kdnb.course.report.protocol import COMPONENT
+from kdnb.course.report.page import render_chapter, render_page
 from kdnb.losses import distillation_loss
-from kdnb.metrics import Interval, calibration, mean_interval
-from kdnb.saliency import Saliency
-from kdnb.training import Epoch, History
+from kdnb.evaluation.metrics import Interval, calibration, mean_interval
+from kdnb.evaluation.saliency import Saliency
+from kdnb.training.loop import Epoch, History
 
 pytestmark = pytest.mark.slow
 NAMES = ["zero", "</script><b>one", 'two "quoted"', "three & more"]

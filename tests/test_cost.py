@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import nn
 
-from kdnb import cost as costs
+from kdnb.evaluation import cost as costs
 from kdnb.__main__ import main
-from kdnb.cost import cost, joules_per_image, timing
+from kdnb.evaluation.cost import cost, joules_per_image, timing
 from kdnb.models import StudentMLP, TeacherCNN, mobilenet_v2_student, resnet50_teacher
-from kdnb.store import weights_digest
-from kdnb.tasks import TASKS
+from kdnb.store.store import weights_digest
+from kdnb.tasks.tasks import TASKS
 from kdnb.torchvision_remedy import import_torchvision
 
 DIGIT = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -314,8 +314,8 @@ MODULE = """
 import torch
 from torch import nn
 from kdnb.data import ImageTensors
-from kdnb.own import own_task
-from kdnb.tasks import Recipe
+from kdnb.tasks.custom import own_task
+from kdnb.tasks.tasks import Recipe
 
 labels = torch.arange(90) % 3
 images = torch.randint(0, 60, (90, 3, 12, 12), generator=torch.Generator().manual_seed(0))

@@ -6,14 +6,16 @@ import re
 import pytest
 import torch
 
-from kdnb.course import explorers, plots, tables, widgets, words
-from kdnb.course.progress import Progress
-from kdnb.course.protocol import HEADLESS, RESULTS
-from kdnb.experiment import Experiment
-from kdnb.methods import ALONE, conventional
-from kdnb.metrics import Matching, calibration, confusion, mean_interval
-from kdnb.runs import Comparison, Update
-from kdnb.training import Epoch, History
+from kdnb.course import tables, text as words
+from kdnb.course.figures import plots
+from kdnb.course.interactive import explorers, widgets
+from kdnb.course.interactive.progress import Progress
+from kdnb.course.report.protocol import HEADLESS, RESULTS
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import ALONE, conventional
+from kdnb.evaluation.metrics import Matching, calibration, confusion, mean_interval
+from kdnb.experiment.results import Comparison, Update
+from kdnb.training.loop import Epoch, History
 
 KD = "student + conventional KD"
 NAMES = ["a", "b", "c"]
@@ -337,7 +339,7 @@ def test_live_too_it_says_so(monkeypatch, epochs):
     titles = []
     draw = plots.training_curves
     monkeypatch.setattr(
-        "kdnb.course.progress.training_curves",
+        "kdnb.course.interactive.progress.training_curves",
         lambda histories, n, title: titles.append(title) or draw(histories, n, title),
     )
     stopped = history(epochs)
@@ -370,9 +372,9 @@ def live(monkeypatch):
 
     shell = Shell()
     monkeypatch.delenv(HEADLESS, raising=False)
-    monkeypatch.setattr("kdnb.course.protocol.get_ipython", lambda: shell)
-    monkeypatch.setattr("kdnb.course.progress.get_ipython", lambda: shell)
-    monkeypatch.setattr("kdnb.course.progress.DisplayHandle", Handle)
+    monkeypatch.setattr("kdnb.course.report.protocol.get_ipython", lambda: shell)
+    monkeypatch.setattr("kdnb.course.interactive.progress.get_ipython", lambda: shell)
+    monkeypatch.setattr("kdnb.course.interactive.progress.DisplayHandle", Handle)
     return shell
 
 
@@ -424,7 +426,7 @@ def test_a_cell_that_is_run_again_shows_itself_anew(live):
 
 def test_pace_and_time_left_count_what_was_trained_here(live, monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr("kdnb.course.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("kdnb.course.interactive.progress.time.monotonic", lambda: clock[0])
     progress = Progress()
     progress(Update("teacher", 0, 1, 1, history(4), 10, continued=4))
     (panel,) = Handle.last.shown
@@ -441,7 +443,7 @@ def test_pace_and_time_left_count_what_was_trained_here(live, monkeypatch):
 
 def test_live_it_is_one_display_that_is_redrawn(monkeypatch):
     monkeypatch.delenv(HEADLESS, raising=False)
-    monkeypatch.setattr("kdnb.course.progress.REDRAW_SECONDS", 0)
+    monkeypatch.setattr("kdnb.course.interactive.progress.REDRAW_SECONDS", 0)
     shown = []
 
     class Handle:
@@ -451,7 +453,7 @@ def test_live_it_is_one_display_that_is_redrawn(monkeypatch):
         def update(self, picture):
             shown.append(("update", picture.alt))
 
-    monkeypatch.setattr("kdnb.course.progress.DisplayHandle", Handle)
+    monkeypatch.setattr("kdnb.course.interactive.progress.DisplayHandle", Handle)
     progress = Progress()
     for update in updates(total=2, epochs=3):
         progress(update)
@@ -474,8 +476,8 @@ def test_cards_say_where_numbers_come_from(tiny_task, store):
 
 
 def test_time_left_scales_what_is_expected_by_this_machines_pace(monkeypatch):
-    from kdnb.course import terminal
-    from kdnb.course.execution import CellDone
+    from kdnb.course.report.page import terminal
+    from kdnb.course.report.execution import CellDone
 
     clock = [100.0]
     monkeypatch.setattr(terminal.time, "monotonic", lambda: clock[0])
@@ -499,8 +501,8 @@ def test_time_left_scales_what_is_expected_by_this_machines_pace(monkeypatch):
 
 
 def test_the_terminal_names_notebook_cell_and_time(capsys):
-    from kdnb.course.execution import CellDone
-    from kdnb.course.terminal import ReportProgress
+    from kdnb.course.report.execution import CellDone
+    from kdnb.course.report.terminal import ReportProgress
 
     with ReportProgress([("00_a", ["x", "y"])], {}) as progress:
         progress.start_notebook("00_a")
@@ -512,8 +514,8 @@ def test_the_terminal_names_notebook_cell_and_time(capsys):
 @pytest.mark.parametrize("cells", [1, 2, 5, 23])
 def test_the_bar_is_full_at_the_last_cell(cells, capsys):
     """The cell that sets the parameters comes to those that were counted."""
-    from kdnb.course.execution import CellDone
-    from kdnb.course.terminal import ReportProgress
+    from kdnb.course.report.execution import CellDone
+    from kdnb.course.report.terminal import ReportProgress
 
     ids = [f"c{i}" for i in range(cells)]
     with ReportProgress([("00_a", ids)], {}) as progress:
@@ -529,8 +531,8 @@ def test_the_bar_is_full_at_the_last_cell(cells, capsys):
 
 
 def test_reports_side_by_side_say_a_line_for_each_notebook(capsys):
-    from kdnb.course.execution import CellDone
-    from kdnb.course.terminal import ReportProgress
+    from kdnb.course.report.execution import CellDone
+    from kdnb.course.report.terminal import ReportProgress
 
     with ReportProgress([("00_a", ["x"]), ("01_b", ["x"])], {}, "digits") as progress:
         for notebook in ("00_a", "01_b"):

@@ -16,7 +16,7 @@ from kdnb import data
 from kdnb.data import DataError, Dataset, Split, mnist
 from kdnb.data.dataset import stratified_indices
 from kdnb.data.digits import mnist_framing
-from kdnb.data.views import ShiftedImages, shift_offsets, warped
+from kdnb.data.augmentation import ShiftedImages, shift_offsets, warped
 
 REAL = Path(os.environ.get("KDNB_DATA", "data"))
 
@@ -89,7 +89,7 @@ def test_stratified_indices_keep_shares_and_do_not_overlap():
 
 
 def test_fifty_digits_are_five_of_each():
-    from kdnb.tasks import task
+    from kdnb.tasks.tasks import task
 
     digits = data.load("digits")
     labels = task("digits").transfer_set(digits).labels

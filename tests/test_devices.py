@@ -11,18 +11,18 @@ from pretended import DeviceMismatchError, pretended
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kdnb import checkpoint as checkpoint_module
-from kdnb import metrics
-from kdnb.checkpoint import Checkpoint
-from kdnb.cost import cost, timing
-from kdnb.data.views import ShiftedImages, StoredFeatures, TurnedImages
+from kdnb.training import checkpoint as checkpoint_module
+from kdnb.evaluation import metrics
+from kdnb.training.checkpoint import Checkpoint
+from kdnb.evaluation.cost import cost, timing
+from kdnb.data.augmentation import ShiftedImages, StoredFeatures, TurnedImages
 from kdnb.environment import best_device, seeded
-from kdnb.experiment import Experiment
-from kdnb.explanations import Explanations
-from kdnb.jobs import Wanted
-from kdnb.methods import ALONE, conventional
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.saliency_study import Explanations
+from kdnb.experiment.requests import Wanted
+from kdnb.experiment.methods import ALONE, conventional
 from kdnb.models import StagedNetwork
-from kdnb.objectives import (
+from kdnb.training.objectives import (
     LABELS,
     Agreement,
     Distillation,
@@ -31,18 +31,18 @@ from kdnb.objectives import (
     Spread,
     WithinClasses,
 )
-from kdnb.saliency import (
+from kdnb.evaluation.saliency import (
     SIMILARITIES,
     Saliency,
     deletion_and_insertion,
     methods_for,
     saliency_maps,
 )
-from kdnb.scores import Bootstrap, class_metrics
-from kdnb.store import weights_digest
-from kdnb.tasks import Recipe
-from kdnb.together import fit_together
-from kdnb.training import fit, predict
+from kdnb.evaluation.statistics import Bootstrap, class_metrics
+from kdnb.store.store import weights_digest
+from kdnb.tasks.tasks import Recipe
+from kdnb.training.vectorized import fit_together
+from kdnb.training.loop import fit, predict
 
 CPU = torch.device("cpu")
 TRAIN, VAL = random_split(96, 0), random_split(40, 1)

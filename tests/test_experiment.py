@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kdnb import answers
-from kdnb import experiment as experiment_module
-from kdnb.experiment import Experiment
-from kdnb.methods import ALONE, Match, Method, conventional, subclass, within_classes
-from kdnb.metrics import accuracy
-from kdnb.objectives import Agreement, Imitation, Objective, Spread, WithinClasses
-from kdnb.runs import Comparison, Run
-from kdnb.store import digest, weights_digest
-from kdnb.tasks import Division, Recipe
+from kdnb.experiment import logit_cache as answers
+from kdnb.experiment.experiment import experiment as experiment_module
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import ALONE, Match, Method, conventional, subclass, within_classes
+from kdnb.evaluation.metrics import accuracy
+from kdnb.training.objectives import Agreement, Imitation, Objective, Spread, WithinClasses
+from kdnb.experiment.results import Comparison, Run
+from kdnb.store.store import digest, weights_digest
+from kdnb.tasks.tasks import Division, Recipe
 
 CPU = torch.device("cpu")
 KD = conventional(4.0, 0.9)
@@ -48,7 +48,7 @@ def test_a_second_time_everything_comes_from_the_store(lab, tiny_task, store, mo
 
 
 def test_the_same_work_in_another_store_gives_the_same_weights(lab, tiny_task, tmp_path):
-    from kdnb.store import Store
+    from kdnb.store.store import Store
 
     other = Experiment(tiny_task, store=Store(tmp_path / "other"), device=CPU)
     assert lab.student(KD, 0).weights == other.student(KD, 0).weights
@@ -115,7 +115,7 @@ def test_logits_are_kept_under_weights_images_and_view(lab, store):
         shifted = torch.zeros_like(test.images)
         shifted[:, :, 1:] = test.images[:, :, :-1]  # one pixel down
         live = teacher.model(shifted.float() / 255)
-    from kdnb.data.views import shift_offsets
+    from kdnb.data.augmentation import shift_offsets
 
     torch.testing.assert_close(views[shift_offsets(1).index((1, 0))], live, atol=1e-5, rtol=0)
     entries = [store.get(name).record for name in store.names("logits-")]
@@ -201,7 +201,7 @@ def test_an_interrupted_teacher_teaches_nobody(lab):
 
 
 def test_an_unwritable_store_stops_before_training(tiny_task, tmp_path, monkeypatch):
-    from kdnb.store import Store, StoreError
+    from kdnb.store.store import Store, StoreError
 
     (tmp_path / "file").write_text("")
     lab = Experiment(tiny_task, store=Store(tmp_path / "file/runs"), device=CPU)
@@ -211,7 +211,7 @@ def test_an_unwritable_store_stops_before_training(tiny_task, tmp_path, monkeypa
 
 
 def test_work_is_not_lost_when_the_disk_fills_up(lab, monkeypatch):
-    from kdnb.store import StoreError
+    from kdnb.store.store import StoreError
 
     def full(*args):
         raise StoreError("disk full: set KDNB_RUNS to a folder that you can write")

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kdnb import explanations as module
-from kdnb.course import saliency_views
-from kdnb.course.protocol import RESULTS
+from kdnb.experiment import saliency_study as module
+from kdnb.course.figures import saliency as saliency_views
+from kdnb.course.report.protocol import RESULTS
 from kdnb.data import Split
-from kdnb.experiment import Experiment
-from kdnb.explanations import (
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.saliency_study import (
     AREAS,
     OTHER_TEACHER,
     RANDOM,
@@ -18,10 +18,10 @@ from kdnb.explanations import (
     Measured,
     randomised,
 )
-from kdnb.methods import ALONE, conventional, subclass
-from kdnb.metrics import mean_interval
-from kdnb.saliency import SIMILARITIES, Saliency, saliency_maps
-from kdnb.store import weights_digest
+from kdnb.experiment.methods import ALONE, conventional, subclass
+from kdnb.evaluation.metrics import mean_interval
+from kdnb.evaluation.saliency import SIMILARITIES, Saliency, saliency_maps
+from kdnb.store.store import weights_digest
 
 CPU = torch.device("cpu")
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kdnb.data import DataError, Dataset, ImageFolder, ImageTensors
-from kdnb.data.folder import layout, split_of
-from kdnb.data.names import plain, shown
-from kdnb.data.splits import PARTS, Part, drawn, settled
+from kdnb.data.custom.layout import layout, split_of
+from kdnb.data.custom.names import plain, shown
+from kdnb.data.custom.splits import PARTS, Part, drawn, settled
 
 SIZE = 12
 MANY = settings(max_examples=30, deadline=None)

@@ -5,10 +5,10 @@ import warnings
 
 import pytest
 
-from kdnb.course.guess_views import Summary
-from kdnb.course.guesses import Guessed, Guesses
-from kdnb.course.widgets import Guess
-from kdnb.tasks import TASKS
+from kdnb.course.interactive.guess_views import Summary
+from kdnb.course.interactive.guesses import Guessed, Guesses
+from kdnb.course.interactive.widgets import Guess
+from kdnb.tasks.tasks import TASKS
 
 DIGITS = TASKS["digits"]
 

@@ -20,15 +20,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from kdnb import data, losses, methods, source
+from kdnb import data, fingerprint as source, losses
+from kdnb.experiment import methods
 from kdnb.environment import seeded
-from kdnb.experiment import Experiment
-from kdnb.identity import UndescribedError, description
-from kdnb.jobs import Wanted
-from kdnb.methods import ALONE, conventional
+from kdnb.experiment.experiment import Experiment
+from kdnb.store.description import UndescribedError, description
+from kdnb.experiment.requests import Wanted
+from kdnb.experiment.methods import ALONE, conventional
 from kdnb.models import StudentMLP
-from kdnb.objectives import Spread
-from kdnb.store import Store
+from kdnb.training.objectives import Spread
+from kdnb.store.store import Store
 
 CPU = torch.device("cpu")
 PACKAGE = Path(source.__file__).parent
@@ -77,8 +78,8 @@ def test_the_key_is_that_of_the_code_that_runs(copied, tmp_path):
     """Edited in a living kernel, or before a module is imported, or reloaded."""
     program = """
 import importlib, pathlib, sys
-from kdnb import source
-from kdnb.source import code_fingerprint, replaced
+from kdnb import fingerprint as source
+from kdnb.fingerprint import code_fingerprint, replaced
 import kdnb.experiment
 folder = pathlib.Path(source.__file__).parent
 assert not replaced(), replaced()
@@ -94,7 +95,7 @@ assert "kdnb.losses.soft_target_loss" in replaced(), replaced()
 importlib.reload(sys.modules["kdnb.losses"])
 assert not replaced(), replaced()
 (folder / "cost.py").write_text((folder / "cost.py").read_text() + "# later")
-import kdnb.cost
+import kdnb.evaluation.cost
 assert "kdnb/cost.py" in replaced(), replaced()
 """
     done = subprocess.run(
@@ -342,7 +343,7 @@ def test_copying_and_using_a_network_changes_nothing(make):
 
 def test_a_description_is_the_same_in_another_process():
     program = (
-        "from kdnb.identity import description\nfrom kdnb.models import TeacherCNN\nimport re\n"
+        "from kdnb.store.description import description\nfrom kdnb.models import TeacherCNN\nimport re\n"
         "print(description(TeacherCNN(), {'b', 'a'}, re.compile('x'), lambda x: x in {'p', 'q'}))"
     )
     seen = {
@@ -548,7 +549,7 @@ def test_networks_without_a_description_are_trained_and_not_kept(tiny_task, stor
 
 
 def test_where_a_loaded_run_was_trained_is_said(tiny_task, tmp_path):
-    from kdnb.course.words import provenance_card, trained_elsewhere
+    from kdnb.course.text import provenance_card, trained_elsewhere
 
     told = []
     lab = Experiment(tiny_task, store=Store(tmp_path / "x"), device=CPU, watch=told.append)

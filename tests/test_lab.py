@@ -15,9 +15,9 @@ TWENTY = ["ArrowRight"] * 12 + ["ArrowLeft"] * 8
 
 TRAINING = [
     """from dataclasses import replace
-from kdnb import tasks
-from kdnb.course.progress import Progress
-from kdnb.experiment import Experiment
+from kdnb.tasks.tasks import tasks
+from kdnb.course.interactive.progress import Progress
+from kdnb.experiment.experiment import Experiment
 
 digits = tasks.task("digits")
 recipe = replace(digits.teacher_recipe, epochs=500)

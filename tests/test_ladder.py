@@ -6,15 +6,15 @@ from functools import partial
 import pytest
 import torch
 
-from kdnb.cost import Cost, Timing
-from kdnb.course import cost_views
-from kdnb.course.protocol import RESULTS
-from kdnb.experiment import Experiment
-from kdnb.ladder import Rung, climb
-from kdnb.methods import ALONE, conventional
-from kdnb.metrics import Interval, mean_interval
+from kdnb.evaluation.cost import Cost, Timing
+from kdnb.course.figures import costs as cost_views
+from kdnb.course.report.protocol import RESULTS
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.size_sweep import Rung, climb
+from kdnb.experiment.methods import ALONE, conventional
+from kdnb.evaluation.metrics import Interval, mean_interval
 from kdnb.models import StudentMLP, mobilenet_v2_student
-from kdnb.tasks import TASKS, Recipe
+from kdnb.tasks.tasks import TASKS, Recipe
 
 CPU = torch.device("cpu")
 KD = conventional(4.0, 0.9)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from matplotlib import font_manager, get_data_path
 from matplotlib.figure import Figure
 
-from kdnb.course import lettering, moving, plots
-from kdnb.course.lettering import note, shortened, written
-from kdnb.metrics import confusion
+from kdnb.course.figures import lettering, plots
+from kdnb.course.interactive import moving
+from kdnb.course.figures.lettering import note, shortened, written
+from kdnb.evaluation.metrics import confusion
 
 QUICK = settings(max_examples=60, deadline=None)
 # Any text, and texts that begin or end alike: those are hard to tell apart once they are cut.

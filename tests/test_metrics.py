@@ -13,7 +13,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from kdnb.metrics import (
+from kdnb.evaluation.metrics import (
     accuracy,
     agreement,
     calibration,
@@ -23,7 +23,7 @@ from kdnb.metrics import (
     match_subclasses,
     mean_interval,
 )
-from kdnb.scores import (
+from kdnb.evaluation.statistics import (
     Bootstrap,
     auc,
     balanced_accuracy,

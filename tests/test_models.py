@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdnb import bodies
+from kdnb.models import backbones as bodies
 from kdnb.data import polyps
 from kdnb.models import StudentMLP, TeacherCNN
-from kdnb.store import weights_digest
+from kdnb.store.store import weights_digest
 
 
 def parameters(model):

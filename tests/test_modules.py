@@ -12,16 +12,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdnb import tasks
+from kdnb.tasks.tasks import tasks
 from kdnb.__main__ import main
-from kdnb.modules import imported, settings_kept
+from kdnb.tasks.modules import imported, settings_kept
 
 NETWORK = """
 import torch
 from torch import nn
 from kdnb.data import ImageTensors
-from kdnb.own import own_task
-from kdnb.tasks import Recipe
+from kdnb.tasks.custom import own_task
+from kdnb.tasks.tasks import Recipe
 
 def net(num_classes):
     return nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(48, num_classes))

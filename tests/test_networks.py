@@ -19,15 +19,15 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from kdnb.data import ImageTensors
-from kdnb.data.views import ShiftedImages
-from kdnb.experiment import Experiment
-from kdnb.methods import ALONE, conventional, subclass
-from kdnb.own import Network, own_task
-from kdnb.saliency import methods_for, saliency_maps
-from kdnb.tasks import Recipe, Task
+from kdnb.data.augmentation import ShiftedImages
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import ALONE, conventional, subclass
+from kdnb.tasks.custom import Network, own_task
+from kdnb.evaluation.saliency import methods_for, saliency_maps
+from kdnb.tasks.tasks import Recipe, Task
 from kdnb.torchvision_remedy import import_torchvision
-from kdnb.training import predict
-from kdnb.trial import Contiguous, LogitsOnly
+from kdnb.training.loop import predict
+from kdnb.tasks.trial import Contiguous, LogitsOnly
 
 QUICK = Recipe(epochs=2, batch_size=16, learning_rate=1e-2)
 LABELS = torch.arange(3).repeat(14)

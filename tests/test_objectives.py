@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from kdnb import losses
-from kdnb.objectives import (
+from kdnb.training.objectives import (
     LABELS,
     Agreement,
     Distillation,

@@ -15,15 +15,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kdnb import tasks, upkeep
+from kdnb import maintenance as upkeep
+from kdnb.tasks.tasks import tasks
 from kdnb.__main__ import main
 from kdnb.data import DataError, ImageFolder, ImageTensors
-from kdnb.data.splits import drawn
-from kdnb.experiment import Experiment
-from kdnb.methods import ALONE, conventional, subclass
-from kdnb.own import own_task
-from kdnb.tasks import DIGITS, TWO_CLASSES, Recipe, Task
-from kdnb.trial import Contiguous
+from kdnb.data.custom.splits import drawn
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import ALONE, conventional, subclass
+from kdnb.tasks.custom import own_task
+from kdnb.tasks.tasks import DIGITS, TWO_CLASSES, Recipe, Task
+from kdnb.tasks.trial import Contiguous
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("<i>blue & co", "green", "red $x$")
@@ -403,8 +404,8 @@ def test_the_readmes_lines_make_a_task(tmp_path, monkeypatch):
 MODULE = """
 from torch import nn
 from kdnb.data import ImageFolder
-from kdnb.own import own_task
-from kdnb.tasks import Recipe
+from kdnb.tasks.custom import own_task
+from kdnb.tasks.tasks import Recipe
 
 class Teacher(nn.Module):
     def __init__(self, num_classes):

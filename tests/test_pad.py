@@ -14,16 +14,16 @@ from test_components import numbers, opened, page_of
 from torch import nn
 
 from kdnb import data
-from kdnb.course import pad
-from kdnb.course.protocol import COMPONENT, HEADLESS
-from kdnb.data.views import ShiftedImages
-from kdnb.experiment import Experiment
-from kdnb.ladder import climb
-from kdnb.methods import ALONE, conventional
-from kdnb.metrics import accuracy
+from kdnb.course.interactive import pad
+from kdnb.course.report.protocol import COMPONENT, HEADLESS
+from kdnb.data.augmentation import ShiftedImages
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.size_sweep import climb
+from kdnb.experiment.methods import ALONE, conventional
+from kdnb.evaluation.metrics import accuracy
 from kdnb.models import StudentMLP, TeacherCNN
-from kdnb.tasks import Recipe
-from kdnb.training import fit, predict
+from kdnb.tasks.tasks import Recipe
+from kdnb.training.loop import fit, predict
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")

@@ -14,9 +14,10 @@ import pytest
 import torch
 from lab import PATIENCE
 
-from kdnb.course import explorers, plots
-from kdnb.course.protocol import COMPONENT
-from kdnb.course.report import render_chapter, render_page, seeds_of
+from kdnb.course.figures import plots
+from kdnb.course.interactive import explorers
+from kdnb.course.report.protocol import COMPONENT
+from kdnb.course.report.page import render_chapter, render_page, seeds_of
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,8 @@ from matplotlib import image as reader
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kdnb.course import plots
-from kdnb.metrics import match_subclasses
+from kdnb.course.figures import plots
+from kdnb.evaluation.metrics import match_subclasses
 
 CLASSES = ["HP", "SSA"]
 VOTES = [f"{v} of 7" for v in range(8)]

@@ -6,7 +6,7 @@ import re
 import nbformat
 import pytest
 
-from kdnb.course.protocol import OTHER_DATA
+from kdnb.course.report.protocol import OTHER_DATA
 from kdnb.data.polyps import STAMP
 
 pytestmark = pytest.mark.slow

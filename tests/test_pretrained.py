@@ -6,9 +6,10 @@ import os
 import pytest
 import torch
 
-from kdnb import doctor, pretrained
+from kdnb import doctor
+from kdnb.models import pretrained
 from kdnb.models import mobilenet_v2_student, resnet50_teacher
-from kdnb.pretrained import MissingWeightsWarning, WeightsError, imagenet
+from kdnb.models.pretrained import MissingWeightsWarning, WeightsError, imagenet
 from kdnb.torchvision_remedy import import_torchvision
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from kdnb.course.execution import find_notebooks
-from kdnb.tasks import COURSE
+from kdnb.course.report.execution import find_notebooks
+from kdnb.tasks.tasks import COURSE
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from kdnb.models import StudentMLP, TeacherCNN, resnet50_teacher
-from kdnb.saliency import (
+from kdnb.evaluation.saliency import (
     SIMILARITIES,
     Saliency,
     cosine,
@@ -16,7 +16,7 @@ from kdnb.saliency import (
     saliency_maps,
     structural_similarity,
 )
-from kdnb.store import weights_digest
+from kdnb.store.store import weights_digest
 
 GENERATOR = torch.Generator()
 CPU = torch.device("cpu")
@@ -130,7 +130,7 @@ def test_maps_do_not_depend_on_the_company_of_other_images(method, monkeypatch):
     again = maps_of(model, images, method=method)
     assert torch.equal(together, again)  # the noise of SmoothGrad too
     if method != Saliency.SMOOTHGRAD:
-        monkeypatch.setattr("kdnb.saliency.BATCH", 4)
+        monkeypatch.setattr("kdnb.evaluation.saliency.BATCH", 4)
         torch.testing.assert_close(maps_of(model, images, method=method), together)
 
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from kdnb import entries, files
-from kdnb.store import DamagedEntryError, Store, StoreError, digest, weights_digest
+from kdnb import files
+from kdnb.store import entries
+from kdnb.store.store import DamagedEntryError, Store, StoreError, digest, weights_digest
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
 
@@ -212,7 +213,7 @@ def test_killed_while_writing(store):
     program = textwrap.dedent(
         f"""
         import os, signal, torch
-        from kdnb.store import Store
+        from kdnb.store.store import Store
         os.replace = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
         Store({str(store.root)!r}).put("run-1", {{"a": torch.ones(3)}}, {{}})
         """

@@ -15,12 +15,12 @@ import torch
 from conftest import older
 
 import kdnb
-from kdnb import checkpoint as checkpoint_module
-from kdnb import store as store_module
-from kdnb.checkpoint import Budget, Seldom
-from kdnb.experiment import Experiment
-from kdnb.methods import ALONE
-from kdnb.store import DamagedEntryError, OtherFormatError, Store, StoreError
+from kdnb.training import checkpoint as checkpoint_module
+from kdnb.store.store import store as store_module
+from kdnb.training.checkpoint import Budget, Seldom
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import ALONE
+from kdnb.store.store import DamagedEntryError, OtherFormatError, Store, StoreError
 
 CPU = torch.device("cpu")
 TESTS = Path(__file__).parent

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kdnb import __main__ as command_line
-from kdnb import upkeep
-from kdnb.course.guesses import Guessed, Guesses
+from kdnb import maintenance as upkeep
+from kdnb.course.interactive.guesses import Guessed, Guesses
 from kdnb.data import DataError, ImageFolder, own, polyps
 from kdnb.data.dataset import whole_folder
-from kdnb.experiment import Experiment
-from kdnb.methods import ALONE
-from kdnb.store import SUFFIX, Store
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import ALONE
+from kdnb.store.store import SUFFIX, Store
 
 TESTS = Path(__file__).parent
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3)}

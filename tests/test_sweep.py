@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from kdnb import __main__ as command_line
-from kdnb import checkpoint as checkpoint_module
-from kdnb import experiment as experiment_module
-from kdnb.experiment import Experiment
-from kdnb.store import Store
-from kdnb.sweep import sweep
+from kdnb.training import checkpoint as checkpoint_module
+from kdnb.experiment.experiment import experiment as experiment_module
+from kdnb.experiment.experiment import Experiment
+from kdnb.store.store import Store
+from kdnb.experiment.sweep import sweep
 
 CPU = torch.device("cpu")
 GRID = ([1.0, 4.0], [0.5, 0.9], [0, 1])

@@ -14,16 +14,16 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from kdnb.environment import seeded
-from kdnb.experiment import Experiment
-from kdnb.jobs import Wanted
-from kdnb.methods import ALONE, conventional
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.requests import Wanted
+from kdnb.experiment.methods import ALONE, conventional
 from kdnb.models import StudentMLP
-from kdnb.objectives import LABELS, Agreement, Distillation, KnownSubclasses
-from kdnb.stacked import Stacked, alike_alone, stackable
-from kdnb.store import Store, weights_digest
-from kdnb.tasks import Recipe
-from kdnb.together import AloneError, Goals, fit_together
-from kdnb.training import TrainingDivergedError, fit
+from kdnb.training.objectives import LABELS, Agreement, Distillation, KnownSubclasses
+from kdnb.training.stacked import Stacked, alike_alone, stackable
+from kdnb.store.store import Store, weights_digest
+from kdnb.tasks.tasks import Recipe
+from kdnb.training.vectorized import AloneError, Goals, fit_together
+from kdnb.training.loop import TrainingDivergedError, fit
 
 CPU = torch.device("cpu")
 TRAIN, VAL = random_split(150, 0), random_split(60, 1)

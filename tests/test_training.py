@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from kdnb import losses, training
-from kdnb.data.views import ShiftedImages
+from kdnb import losses
+from kdnb.training import loop as training
+from kdnb.data.augmentation import ShiftedImages
 from kdnb.environment import seeded
 from kdnb.models import TeacherCNN
-from kdnb.objectives import Agreement, Distillation, Objective, WithinClasses
-from kdnb.store import weights_digest
-from kdnb.tasks import Recipe
-from kdnb.training import TrainingDivergedError, fit, one_cycle, predict
+from kdnb.training.objectives import Agreement, Distillation, Objective, WithinClasses
+from kdnb.store.store import weights_digest
+from kdnb.tasks.tasks import Recipe
+from kdnb.training.loop import TrainingDivergedError, fit, one_cycle, predict
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=1e-2, shift=1)

@@ -10,18 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdnb import answers, checkpoint, data, experiment
-from kdnb.course import words
+from kdnb import data
+from kdnb.experiment.experiment import experiment, logit_cache as answers
+from kdnb.training import checkpoint
+from kdnb.course import text as words
 from kdnb.data import Split, polyps
-from kdnb.data.views import ShiftedImages, StoredFeatures, TurnedImages
+from kdnb.data.augmentation import ShiftedImages, StoredFeatures, TurnedImages
 from kdnb.environment import seeded
-from kdnb.experiment import Experiment
-from kdnb.methods import ALONE, conventional, subclass
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import ALONE, conventional, subclass
 from kdnb.models import Normalise, StagedNetwork, mobilenet_v2_student, resnet50_teacher
-from kdnb.objectives import Distillation, KnownSubclasses, Objective, Rows
-from kdnb.store import weights_digest
-from kdnb.tasks import Division, Recipe, Task
-from kdnb.training import fit, mixed_precision, predict, views_of
+from kdnb.training.objectives import Distillation, KnownSubclasses, Objective, Rows
+from kdnb.store.store import weights_digest
+from kdnb.tasks.tasks import Division, Recipe, Task
+from kdnb.training.loop import fit, mixed_precision, predict, views_of
 
 CPU = torch.device("cpu")
 HEAD = Recipe(2, 16, 1e-2, turns=True, trains="output")
@@ -343,7 +345,7 @@ def test_the_recipe_chooses_the_views(pictures):
 
 @pytest.mark.parametrize("small", [0, 2**20])
 def test_stored_features_pick_row_and_view(small, monkeypatch):
-    monkeypatch.setattr("kdnb.data.views.SMALL", small)
+    monkeypatch.setattr("kdnb.data.augmentation.SMALL", small)
     views = [torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[10.0], [20.0], [30.0]])]
     stored = StoredFeatures(views, ("a", "b"))
     rows = stored.batch(torch.tensor([2, 0, 2, 1]), torch.tensor([0, 1, 1, 0]))

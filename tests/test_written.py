@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdnb import __main__ as command_line
-from kdnb.course import execution, pipeline
-from kdnb.course.editions import EDITIONS, write_edition
-from kdnb.course.execution import find_notebooks
-from kdnb.course.written import NOTE, WouldBeLostError, Written
+from kdnb.course.report.page import execution, pipeline
+from kdnb.course.report.editions import EDITIONS, write_edition
+from kdnb.course.report.execution import find_notebooks
+from kdnb.course.report.written import NOTE, WouldBeLostError, Written
 
 NOTEBOOKS = find_notebooks()
 

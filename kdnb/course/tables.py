@@ -8,8 +8,8 @@ import torch
 from IPython.display import Markdown
 from torch import Tensor
 
-from kdnb.course.protocol import OTHER_DATA, RESULTS
-from kdnb.course.words import (
+from kdnb.course.report.protocol import OTHER_DATA, RESULTS
+from kdnb.course.text import (
     SPLITS,
     in_table,
     listed,
@@ -19,10 +19,10 @@ from kdnb.course.words import (
     verdict,
 )
 from kdnb.data.dataset import PROJECT
-from kdnb.experiment import Experiment
-from kdnb.metrics import Interval, calibration, mean_interval
-from kdnb.runs import Comparison, Run
-from kdnb.scores import Bootstrap, class_metrics, constant_logits, weighted_f1
+from kdnb.experiment.experiment import Experiment
+from kdnb.evaluation.metrics import Interval, calibration, mean_interval
+from kdnb.experiment.results import Comparison, Run
+from kdnb.evaluation.statistics import Bootstrap, class_metrics, constant_logits, weighted_f1
 
 REFERENCE = PROJECT / "report" / "reference"
 

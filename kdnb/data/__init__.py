@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kdnb.data import digits, mhist, mnist, polyps, two_by_five
 from kdnb.data.dataset import DataError, Dataset, Split
-from kdnb.data.own import ImageFolder, ImageTensors
+from kdnb.data.custom.sources import ImageFolder, ImageTensors
 
 __all__ = ["LOADERS", "DataError", "Dataset", "ImageFolder", "ImageTensors", "Split", "load"]
 

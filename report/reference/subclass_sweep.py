@@ -10,10 +10,10 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from kdnb.experiment import Experiment
-from kdnb.methods import subclass
-from kdnb.metrics import accuracy, live_subclasses, match_subclasses
-from kdnb.tasks import Division, task
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import subclass
+from kdnb.evaluation.metrics import accuracy, live_subclasses, match_subclasses
+from kdnb.tasks.tasks import Division, task
 
 TASK = "digits-2x5"
 SUBCLASSES = (2, 5, 10)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import torch
 
-from kdnb import checkpoint, store
-from kdnb.checkpoint import Checkpoint, Seldom
+from kdnb.store.store import store
+from kdnb.training import checkpoint
+from kdnb.training.checkpoint import Checkpoint, Seldom
 from kdnb.data import Split
 from kdnb.environment import seeded
 from kdnb.models import StudentMLP
-from kdnb.tasks import Recipe
-from kdnb.training import fit
+from kdnb.tasks.tasks import Recipe
+from kdnb.training.loop import fit
 
 CPU = torch.device("cpu")
 ROUNDS = 3

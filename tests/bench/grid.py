@@ -2,7 +2,7 @@
 
     python tests/bench/grid.py [--write]
 
-168 students, 12 epochs each, as many together as fit (`kdnb.together.at_once`), with answers that
+168 students, 12 epochs each, as many together as fit (`kdnb.training.vectorized.at_once`), with answers that
 some teacher might have given. Without CUDA it says so and ends: on two cores this takes hours.
 """
 
@@ -16,9 +16,9 @@ from bench_record import write
 from kdnb.data import load
 from kdnb.environment import device_name, seeded
 from kdnb.models import StudentMLP
-from kdnb.objectives import Distillation
-from kdnb.tasks import Recipe
-from kdnb.together import at_once, fit_together
+from kdnb.training.objectives import Distillation
+from kdnb.tasks.tasks import Recipe
+from kdnb.training.vectorized import at_once, fit_together
 
 WEIGHTS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 TEMPERATURES = (1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 20.0)

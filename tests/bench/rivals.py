@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 from kdnb.data import Split, load
 from kdnb.data.dataset import data_root
-from kdnb.data.views import ShiftedImages
+from kdnb.data.augmentation import ShiftedImages
 from kdnb.environment import best_device, device_name, onednn_products, seeded
 from kdnb.models import StudentMLP, TeacherCNN
-from kdnb.objectives import LABELS, Distillation, Objective
-from kdnb.tasks import Recipe
+from kdnb.training.objectives import LABELS, Distillation, Objective
+from kdnb.tasks.tasks import Recipe
 from kdnb.torchvision_remedy import import_torchvision
-from kdnb.training import fit, predict
+from kdnb.training.loop import fit, predict
 
 BATCH, TEMPERATURE, SOFT_WEIGHT, EPOCHS = 128, 4.0, 0.9, 10
 STUDENTS = {"784-64-64-10": (64, 64), "784-784-784-10": (784, 784)}

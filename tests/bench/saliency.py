@@ -10,7 +10,7 @@ import torch
 
 from kdnb.environment import best_device, device_name, seeded
 from kdnb.models import StudentMLP, TeacherCNN
-from kdnb.saliency import INTEGRATION_STEPS, Saliency, saliency_maps
+from kdnb.evaluation.saliency import INTEGRATION_STEPS, Saliency, saliency_maps
 
 IMAGES, ROUNDS = 500, 3
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-from kdnb import cluster
-from kdnb.experiment import Experiment
-from kdnb.jobs import Wanted
-from kdnb.methods import ALONE, conventional
+from kdnb.experiment import distributed as cluster
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.requests import Wanted
+from kdnb.experiment.methods import ALONE, conventional
 from kdnb.models import StudentMLP
-from kdnb.store import Store
-from kdnb.tasks import DIGITS, Recipe
+from kdnb.store.store import Store
+from kdnb.tasks.tasks import DIGITS, Recipe
 
 ROUNDS = 3
 SIZES = ((16, 16), (128, 128), (784, 784))

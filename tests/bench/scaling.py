@@ -18,15 +18,15 @@ import torch
 from bench_record import KEPT, peak_memory_mb, write
 from matplotlib.figure import Figure
 
-from kdnb.course.plots import PALETTE
+from kdnb.course.figures.plots import PALETTE
 from kdnb.data import Split
-from kdnb.data.views import ShiftedImages
+from kdnb.data.augmentation import ShiftedImages
 from kdnb.environment import best_device, seeded
 from kdnb.models import StudentMLP, TeacherCNN
-from kdnb.objectives import Distillation
-from kdnb.tasks import Recipe
-from kdnb.together import fit_together
-from kdnb.training import predict
+from kdnb.training.objectives import Distillation
+from kdnb.tasks.tasks import Recipe
+from kdnb.training.vectorized import fit_together
+from kdnb.training.loop import predict
 
 STUDENTS = (1, 2, 4, 8, 16, 32, 64)
 IMAGES = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000)

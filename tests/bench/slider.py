@@ -18,10 +18,10 @@ from playwright.sync_api import Browser, sync_playwright
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from lab import CHROMIUM_FLAGS, moved, opened_in_lab
 
-from kdnb.course import progress
-from kdnb.experiment import Experiment
-from kdnb.store import Store
-from kdnb.tasks import task
+from kdnb.course.interactive import progress
+from kdnb.experiment.experiment import Experiment
+from kdnb.store.store import Store
+from kdnb.tasks.tasks import task
 
 EXPLORERS = [  # notebook, words of its picture, name of the slider
     ("00_what_is_distillation.ipynb", "at T =", "T"),

@@ -13,10 +13,10 @@ import torch
 from kdnb.data import Split
 from kdnb.environment import seeded
 from kdnb.models import StudentMLP
-from kdnb.objectives import Distillation
-from kdnb.tasks import Recipe
-from kdnb.together import fit_together
-from kdnb.training import fit
+from kdnb.training.objectives import Distillation
+from kdnb.tasks.tasks import Recipe
+from kdnb.training.vectorized import fit_together
+from kdnb.training.loop import fit
 
 IMAGES, VAL, ROUNDS = 4_000, 500, 5
 GRID = list(product((0, 1, 2), (1.0, 2.0, 4.0, 8.0, 16.0), (0.5, 0.9)))

@@ -11,11 +11,11 @@ from dataclasses import replace
 import torch
 
 from kdnb.data import Split
-from kdnb.data.views import ShiftedImages, StoredFeatures
+from kdnb.data.augmentation import ShiftedImages, StoredFeatures
 from kdnb.environment import best_device, device_name, seeded
 from kdnb.models import mobilenet_v2_student, resnet50_teacher
-from kdnb.tasks import Recipe
-from kdnb.training import fit, predict
+from kdnb.tasks.tasks import Recipe
+from kdnb.training.loop import fit, predict
 
 ROUNDS = 3
 LAST_BLOCK = {"ResNet-50": "block16", "MobileNetV2": "block17"}

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from IPython.display import Markdown
 from torch.utils.data import DataLoader
 
-from kdnb.metrics import Interval
-from kdnb.store import digest
+from kdnb.evaluation.metrics import Interval
+from kdnb.store.store import digest
 
 
 class Place(StrEnum):

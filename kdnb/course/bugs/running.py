@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from kdnb import losses
 from kdnb.course.bugs.bug import Bug, Outcome, Place, compiled, outcome_of
-from kdnb.data.views import ShiftedImages
+from kdnb.data.augmentation import ShiftedImages
 from kdnb.environment import seeded
-from kdnb.experiment import Experiment
-from kdnb.history import History
-from kdnb.identity import description, precision
-from kdnb.metrics import Interval, accuracy, mean_interval
-from kdnb.objectives import Loss, Objective, Rows
-from kdnb.runs import Run
-from kdnb.source import code_fingerprint
-from kdnb.store import digest, weights_digest
-from kdnb.training import fit, predict
+from kdnb.experiment.experiment import Experiment
+from kdnb.training.history import History
+from kdnb.store.description import description, precision
+from kdnb.evaluation.metrics import Interval, accuracy, mean_interval
+from kdnb.training.objectives import Loss, Objective, Rows
+from kdnb.experiment.results import Run
+from kdnb.fingerprint import code_fingerprint
+from kdnb.store.store import digest, weights_digest
+from kdnb.training.loop import fit, predict
 
 TEMPERATURES = (16.0, 4.0, 1.0)  # of the snippet that sweeps, in its order
 # What a trial measures by epoch; a sweep has other curves, by temperature.

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from kdnb.course.bugs.bug import Bug, Outcome
 from kdnb.course.bugs.running import VALIDATION, Tried
-from kdnb.course.drawings import GREY, PALETTE
-from kdnb.course.plots import Picture, styled
-from kdnb.course.widgets import Prediction
-from kdnb.course.words import SPLITS, percent, points
+from kdnb.course.figures.drawings import GREY, PALETTE
+from kdnb.course.figures.plots import Picture, styled
+from kdnb.course.interactive.widgets import Prediction
+from kdnb.course.text import SPLITS, percent, points
 
 VERSIONS = (("with the bug", PALETTE[3], "o", "-"), ("repaired", PALETTE[0], "s", "--"))
 

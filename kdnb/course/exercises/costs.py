@@ -12,7 +12,7 @@ from kdnb.course.exercises.verdict import Paragraph
 from kdnb.environment import seeded
 
 if TYPE_CHECKING:
-    from kdnb.cost import Cost  # counts with tools that take a while to import
+    from kdnb.evaluation.cost import Cost  # counts with tools that take a while to import
 
 NOTEBOOK = "05_cost"
 COUNTING = Paragraph(NOTEBOOK, "Counting, written out")

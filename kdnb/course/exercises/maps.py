@@ -40,7 +40,7 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
 
 
 def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
-    """As in `kdnb.saliency`, whose import would take the reader two seconds."""
+    """As in `kdnb.evaluation.saliency`, whose import would take the reader two seconds."""
     return _correlation(_ranks(_flat(maps)), _ranks(_flat(others)))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from kdnb.course.exercises.attempt import Attempt, Failed
 from kdnb.course.exercises.exercise import Case, Exercise, Misconception, Question, numbers
 from kdnb.course.exercises.verdict import Paragraph
-from kdnb.metrics import entropy_bits
+from kdnb.evaluation.metrics import entropy_bits
 
 NOTEBOOK = "00_what_is_distillation"
 TEMPERATURE = Paragraph(NOTEBOOK, "Temperature")

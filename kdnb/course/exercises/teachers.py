@@ -10,8 +10,8 @@ from kdnb.course.exercises.attempt import Attempt
 from kdnb.course.exercises.exercise import Case, Exercise, Misconception, Question
 from kdnb.course.exercises.verdict import Paragraph
 from kdnb.environment import seeded
-from kdnb.metrics import calibration
-from kdnb.training import evaluating
+from kdnb.evaluation.metrics import calibration
+from kdnb.training.loop import evaluating
 
 NOTEBOOK = "01_train_the_teacher"
 ONCE = Paragraph(NOTEBOOK, "The teacher's answers, computed once")

@@ -4,7 +4,7 @@ import html
 import re
 from dataclasses import dataclass
 
-from kdnb.course.protocol import live_kernel
+from kdnb.course.report.protocol import live_kernel
 
 NOT_ATTEMPTED, CORRECT, NOT_YET = "not attempted", "correct", "not yet"
 # A mark beside the word, and a colour beside both: none of them has to be seen.

@@ -1,0 +1,1 @@
+"""Figures and drawings, each with a text alternative made from the same data."""

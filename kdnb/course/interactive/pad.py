@@ -1,0 +1,207 @@
+"""A pad to draw on, and networks small enough to travel in the page and answer there."""
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+
+import ipywidgets
+import torch
+import torch.nn.functional as F
+from IPython.display import Markdown
+from torch import Tensor, nn
+
+from kdnb.course.interactive.components import frame
+from kdnb.course.figures.plots import answers
+from kdnb.course.report.protocol import COMPONENT, HEADLESS
+from kdnb.course.interactive.widgets import Live, ends_of, image_tag, temperature_slider
+from kdnb.data.augmentation import ShiftedImages
+from kdnb.experiment.experiment import Experiment
+from kdnb.models import StudentMLP, TeacherCNN
+from kdnb.experiment.results import Run
+from kdnb.training.loop import predict
+
+CPU = torch.device("cpu")  # where the page computes
+FRAME_HEIGHT = 560  # CSS pixels: the pad and the bars below it; the table scrolls
+
+
+class ChannelsLastFlatten(nn.Module):
+    """(B, C, H, W) to (B, H·W·C), as the teacher does it and the page stores its images."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.permute(0, 2, 3, 1).flatten(1)
+
+
+class EightBit:
+    """A trained network with weights of eight bits.
+
+    Each output channel or unit has one scale: its largest weight becomes ±127. Biases stay as they
+    are. ``layers`` describes the network to the page, and ``module`` computes in PyTorch what the
+    page computes. Raises ValueError where the page could not compute the network.
+    """
+
+    def __init__(self, model: nn.Module):
+        self.module = deepcopy(in_line(model)).cpu().eval()
+        self.layers = [_rounded(layer) for layer in self.module if not _idle(layer)]
+
+
+def in_line(model: nn.Module) -> nn.Sequential:
+    """The layers of a network in the order in which they act; they share its weights.
+
+    Raises ValueError for a network whose order is not known.
+    """
+    if isinstance(model, TeacherCNN):
+        return nn.Sequential(
+            model.conv1, nn.MaxPool2d(2, stride=1), nn.ReLU(),
+            model.conv2, nn.MaxPool2d(2, stride=2), nn.ReLU(),
+            ChannelsLastFlatten(), model.dense, nn.ReLU(), model.output,
+        )  # fmt: skip
+    if isinstance(model, StudentMLP):
+        hidden = [part for layer in model.layers for part in (layer, nn.ReLU())]
+        return nn.Sequential(ChannelsLastFlatten(), *hidden, model.output)
+    if isinstance(model, nn.Sequential):
+        return model
+    raise ValueError(
+        f"the page does not know in which order a {type(model).__name__} computes: "
+        "give it a TeacherCNN, a StudentMLP or an nn.Sequential"
+    )
+
+
+def eight_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(rows, …) floats as int8 of the same shape and (rows,) scales; their product is near."""
+    largest = weight.flatten(1).abs().amax(1)
+    scales = largest.where(largest > 0, torch.ones_like(largest)) / 127
+    by_row = scales.view(-1, *[1] * (weight.dim() - 1))
+    return (weight / by_row).round().to(torch.int8), scales
+
+
+def _idle(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Dropout | nn.Identity)  # in eval mode
+
+
+def _rounded(layer: nn.Module) -> dict:
+    """A layer as the page reads it; its weights are rounded in place."""
+    match layer:
+        case nn.ReLU():
+            return {"kind": "relu"}
+        case ChannelsLastFlatten():
+            return {"kind": "flatten"}
+        case nn.MaxPool2d(padding=0, dilation=1, ceil_mode=False, return_indices=False):
+            if isinstance(layer.kernel_size, int) and isinstance(layer.stride, int):
+                return {"kind": "pooling", "size": layer.kernel_size, "stride": layer.stride}
+        case nn.Linear():
+            return {"kind": "dense", **_weights(layer)}
+        case nn.Conv2d(stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
+            height, width = layer.kernel_size
+            if height == width:
+                return {"kind": "convolution", "size": height, **_weights(layer)}
+    raise ValueError(
+        f"the page cannot compute {layer}: it knows dense layers, square convolutions without "
+        "stride or padding, max-pooling, ReLU and flattening with channels last"
+    )
+
+
+@torch.no_grad()
+def _weights(layer: nn.Linear | nn.Conv2d) -> dict:
+    whole, scales = eight_bits(layer.weight)
+    layer.weight.copy_(whole * scales.view(-1, *[1] * (whole.dim() - 1)))
+    if whole.dim() == 4:  # channels last here too, so that what is multiplied lies side by side
+        whole = whole.permute(0, 2, 3, 1)
+    biases = torch.zeros(len(whole)) if layer.bias is None else layer.bias
+    return {
+        "weights": _base64(whole),
+        "scales": scales.tolist(),
+        "biases": biases.tolist(),
+    }
+
+
+def _base64(values: Tensor) -> str:
+    return base64.b64encode(values.contiguous().numpy().tobytes()).decode()
+
+
+def pen_width(images: Tensor) -> float:
+    """How wide the strokes of (N, 1, H, W) uint8 images are on average, in pixels.
+
+    A long stroke has twice its length as perimeter, so its width is 2 · area / perimeter. Of a grey
+    image the area is the sum of its pixels and the perimeter the sum of its gradients' lengths.
+    """
+    ink = F.pad(images[:, 0].float() / 255, (1, 1, 1, 1))
+    down = ink[:, 1:, :-1] - ink[:, :-1, :-1]
+    right = ink[:, :-1, 1:] - ink[:, :-1, :-1]
+    perimeter = (down**2 + right**2).sqrt().sum((1, 2))
+    return (2 * ink.sum((1, 2)) / perimeter).mean().item()
+
+
+def what_is_missing(lab: Experiment) -> str:
+    """Why there is no pad for a task, as a sentence; empty where there is one."""
+    shape = tuple(lab.dataset.train.images.shape[1:])
+    if shape == (1, 28, 28) and "128-128" in dict(lab.task.ladder):
+        return ""
+    return (
+        "**The pad is left out**: it is for grey digits of 28×28 pixels and the networks of the "
+        f"course. Images of the task {lab.task.title} have {'×'.join(map(str, shape))} (channels, "
+        f"height, width), and its students are {', '.join(dict(lab.task.ladder)) or 'others'}."
+    )
+
+
+def drawing_pad(
+    networks: Mapping[str, EightBit],
+    images: Tensor,
+    labels: Tensor,
+    class_names: Sequence[str],
+    temperature: float,
+) -> Live:
+    """A pad on which the reader draws, and every network's softened probabilities for the drawing.
+
+    ``images`` (N, 1, 28, 28) uint8 with ``labels`` (N,) can be put onto it; pens are as wide as
+    their strokes. It computes in the page, also in a live notebook, where a frame holds the page's
+    script. Where that may not run stands the first image with its answers.
+
+    Raises ValueError if the images are of another size or a network has other classes.
+    """
+    if images.shape[1:] != (1, 28, 28) or not len(images):
+        raise ValueError(f"the pad needs (N, 1, 28, 28) images, got {tuple(images.shape)}")
+    with torch.inference_mode():
+        logits = {name: n.module(images[:1] / 255)[0] for name, n in networks.items()}
+    for name, z in logits.items():
+        if len(z) != len(class_names):
+            raise ValueError(f"{name} has {len(z)} outputs for {len(class_names)} classes")
+    component = {
+        "component": "pad",
+        "classes": list(class_names),
+        **ends_of(temperature_slider(temperature)),
+        "pen": pen_width(images),
+        "images": [
+            {"name": f"an example: a {class_names[label]}", "pixels": _base64(image)}
+            for image, label in zip(images, labels.tolist(), strict=True)
+        ],
+        "networks": [{"name": name, "layers": n.layers} for name, n in networks.items()],
+    }
+    picture = answers(images[0], logits, class_names, temperature, labels[0].item())
+    data, metadata = picture._repr_mimebundle_()
+    # The weights travel once: to the report's page, or to the frame of a live notebook.
+    headless = bool(os.environ.get(HEADLESS))
+    if headless:
+        data[COMPONENT] = component
+    shown = image_tag(picture) if headless else frame(component, "Draw a digit", FRAME_HEIGHT)
+    return Live(ipywidgets.HTML(shown, layout={"width": "100%"}), (data, metadata))
+
+
+def rounding_sentence(
+    lab: Experiment, runs: Mapping[str, Run], networks: Mapping[str, EightBit]
+) -> Markdown:
+    """How many answers on validation images eight-bit weights change, and what accuracy is left."""
+    val = lab.dataset.val
+    parts = []
+    for name, run in runs.items():
+        before = lab.logits(run, val)[0].argmax(1)
+        after = predict(networks[name].module, ShiftedImages(val.images), device=CPU).argmax(1)
+        right = [100 * (a == val.labels).double().mean().item() for a in (before, after)]
+        parts.append(
+            f"{(before != after).sum().item()} of the {name} "
+            f"(right {right[0]:.2f} %, with eight bits {right[1]:.2f} %)"
+        )
+    return Markdown(
+        f"In the page each weight has eight bits. That changes, of {len(val):,} answers on "
+        f"validation images: {'; '.join(parts)}."
+    )

@@ -1,0 +1,1 @@
+"""From notebooks to one page: run them, collect what they say, write it down."""

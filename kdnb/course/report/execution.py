@@ -1,0 +1,213 @@
+"""Run the notebooks without a reader, and believe only what really ran."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nbformat
+import papermill
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillException
+from traitlets import default
+
+from kdnb.course.report.protocol import HEADLESS
+from kdnb.data.dataset import PROJECT, data_root, start_folder
+from kdnb.files import patiently
+from kdnb.store.store import store_root
+
+NOTEBOOKS = PROJECT / "notebooks"
+BACKEND = "module://matplotlib_inline.backend_inline"  # which a kernel has by itself
+# Limits of glibc's malloc. It keeps freed memory up to these instead of giving it back to the
+# system, which would clear it anew for each batch: a fifth of a ResNet's time. Others ignore them.
+MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+GIB = 2**30
+
+
+class NotebookError(RuntimeError):
+    """A notebook could not be run to its end; the message names notebook, cell and cause."""
+
+
+@dataclass(frozen=True)
+class CellDone:
+    """Told after each cell: cell ``number`` of ``total``, with its id."""
+
+    notebook: str
+    cell_id: str
+    number: int
+    total: int
+
+
+def find_notebooks(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:
+    """The course's notebooks in order; ``only`` picks some by their number, such as "02"."""
+    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise NotebookError(f"no notebooks in {folder}: run from a complete checkout")
+    numbers = [path.name[:2] for path in found]
+    for number in only:
+        if number not in numbers:
+            raise NotebookError(f"no notebook {number!r}: there are {', '.join(numbers)}")
+    return [path for path in found if not only or path.name[:2] in only]
+
+
+def execute(
+    notebook: Path,
+    output: Path,
+    parameters: Mapping[str, object],
+    *,
+    on_cell: Callable[[CellDone], None] | None = None,
+    cell_timeout: int | None = None,
+    cells: NotebookNode | None = None,
+) -> NotebookNode:
+    """Run one notebook in its own folder and save it, executed, as ``output``.
+
+    It runs under the interpreter that runs this, whatever kernels there are, and under nobody's
+    settings for IPython and matplotlib, so that a report looks the same whoever makes it. With
+    ``cells``, run these in its place: an edition of it (`kdnb.course.report.editions`).
+
+    Returns the executed notebook. Raises `NotebookError` if a cell fails, takes longer than
+    ``cell_timeout`` seconds or did not run, or if the kernel dies; what had run by then is kept
+    in ``output``.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with (
+            TemporaryDirectory(prefix="kdnb-") as empty,
+            _environment(**_surroundings(empty)),
+            _written_beside(output) as part,
+        ):
+            papermill.execute_notebook(
+                notebook if cells is None else cells,
+                part,
+                parameters=dict(parameters),
+                engine_name=ReportingEngine.NAME,
+                kernel_name=NATIVE_KERNEL_NAME,
+                kernel_manager_class=OwnInterpreter,
+                cwd=str(notebook.parent),
+                progress_bar=False,
+                coalesce_streams=True,
+                execution_timeout=cell_timeout,
+                # Kernels warn about TCP on stderr, and of the interrupt that tells them to end.
+                extra_arguments=["--log-level=CRITICAL"],
+                on_cell=lambda *where: on_cell and on_cell(CellDone(notebook.stem, *where)),
+            )
+    except CellTimeoutError as error:
+        raise _failed(
+            notebook, output, f"a cell took longer than {cell_timeout} s (--cell-timeout)"
+        ) from error
+    except DeadKernelError as error:
+        raise _failed(
+            notebook, output, "its kernel died, often for lack of memory: close other programs"
+        ) from error
+    except PapermillException as error:
+        name = getattr(error, "ename", type(error).__name__)
+        cause = f"{name}: {getattr(error, 'evalue', error)}"
+        raise _failed(notebook, output, cause) from error
+    executed = nbformat.read(output, as_version=4)
+    require_complete(executed, notebook, output)
+    return executed
+
+
+def _surroundings(empty: str) -> dict[str, str]:
+    """The environment of a kernel without a reader; ``empty`` is a folder for its settings."""
+    settings = Path(empty) / "matplotlibrc"
+    settings.touch()
+    return {
+        **{name: os.environ.get(name, str(GIB)) for name in MALLOC},
+        HEADLESS: "1",
+        # A kernel works in the notebook's folder: relative paths would mean something else there.
+        "KDNB_DATA": str(data_root()),
+        "KDNB_RUNS": str(store_root()),
+        "KDNB_START": str(start_folder()),
+        "IPYTHONDIR": empty,
+        "PYTHONSTARTUP": "",
+        "MATPLOTLIBRC": str(settings),
+        "MPLBACKEND": BACKEND,
+    }
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Inside the block the environment has these values; processes started there inherit them."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
+def _written_beside(output: Path) -> Iterator[Path]:
+    """A hidden file, into which papermill writes after each cell; moved to its place at the end.
+
+    So what is in its place was written to the end, or as far as the notebook came, by kdnb.
+    """
+    part = output.with_name(f".{output.stem}-running.ipynb")
+    try:
+        yield part
+    finally:
+        if part.exists():
+            patiently(partial(os.replace, part, output))
+
+
+def require_complete(executed: NotebookNode, notebook: Path, output: Path) -> None:
+    """Raise `NotebookError` unless every code cell ran and none shows an error.
+
+    papermill's own status is no proof: it calls cells completed that never ran.
+    """
+    for number, cell in enumerate(executed.cells, start=1):
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        if cell.execution_count is None:
+            raise _failed(notebook, output, f"cell {number} ({cell.id}) did not run")
+        if any(o.output_type == "error" for o in cell.outputs):
+            raise _failed(notebook, output, f"cell {number} ({cell.id}) shows an error")
+
+
+def _failed(notebook: Path, output: Path, cause: str) -> NotebookError:
+    kept = f"; what ran is kept in {output}" if output.exists() else ""
+    return NotebookError(f"{notebook.name} stopped: {cause}{kept}")
+
+
+class OwnInterpreter(AsyncKernelManager):
+    """Starts a kernel of the interpreter that runs this.
+
+    A reader's "python3" may be another one, without kdnb or with another version of it.
+    """
+
+    @default("kernel_spec_manager")
+    def _no_installed_kernels(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[])
+
+
+class ReportingEngine(NBClientEngine):
+    """papermill's own engine, which also tells when each cell is done."""
+
+    NAME = "kdnb"
+
+    @classmethod
+    def execute_managed_notebook(
+        cls, nb_man: object, kernel_name: str, on_cell: Callable[..., None], **kwargs: object
+    ) -> object:
+        cell_complete = nb_man.cell_complete
+
+        def complete(cell: NotebookNode, cell_index: int | None = None, **more: object) -> None:
+            cell_complete(cell, cell_index=cell_index, **more)
+            on_cell(cell.get("id", ""), (cell_index or 0) + 1, len(nb_man.nb.cells))
+
+        nb_man.cell_complete = complete
+        return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+
+
+papermill_engines.register(ReportingEngine.NAME, ReportingEngine)

@@ -1,0 +1,148 @@
+"""Executed notebooks in, one HTML file out that asks for nothing else."""
+
+import ast
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+
+from latex2mathml.converter import convert
+from markupsafe import Markup
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
+from pygments.formatters import HtmlFormatter
+from traitlets.config import Config
+
+from kdnb.course.interactive.components import scripted
+from kdnb.course.report.protocol import COMPONENT, RESULTS
+
+TEMPLATES = Path(__file__).parent / "templates"
+# The first of these that an output has is shown; a widget without its kernel is not among them.
+SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One executed notebook as HTML, with its headings as (anchor, text) for the contents."""
+
+    anchor: str
+    title: str
+    sections: list[tuple[str, str]]
+    body: Markup
+
+
+class ChapterRenderer(IPythonRenderer):
+    """Markdown to HTML: maths as MathML, headings with anchors unique to the chapter.
+
+    A link to another notebook leads to its chapter, or is plain text where the page lacks it.
+    """
+
+    def __init__(self, chapter: str, chapters: Collection[str]):
+        super().__init__(escape=True, exclude_anchor_links=True)
+        self.chapter, self.chapters = chapter, chapters
+        self.headings: list[tuple[int, str, str]] = []  # level, anchor, inner HTML
+
+    def inline_math(self, body: str) -> str:
+        return _mathml(body, "inline")
+
+    def block_math(self, body: str) -> str:
+        # It may stand within a paragraph, where a div may not.
+        return f"<span {_scroll('equation')}>{_mathml(body.strip(), 'block')}</span>"
+
+    def table(self, text: str) -> str:
+        return f"<div {_scroll('table')}><table>\n{text}</table></div>\n"
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        if not url.endswith(".ipynb"):
+            return super().link(text, url, title)
+        name = url.removesuffix(".ipynb")
+        return super().link(text, f"#{name}-0", title) if name in self.chapters else text
+
+    def heading(self, text: str, level: int, **attrs: object) -> str:
+        anchor = f"{self.chapter}-{len(self.headings)}"
+        self.headings.append((level, anchor, text))
+        # The page has one h1, its own title.
+        return f'<h{level + 1} id="{anchor}">{text}</h{level + 1}>\n'
+
+
+def render_chapter(
+    notebook: NotebookNode, name: str, chapters: Collection[str], stamp: str = ""
+) -> Chapter:
+    """Turn one executed notebook into a chapter of a page that has all these ``chapters``.
+
+    ``stamp`` stands under each of its figures and tables.
+    """
+    renderer = ChapterRenderer(name, chapters)
+    exporter = HTMLExporter(
+        config=Config(NbConvertBase={"display_data_priority": SHOWN}),
+        template_name="chapter",
+        extra_template_basedirs=[str(TEMPLATES)],
+    )
+    exporter.register_filter(
+        "markdown2html", lambda source: MarkdownWithMath(renderer=renderer).render(source)
+    )
+    resources = {"stamp": stamp, "component": COMPONENT}
+    body, _ = exporter.from_notebook_node(notebook, resources=resources)
+    titles = [(anchor, text) for level, anchor, text in renderer.headings if level == 1]
+    sections = [(anchor, Markup(text)) for level, anchor, text in renderer.headings if level == 2]
+    anchor, title = titles[0] if titles else (name, name)
+    return Chapter(anchor, Markup(title), sections, Markup(body))
+
+
+def render_page(
+    chapters: Sequence[Chapter], *, title: str, about: str, facts: Sequence[tuple[str, str]]
+) -> str:
+    """One HTML page: a cover with ``facts`` as (name, value) rows, contents, then the chapters."""
+    return scripted(
+        "page.html.j2",
+        title=title,
+        about=about,
+        facts=facts,
+        chapters=chapters,
+        highlight_css=Markup(_highlight_css()),
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _mathml(body: str, display: str) -> str:
+    """LaTeX as MathML. The converter copies what stands in \\text{} as it is, tags too."""
+    return convert(body.replace("<", r"\lt ").replace(">", r"\gt "), display=display)
+
+
+def _scroll(what: str) -> str:
+    """Attributes of a box that scrolls sideways by itself; `scroll.js` gives it to the keyboard."""
+    return f'class="scroll" data-what="{what}"'
+
+
+def _highlight_css() -> str:
+    """Colours of code: of pygments' styles these have 4.5:1 on the page's two backgrounds."""
+    light, dark = (
+        HtmlFormatter(style=style, nobackground=True).get_style_defs(".highlight")
+        for style in ("xcode", "zenburn")
+    )
+    return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}"
+
+
+def seeds_of(notebook: NotebookNode) -> str:
+    """The seeds that an executed notebook's parameters name, as in "0, 1, 2"; "" if none."""
+    chosen: dict[str, object] = {}
+    for cell in notebook.cells:
+        if {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", [])):
+            for line in ast.parse(cell.source).body:
+                if isinstance(line, ast.Assign) and "seed" in (name := line.targets[0].id):
+                    chosen[name] = ast.literal_eval(line.value)
+    lists = [value if isinstance(value, list) else [value] for value in chosen.values()]
+    return ", ".join(str(seed) for seed in dict.fromkeys(chain.from_iterable(lists)))
+
+
+def published_results(notebook: NotebookNode) -> list[dict]:
+    """The results that a notebook's outputs carry for other programs, in order."""
+    return [
+        output.data[RESULTS]
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if RESULTS in output.get("data", {})
+    ]

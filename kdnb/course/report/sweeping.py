@@ -1,0 +1,95 @@
+"""Progress of a sweep where no notebook shows it: one line on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from kdnb.course import text as words
+from kdnb.experiment.results import Comparison, Standing, Update
+
+LINE_SECONDS = 5.0  # between two lines that stay
+
+
+class SweepLine:
+    """Watches an `kdnb.experiment.Experiment` that is swept.
+
+    On a terminal one line is written over again and again; elsewhere there is one every few
+    seconds, and the last.
+    """
+
+    def __init__(self):
+        self._live = sys.stdout.isatty()
+        self._said, self._text = time.monotonic(), ""
+
+    def __call__(self, update: Update) -> None:
+        if update.history.interrupted:
+            epochs = len(update.history.epochs)
+            text = f"{_name(update)}: stopped after {epochs} epochs; run again to go on"
+            self._say(text, last=True)
+        elif update.loaded:
+            return
+        else:
+            text = f"{_name(update)}: epoch {len(update.history.epochs)} of {update.epochs}"
+            self._say(text, last=update.run_finished)
+
+    def sweep(self, standing: Standing) -> None:
+        """A sweep on several workers stands so."""
+        self._say(sweep_words(standing), last=standing.finished)
+
+    def _say(self, text: str, last: bool) -> None:
+        now = time.monotonic()
+        if text == self._text or not (self._live or last or now - self._said >= LINE_SECONDS):
+            return
+        start, end = ("\r\x1b[K", "\n" if last else "") if self._live else ("", "\n")
+        print(f"{start}{text}", end=end, flush=True)
+        self._said, self._text = now, text
+
+
+def sweep_lines(result: Comparison, over: str) -> Iterator[str]:
+    """What a sweep found: accuracies, and gains ``over`` one method.
+
+    One seed has no interval, and nothing can be said of a difference.
+    """
+    seeds, width = len(result.seeds), max(map(len, result.labels))
+    if not seeds:
+        yield "stopped before one seed was done: run the sweep again to go on"
+        return
+    yield (
+        f"{words.SPLITS[result.split]} accuracy on {result.images:,} images, "
+        f"{seeds} seed{'s' * (seeds != 1)}"
+    )
+    for label in result.labels:
+        if seeds < 2:
+            yield f"{label:{width}}  {words.percent(result.accuracy(label).item())}"
+            continue
+        mean = result.mean(label)
+        line = f"{label:{width}}  {words.percent(mean.mean)} ({words.percent_range(mean)})"
+        yield line if label == over else f"{line}  {words.points(result.gain(label, over))}"
+    runs = [run for of in result.runs.values() for run in of]
+    elsewhere = [where for run in runs if (where := words.trained_elsewhere(run.provenance))]
+    for where, count in Counter(elsewhere).items():
+        yield f"{count} of {len(runs)} students were {where}"
+    if seeds < 2:
+        yield "one seed has no interval: give --seed a second one to compare"
+
+
+def sweep_words(standing: Standing) -> str:
+    """How many runs are done, on how many workers, and for how long still."""
+    words = f"{int(standing.done)} of {standing.total} runs done"
+    if standing.finished:
+        return words
+    words += f", {standing.workers} worker{'s' * (standing.workers != 1)}"
+    if standing.seconds_left is not None:
+        words += f", {time_left(standing.seconds_left)} left"
+    return words
+
+
+def time_left(seconds: float) -> str:
+    """A time that is only estimated."""
+    return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
+
+
+def _name(update: Update) -> str:
+    where = f"run {update.number} of {update.total}, " if update.total > 1 else ""
+    return f"{where}{update.label}, seed {update.seed}"

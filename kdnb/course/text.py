@@ -1,0 +1,177 @@
+"""Sentences made from numbers, so that no text in a notebook can contradict its own run."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from IPython.display import Markdown
+
+from kdnb.course.figures import lettering
+from kdnb.data import Dataset
+from kdnb.environment import best_device, provenance
+from kdnb.experiment.experiment import Experiment
+from kdnb.evaluation.metrics import Interval
+from kdnb.experiment.results import Comparison, Run
+from kdnb.tasks.tasks import Recipe
+
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """A share in [0, 1] as a percentage.
+
+    >>> percent(0.98765)
+    '98.77 %'
+    """
+    return f"{100 * share:.{digits}f} %"
+
+
+def percent_range(interval: Interval, digits: int = 2) -> str:
+    """The ends of a share's interval; Student's t does not know that a share ends at 0 and 1."""
+    low, high = max(interval.low, 0.0), min(interval.high, 1.0)
+    return f"{percent(low, digits)} to {percent(high, digits)}"
+
+
+def points(interval: Interval) -> str:
+    """A difference of shares with its interval, in percentage points."""
+    return (
+        f"{100 * interval.mean:+.2f} points "
+        f"(95 % interval {100 * interval.low:+.2f} to {100 * interval.high:+.2f}, "
+        f"{interval.n} seeds)"
+    )
+
+
+def in_table(name: str) -> str:
+    """A name from data as a cell of a table.
+
+    >>> in_table("up|down")
+    'up\\\\|down'
+    """
+    return " ".join(name.split()).replace("|", r"\|")
+
+
+def listed(parts: Sequence[str], most: int = 20) -> str:
+    """Parts with commas between them; of many the first.
+
+    >>> listed(["1", "2", "3"], most=2)
+    '1, 2 and 1 more'
+    """
+    more = len(parts) - most
+    return ", ".join(parts[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def gain_sentence(comparison: Comparison, label: str, over: str) -> str:
+    """Whether ``label`` beats ``over`` on this split, and by how much."""
+    gain = comparison.gain(label, over)
+    where = f"on {comparison.images:,} {SPLITS[comparison.split]} images"
+    return f"**{verdict(gain)}**: {label} against {over} {where}: {points(gain)}."
+
+
+def verdict(gain: Interval) -> str:
+    """What may be said of a gain whose interval is this."""
+    if not gain.excludes_zero:
+        return "No clear gain"
+    return "A gain" if gain.mean > 0 else "A loss"
+
+
+def sweep_sentence(comparison: Comparison, labels: Sequence[str]) -> Markdown:
+    """Which setting was best on average, and which others cannot be told from it."""
+    best = max(labels, key=lambda label: comparison.accuracy(label).mean().item())
+    alike, worse = [], []
+    for label in labels:
+        if label != best:
+            behind = comparison.gain(best, label)
+            (worse if behind.excludes_zero else alike).append(label)
+    text = (
+        f"Best on average: **{best}** with {percent(comparison.mean(best).mean)} over "
+        f"{len(comparison.seeds)} seeds on {comparison.images:,} "
+        f"{SPLITS[comparison.split]} images. "
+    )
+    if alike:
+        text += f"Not to be told from it (the paired interval includes 0): {listed(alike)}. "
+    if worse:
+        text += f"Behind it by an interval that leaves 0 out: {listed(worse)}."
+    return Markdown(text)
+
+
+def task_card(experiment: Experiment) -> Markdown:
+    """What this run is about: the data, its splits, and what was chosen for the task."""
+    task, data = experiment.task, experiment.dataset
+    text = (
+        f"**Task: {task.title}.** {data.about}: {_sizes(data)}. "
+        f"A student sees {len(experiment.transfer):,} of the {len(data.train):,} training images. "
+        f"{task.choices}"
+    )
+    for role, origin in experiment.origins.items():
+        text += f"\n\n**The {role} starts from {origin}.**"
+    if note := lettering.note(data.class_names):
+        text += f"\n\n{note}"
+    return Markdown(text)
+
+
+def recipe_in_words(recipe: Recipe) -> str:
+    """How a model is trained.
+
+    >>> recipe_in_words(Recipe(6, 16, 2e-3, shift=1))
+    '6 epochs in batches of 16, learning rate up to 0.002, views shifted by up to 1 pixel(s)'
+    """
+    text = (
+        f"{recipe.epochs} epochs in batches of {recipe.batch_size}, "
+        f"learning rate up to {recipe.learning_rate:g}"
+    )
+    if recipe.shift:
+        text += f", views shifted by up to {recipe.shift} pixel(s)"
+    if recipe.turns:
+        text += ", eight views turned and mirrored"
+    if recipe.warp:
+        text += f", warped by up to {recipe.warp:g}"
+    if recipe.trains:
+        text += f", only from stage `{recipe.trains}` on"
+    return f"{text}; then {recipe_in_words(recipe.then)}" if recipe.then else text
+
+
+def provenance_card(experiment: Experiment, runs: list[Run]) -> Markdown:
+    """Versions, device, seeds, data fingerprint and training time behind the numbers shown.
+
+    A run that served several comparisons is counted once.
+    """
+    runs = list({run.weights: run for run in runs}.values())
+    origins = Counter(run.provenance["device"] for run in runs)
+    devices = "; ".join(
+        f"{device} ({n} run{'s' * (n != 1)})" for device, n in sorted(origins.items())
+    )
+    versions = {_versions(run.provenance) for run in runs}
+    dates = sorted(run.provenance["date"][:16].replace("T", " ") for run in runs)
+    seconds = sum(run.history.seconds for run in runs)
+    return Markdown(
+        "| provenance | |\n| --- | --- |\n"
+        f"| dataset | {experiment.dataset.name}, fingerprint "
+        f"`{experiment.dataset.fingerprint[:16]}` |\n"
+        f"| seeds | {listed([str(s) for s in sorted({run.seed for run in runs})])} |\n"
+        f"| trained | {len(runs)} model(s) in {seconds:,.0f} s, {dates[0]} to {dates[-1]} UTC |\n"
+        f"| device | {devices if len(origins) > 1 else next(iter(origins))} |\n"
+        f"| versions | {'; '.join(sorted(versions))} |\n"
+        f"| finished runs | {sum(run.loaded for run in runs)} of {len(runs)} came from the run "
+        "store, the rest were trained here |"
+    )
+
+
+def trained_elsewhere(origin: dict[str, str]) -> str:
+    """Where a stored run was trained, if not on this kind of machine; empty if it was."""
+    here = provenance(best_device())
+    machine = [re.sub(r"\d+ threads?", "", o["device"]) + o["system"] for o in (origin, here)]
+    if machine[0] == machine[1] and origin["torch"] == here["torch"]:
+        return ""
+    return f"trained on {origin['device']}, {origin['system']}, with torch {origin['torch']}"
+
+
+def _versions(origin: dict[str, str]) -> str:
+    names = ("kdnb", "python", "torch", "numpy", "scikit-learn")
+    return ", ".join(f"{name} {origin[name]}" for name in names)
+
+
+def _sizes(data: Dataset) -> str:
+    return (
+        f"{len(data.train):,} training, {len(data.val):,} validation and "
+        f"{len(data.test):,} test images"
+    )

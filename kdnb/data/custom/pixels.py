@@ -1,0 +1,206 @@
+"""How image files become pixels of 8 bits: one rule for all images of a folder.
+
+- 8 bits stay as they are, and so do 1 bit, palettes and CMYK as Pillow converts them.
+- Whole numbers of more bits are scaled by the least of the usual depths that holds the largest
+  value of the whole folder, so that images keep their brightness beside each other: 4,000 is
+  nearly white where no value is above 4,095.
+- Floats lie between 0 and 1, or between 0 and 255 where the folder has one above 1.
+- What is transparent is white. An image is turned as its EXIF data say, if they can be read. Of a
+  moving image the first frame counts.
+- NaN, negative and larger values are refused by the name of the image.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from kdnb.data.dataset import DataError
+from kdnb.data.custom.names import plain
+
+# Raise this with every change of what pixels come out: those that are kept are then decoded again.
+VERSION = 2
+KINDS = {"I": "whole numbers", "F": "floats"}  # by the first letter of Pillow's mode
+DEPTHS = (1, 2, 4, 8, 10, 12, 14, 16)  # bits: of files, cameras and scanners
+# Pillow knows these by name alone, or has another program read them.
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+# These are known by their first bytes, whatever the file is called.
+BY_CONTENT = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
+LONGEST = 4  # times the shorter side: more of the longer one is cut off before resizing
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is an image by its suffix or else by its first bytes."""
+    if path.suffix.lower() in _suffixes():
+        return True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Image.open(path, formats=[f for f in BY_CONTENT if f in _formats()]).close()
+    except Image.DecompressionBombError:
+        return True
+    except Exception:  # Pillow raises nearly anything on what is no image
+        return False
+    return True
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    others = [name for name in Image.ID if name not in (*BY_CONTENT, *NO_PICTURES)]
+    return *(name for name in BY_CONTENT if name in Image.ID), *others
+
+
+@cache
+def _suffixes() -> frozenset[str]:
+    known = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, name in known if name in _formats())
+
+
+def decoded(folder: Path, names: Sequence[str], size: int, grey: bool) -> tuple[np.ndarray, str]:
+    """The images as (N, 1 or 3, size, size) uint8, and what was scaled, in words.
+
+    The shorter side becomes ``size`` and the middle is cut out. Raises `DataError` in one sentence.
+    """
+    shape = (len(names), 1 if grey else 3, size, size)
+    try:
+        pixels = np.empty(shape, dtype=np.uint8)
+    except (MemoryError, ValueError) as error:
+        raise DataError(
+            f"{len(names):,} images of {size}×{size} pixels do not fit into memory: make size "
+            "smaller"
+        ) from error
+    largest: dict[str, float] = {}  # by kind of value
+    deep: list[int] = []
+    coarse: dict[str, int] = {}
+    for row, name in enumerate(names):
+        with _naming(folder, name):
+            image, halved = _opened(folder / name)
+            if image.mode[0] in KINDS:  # more than 8 bits a pixel
+                deep.append(row)
+                top = _largest(image, name)
+                largest[image.mode[0]] = max(top, largest.get(image.mode[0], 0))
+                continue
+            if halved:
+                coarse[name] = max(high for _, high in image.convert("RGB").getextrema())
+            pixels[row] = _fitted(image, size, grey)
+    _check_coarse(coarse)
+    tops = {kind: _white(kind, top) for kind, top in largest.items()}
+    for row in deep:  # again, for only now is the scale known
+        with _naming(folder, names[row]):
+            image, _ = _opened(folder / names[row])
+            pixels[row] = _fitted(_eight_bits(image, tops[image.mode[0]]), size, grey)
+    scales = " and ".join(f"{KINDS[kind]} from 0..{top:,}" for kind, top in sorted(tops.items()))
+    return pixels, f"{len(deep):,} of more than 8 bits scaled, {scales}" if deep else ""
+
+
+@contextmanager
+def _naming(folder: Path, name: str) -> Iterator[None]:
+    """Every complaint as a `DataError` that names the image."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"the image {plain(name)} in {plain(folder.name)} is too large ({plain(error)}): "
+            "make it smaller"
+        ) from error
+    except Exception as error:  # Pillow raises nearly anything on damaged files
+        raise DataError(
+            f"the image {plain(name)} in {plain(folder.name)} cannot be read ({plain(error)}): "
+            "delete it or replace it"
+        ) from error
+
+
+def _opened(path: Path) -> tuple[Image.Image, bool]:
+    """An image upright, without the ends of a long strip; and whether 16 bits of colour became 8.
+
+    Pillow reads the upper byte of such colours.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on notes about an image, and on its size below the limit
+        with Image.open(path, formats=_formats()) as opened:
+            halved = ";16" in str(opened.tile)
+            opened.load()
+            image = _upright(opened)
+    width, height = image.size
+    spare = max(0, (max(image.size) - LONGEST * min(image.size)) // 2)
+    if spare and width > height:
+        image = image.crop((spare, 0, width - spare, height))
+    elif spare:
+        image = image.crop((0, spare, width, height - spare))
+    return image, halved
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # Pillow raises nearly anything on damaged notes: then the image has none
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _largest(image: Image.Image, name: str) -> float:
+    values = np.asarray(image)
+    limit = 255 if image.mode == "F" else 2 ** DEPTHS[-1] - 1
+    if not np.isfinite(values).all():
+        raise DataError(f"the image {plain(name)} holds NaN or infinite values: replace them")
+    low, high = values.min().item(), values.max().item()
+    if low < 0 or high > limit:
+        raise DataError(
+            f"the image {plain(name)} holds values from {low:g} to {high:g}, and "
+            f"{KINDS[image.mode[0]]} must lie in 0..{limit:,}: scale the images of the folder alike"
+        )
+    return high
+
+
+def _white(kind: str, largest: float) -> int:
+    """The value that becomes 255."""
+    if kind == "F":
+        return 1 if largest <= 1 else 255
+    return next(2**bits - 1 for bits in DEPTHS if largest < 2**bits)
+
+
+def _check_coarse(coarse: dict[str, int]) -> None:
+    """Refuse 16-bit colours whose values hold less: the lower byte is lost, and with it all."""
+    if coarse and max(coarse.values()) < 64:
+        name = max(coarse, key=coarse.get)
+        raise DataError(
+            f"the image {plain(name)} has 16 bits for each colour, of which Pillow reads the upper "
+            f"8, and in no such image does it use more than 14: save them with 8 bits"
+        )
+
+
+def _eight_bits(image: Image.Image, white: int) -> Image.Image:
+    values = np.asarray(image)
+    scaled = np.rint(values * (255 / white)).astype(np.uint8)
+    if isinstance(clear := image.info.get("transparency"), int):
+        scaled[values == clear] = 255
+    return Image.fromarray(scaled)
+
+
+def _fitted(image: Image.Image, size: int, grey: bool) -> np.ndarray:
+    """One image as (1 or 3, size, size) uint8, over white, its middle cut out."""
+    from kdnb.torchvision_remedy import import_torchvision
+
+    edit = import_torchvision().transforms.functional
+    if image.has_transparency_data:
+        seen = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+    image = image.convert("L" if grey else "RGB")
+    pixels = np.asarray(edit.center_crop(edit.resize(image, size), size))
+    return pixels.reshape(size, size, -1).transpose(2, 0, 1)

@@ -1,0 +1,68 @@
+"""Temperatures × weights × seeds: where distillation is understood, in one call."""
+
+from collections.abc import Sequence
+from itertools import product
+
+from kdnb.experiment import distributed as cluster
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.requests import Wanted
+from kdnb.losses import check_soft_weight, check_temperature
+from kdnb.experiment.methods import ALONE, check_each, check_seeds, conventional
+from kdnb.experiment.results import Comparison
+
+
+def sweep(
+    experiment: Experiment,
+    temperatures: Sequence[float],
+    soft_weights: Sequence[float],
+    seeds: Sequence[int],
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+) -> Comparison:
+    """Conventional distillation at every temperature and weight, beside the student alone.
+
+    Small students are trained together (`Experiment.train_ahead`). Accuracies are those on the
+    validation split, since a sweep is there to choose from. What the run store holds is not trained
+    again, so a sweep that was stopped goes on when it is called again.
+
+    Runs are trained by so many ``workers``, processes of this machine (None: as many as suit it),
+    or by those of the Dask ``scheduler`` at this address. A watcher with a method ``sweep`` is then
+    called with a `kdnb.experiment.results.Standing` about twice a second.
+
+    Raises ValueError before anything is trained where a number cannot be used or comes twice, and
+    `kdnb.experiment.distributed.ClusterError`.
+    """
+    check_each("temperature", temperatures, check_temperature)
+    check_each("soft_weight", soft_weights, check_soft_weight)
+    check_seeds(seeds)
+    if workers is not None and (workers < 1 or scheduler):
+        raise ValueError(
+            f"workers counts processes of this machine, at least 1 and without a scheduler's "
+            f"address, got {workers}"
+        )
+    methods = [ALONE]
+    methods += [
+        conventional(float(t), float(w), f"T = {t:g}, soft_weight = {w:g}")
+        for t, w in product(temperatures, soft_weights)
+    ]
+    wanted = [Wanted(seed, method) for seed in seeds for method in methods]
+    tell = getattr(experiment.watch, "sweep", None)
+    if scheduler:
+        with cluster.connected(scheduler) as client:
+            print(f"Dask dashboard: {client.dashboard_link}", flush=True)
+            cluster.train(client, experiment, wanted, tell)
+    else:
+        count = cluster.workers_for(experiment, wanted)
+        if workers is not None:
+            count = min(workers, cluster.parts_of(experiment, wanted)) if workers > 1 else 1
+        if count > 1:
+            with (
+                cluster.local_cluster(experiment, count) as local,
+                cluster.connected(local) as client,
+            ):
+                print(f"Dask dashboard: {client.dashboard_link}", flush=True)
+                cluster.train(client, experiment, wanted, tell)
+        else:
+            experiment.train_ahead(wanted)
+    return experiment.compare(methods, seeds, split="val")

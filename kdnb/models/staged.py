@@ -1,0 +1,88 @@
+"""Networks in stages, of which the first may stay frozen: ResNet-50 and MobileNetV2."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from kdnb.models.backbones import Normalise, body
+from kdnb.models.small import output_layer
+
+
+class StagedNetwork(nn.Module):
+    """A network as a line of named stages, of which the first ones may stay as they are.
+
+    ``origin`` says where its weights come from. Maps (B, 3, H, W) floats in [0, 1] to logits.
+    """
+
+    only_told = ("origin",)  # `kdnb.store.description`: an attribute that decides nothing
+
+    def __init__(self, stages: dict[str, nn.Module], origin: str):
+        super().__init__()
+        self.stages = nn.Sequential(OrderedDict(stages))
+        self.origin = origin
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.stages(images)
+
+    def split(self, first_trained: str) -> tuple[nn.Sequential, nn.Sequential]:
+        """The stages before ``first_trained``, and the rest; both share this network's weights.
+
+        Raises ValueError if there is no such stage.
+        """
+        names = [name for name, _ in self.stages.named_children()]
+        if first_trained not in names:
+            raise ValueError(f"no stage {first_trained!r}: choose one of {', '.join(names)}")
+        at = names.index(first_trained)
+        return self.stages[:at], self.stages[at:]
+
+
+def resnet50_teacher(
+    num_classes: int = 2,
+    subclasses: int = 1,
+    weights: str | None = "imagenet",
+    settle_on: Callable[[], Tensor] | None = None,
+) -> StagedNetwork:
+    """ResNet-50 (He et al. 2016) with a new output; 23,512,130 parameters for two outputs.
+
+    Stages: normalise, stem, block1 … block16, pool, output. ``weights`` None is a random body, the
+    same for every seed; where ImageNet weights cannot be had, it is one too. ``settle_on`` gives
+    the (B, 3, H, W) floats in [0, 1] from which a random body takes its batch-norm statistics;
+    without it, smooth noise.
+    """
+    net, origin = body("resnet50", weights, settle_on)
+    blocks = [*net.layer1, *net.layer2, *net.layer3, *net.layer4]
+    stages = {
+        "normalise": Normalise(),
+        "stem": nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool),
+        **{f"block{i}": block for i, block in enumerate(blocks, 1)},
+        "pool": nn.Sequential(net.avgpool, nn.Flatten()),
+        "output": output_layer(net.fc.in_features, num_classes, subclasses),
+    }
+    return StagedNetwork(stages, origin)
+
+
+def mobilenet_v2_student(
+    num_classes: int = 2,
+    subclasses: int = 1,
+    weights: str | None = "imagenet",
+    settle_on: Callable[[], Tensor] | None = None,
+    width: float = 1.0,
+) -> StagedNetwork:
+    """MobileNetV2 (Sandler et al. 2018) with a new output; 2,226,434 parameters for two outputs.
+
+    Stages: normalise, stem, block1 … block18, pool, output. ``width`` multiplies the channels of
+    all layers (§4); torchvision has ImageNet weights for 1 alone, other widths start from random
+    ones. The rest is as for `resnet50_teacher`.
+    """
+    settings = {} if width == 1 else {"width_mult": width}
+    net, origin = body("mobilenet_v2", weights if width == 1 else None, settle_on, **settings)
+    stem, *blocks = net.features
+    stages = {
+        "normalise": Normalise(),
+        "stem": stem,
+        **{f"block{i}": block for i, block in enumerate(blocks, 1)},
+        "pool": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        "output": output_layer(net.last_channel, num_classes, subclasses),
+    }
+    return StagedNetwork(stages, origin)

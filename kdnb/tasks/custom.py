@@ -1,0 +1,268 @@
+"""A task of the reader's own: their images, any two networks, and defaults for all the rest.
+
+>>> from kdnb.data import ImageFolder
+>>> task = own_task("flowers", ImageFolder("flowers", size=64), MyTeacher, MyStudent)
+"""
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from kdnb.data import Dataset
+from kdnb.data.dataset import stratified_indices
+from kdnb.data.custom.names import listed
+from kdnb.environment import seeded
+from kdnb.tasks.modules import settings_kept
+from kdnb.training.objectives import Agreement, Objective, Spread
+from kdnb.tasks.tasks import SUBSET_SEED, Division, Recipe, Task
+from kdnb.tasks.trial import MisfitError, trial
+
+WARP = 0.15  # of the views that a dividing teacher shall agree on
+UNEQUAL = 1.5  # times as many images of one class as of another: then classes are balanced
+
+
+def own_task(
+    name: str,
+    data: Callable[[], Dataset],
+    teacher: Callable[..., nn.Module],
+    student: Callable[..., nn.Module],
+    *,
+    subclasses: int = 3,
+    **settings: object,
+) -> Task:
+    """A task from a source of ``data`` and what builds its two networks.
+
+    ``data`` is a `kdnb.data.ImageFolder`, `kdnb.data.ImageTensors` or any function that returns a
+    `Dataset`; it is first called when the task is used. ``teacher`` and ``student`` are modules'
+    classes or functions that return a module, called with what they take of ``num_classes`` and
+    ``subclasses``. One that takes no ``subclasses`` is asked for classes · subclasses classes; of
+    one that takes neither the last `nn.Linear` is made as wide as is needed.
+
+    ``subclasses`` is into how many a teacher divides each class. ``settings`` are other fields of
+    `Task`; those not given follow from the number of images. Raises ValueError for a setting that
+    `Task` does not have, or networks that cannot be called.
+    """
+    known = {f.name for f in fields(Task)} - {"name", "dataset", "teacher", "student"}
+    if unknown := sorted(set(settings) - known):
+        raise ValueError(
+            f"a task has no {unknown[0]!r}: it has {', '.join(sorted(known))}, and subclasses"
+        )
+    if isinstance(subclasses, bool) or not isinstance(subclasses, int) or subclasses < 2:
+        raise ValueError(f"subclasses must be a whole number of at least 2, got {subclasses!r}")
+    if not callable(data):
+        raise ValueError(
+            f"data must be an ImageFolder, ImageTensors or a function that returns a Dataset, "
+            f"got a {type(data).__name__}"
+        )
+    for role, make in (("teacher", teacher), ("student", student)):
+        if isinstance(make, nn.Module) or not callable(make):
+            raise ValueError(
+                f"the {role} must be a class or a function that builds a new network for each "
+                f"seed, got a {type(make).__name__} that is built already"
+            )
+    rungs = {"ladder": tuple((n, Network(make)) for n, make in settings.get("ladder", ()))}
+    rungs = rungs if rungs["ladder"] else {}
+    left_open = {f.name: None for f in fields(Task) if f.name not in settings and f.name in OPEN}
+    return OwnTask(
+        name=name,
+        dataset=data,
+        teacher=Network(teacher),
+        student=Network(student),
+        subclasses=subclasses,
+        **{**left_open, "title": name, **settings, **rungs},
+    )
+
+
+# What follows from the data where the reader does not say it.
+OPEN = {
+    *("teacher_recipe", "student_recipe", "division", "other_divisions", "temperature"),
+    *("soft_weight", "balanced", "student_image_sweep", "explained_images", "ladder"),
+    *("teacher_about", "division_about", "choices", "caveats"),
+}
+
+
+@dataclass(frozen=True)
+class OwnTask(Task):
+    """A task some of whose fields are None until its data are known: `fitted` fills them."""
+
+    subclasses: int = 3
+
+    def fitted(self, dataset: Dataset) -> Task:
+        """A plain `Task` for these data; raises ValueError where a network does not fit them."""
+        train, classes, size = dataset.train, len(dataset.class_names), self.subclasses
+        two = train.images[[0, -1]]  # probably of two classes
+        teacher = self.teacher.fitting("teacher", two, classes, size)
+        student = self.student.fitting("student", two, classes, size)
+        models = [_built(make, classes) for make in (teacher, student)]
+        large, small = (sum(p.numel() for p in model.parameters()) for model in models)
+        rungs = [(large, "teacher's network", teacher), (small, "student's network", student)]
+        teaching = self.teacher_recipe or _recipe(len(train), 12_000, 2e-3, most=40, shift=1)
+        heard = self.student_images or len(train)
+        learning = self.student_recipe or _recipe(heard, 24_000, 3e-3, most=80)
+        # Frozen stages answer for a finite set of views, of which warped images are none.
+        dividing = teaching if teaching.trains else replace(teaching, warp=WARP)
+        counts = torch.bincount(train.labels, minlength=classes)
+        unequal = bool(counts.max() > UNEQUAL * counts.min())
+        defaults = {
+            "teacher_recipe": teaching,
+            "student_recipe": learning,
+            "division": Division(
+                "two views agree", Agreement(subclasses=size, evenness=1.5), dividing
+            ),
+            "other_divisions": (
+                Division("no auxiliary loss", Objective(subclasses=size), teaching),
+                Division("Müller's auxiliary loss", Spread(subclasses=size), teaching),
+            ),
+            "temperature": 4.0,
+            "soft_weight": 0.5,
+            "balanced": unequal,
+            "student_image_sweep": _image_counts(train.labels, classes, learning.batch_size),
+            "explained_images": max(60, 2 * classes),
+            "ladder": tuple((name, make) for _, name, make in sorted(rungs, key=lambda r: -r[0])),
+            "teacher_about": f"a network of the reader's own, `{_name(teacher)}`, with {large:,} "
+            "parameters",
+            "division_about": "All ways have the same epochs, but two views that agree meet each "
+            "image twice an epoch, and warped.",
+            "choices": " ".join(_facts(dataset, counts.tolist(), _name(student), small, unequal)),
+            "caveats": "Recipes, temperature and weight are defaults that follow from the number "
+            f"of images and are tuned for nothing. With {len(dataset.test):,} test images an "
+            "accuracy of 90 % has a standard error of "
+            f"{100 * (0.09 / len(dataset.test)) ** 0.5:.1f} points.",
+        }
+        own = {f.name: getattr(self, f.name) for f in fields(Task)}
+        given = {name: value for name, value in own.items() if value is not None and value != ""}
+        return Task(**{**defaults, **given, "teacher": teacher, "student": student})
+
+
+def _facts(
+    dataset: Dataset, counts: list[int], student: str, parameters: int, unequal: bool
+) -> Iterator[str]:
+    """What the reader of a report should know of such a task."""
+    yield f"Classes: {listed(dataset.class_names, most=30)}."
+    yield f"The student is the reader's own `{student}` with {parameters:,} parameters."
+    if unequal:
+        yield (
+            f"A class has {min(counts):,} to {max(counts):,} training images: each counts the same "
+            "in the loss of the labels."
+        )
+    if len(counts) == 2:
+        yield "Notebook 00 is about telling wrong classes apart, and is left out: here is only one."
+
+
+@dataclass(frozen=True)
+class Network:
+    """Builds a module of any kind as the course asks for it: with so many classes and subclasses.
+
+    ``wrappers`` are put around it, the first one inside: `kdnb.tasks.trial.Contiguous` for modules that
+    do not bear channels_last, `kdnb.tasks.trial.LogitsOnly` for those that give more than logits.
+    """
+
+    make: Callable[..., nn.Module]
+    wrappers: tuple[type[nn.Module], ...] = ()
+
+    def __call__(self, num_classes: int, subclasses: int = 1) -> nn.Module:
+        takes = _takes(self.make)
+        outputs = num_classes * subclasses
+        with settings_kept(f"the network {_name(self)}"):
+            if {"num_classes", "subclasses"} <= takes:
+                model = self.make(num_classes=num_classes, subclasses=subclasses)
+            elif "num_classes" in takes:
+                model = self.make(num_classes=outputs)
+            else:
+                model = self.make()
+                if isinstance(model, nn.Module) and subclasses > 1:
+                    _widen(model, outputs)
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"it must give an nn.Module, got a {type(model).__name__}")
+        lazy = nn.parameter.UninitializedTensorMixin
+        if any(isinstance(t, lazy) for t in (*model.parameters(), *model.buffers())):
+            raise ValueError("it has lazy layers, which cannot be seeded: write out their sizes")
+        for wrapper in self.wrappers:
+            model = wrapper(model)
+        return model
+
+    def fitting(self, role: str, images: Tensor, classes: int, subclasses: int) -> "Network":
+        """The same, or with ``wrappers``, once it has passed `kdnb.tasks.trial.trial`.
+
+        ``images`` are two of (2, C, H, W) uint8. Raises ValueError for a network that does not suit
+        the course, and warns of one that suits only a part of it.
+        """
+        who = f"the {role} {_name(self)}"
+        notes = []
+        try:
+            with settings_kept(who):
+                for size in (1, subclasses):
+                    build = partial(self, num_classes=classes, subclasses=size)
+                    notes += trial(build, images, classes, size)
+        except MisfitError as misfit:
+            if misfit.remedy in (None, *self.wrappers):
+                raise ValueError(f"{who} {misfit}") from misfit
+            wrapped = replace(self, wrappers=(*self.wrappers, misfit.remedy))
+            return wrapped.fitting(role, images, classes, subclasses)
+        for note in dict.fromkeys(notes):
+            warnings.warn(f"{who} {note}", stacklevel=2)
+        return self
+
+
+def _takes(make: Callable[..., nn.Module]) -> set[str]:
+    """Which of the two sizes may be given; a function with ** is taken to know num_classes."""
+    try:
+        parameters = inspect.signature(make).parameters.values()
+        kinds = {p.kind for p in parameters}
+    except (TypeError, ValueError):
+        return set()
+    named = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    # (*args, **kwargs) is how a class says that it has no __init__ of its own.
+    if inspect.Parameter.VAR_KEYWORD in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        named.add("num_classes")
+    return named
+
+
+def _widen(model: nn.Module, outputs: int) -> None:
+    """Put a new, wider layer in the place of the last dense one."""
+    dense = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not dense or isinstance(model, nn.Linear):
+        raise ValueError(
+            "it takes no num_classes and has no nn.Linear inside that could be made wider: "
+            "let it take num_classes"
+        )
+    owner, _, name = dense[-1].rpartition(".")
+    last = model.get_submodule(dense[-1])
+    wider = nn.Linear(last.in_features, outputs, bias=last.bias is not None)
+    setattr(model.get_submodule(owner), name, wider)
+
+
+def _built(make: Callable[..., nn.Module], classes: int) -> nn.Module:
+    with seeded(0):
+        return make(num_classes=classes)
+
+
+def _name(make: Callable[..., nn.Module]) -> str:
+    while isinstance(make, Network | partial):
+        make = make.make if isinstance(make, Network) else make.func
+    return getattr(make, "__name__", type(make).__name__)
+
+
+def _recipe(images: int, shown: int, learning_rate: float, most: int, shift: int = 0) -> Recipe:
+    """Epochs that show about ``shown`` images, from 8 to ``most``, in batches that fit them."""
+    epochs = min(most, max(8, round(shown / images)))
+    smallest = 8 if images < 100 else 16 if images < 1_000 else 64
+    # A last batch of one image would stop batch-norm.
+    batch_size = next(b for b in range(smallest, 2 * smallest) if images % b != 1)
+    return Recipe(epochs, batch_size, learning_rate, shift)
+
+
+def _image_counts(labels: Tensor, classes: int, batch_size: int) -> tuple[int, ...]:
+    """A quarter, a half and all of the training images, as far as all classes are among them."""
+    counts = []
+    for count in (len(labels) // 4, len(labels) // 2, len(labels)):
+        count += count % batch_size == 1 and count < len(labels)
+        (index,) = stratified_indices(labels, (max(1, count),), SUBSET_SEED)
+        if len(labels[index].unique()) == classes:
+            counts.append(count)
+    return tuple(counts)

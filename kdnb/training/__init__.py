@@ -1,0 +1,6 @@
+"""Training and asking models: one loop for one model, the same loss mapped over many."""
+
+from kdnb.training.config import TrainConfig
+from kdnb.training.loop import TrainingDivergedError, evaluating, fit, predict
+
+__all__ = ["TrainConfig", "TrainingDivergedError", "evaluating", "fit", "predict"]

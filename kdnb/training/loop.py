@@ -1,0 +1,328 @@
+"""The one training loop, and what a trained model answers."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdnb.training.checkpoint import Budget, Checkpoint, Training, copied
+from kdnb.data import Split
+from kdnb.data.augmentation import ShiftedImages, TurnedImages, Views, warped
+from kdnb.environment import best_device, onednn_products, seeded
+from kdnb.training.history import Epoch, History
+from kdnb.training.objectives import LABELS, Imitation, Objective, Rows
+from kdnb.tasks.tasks import Recipe
+
+LARGE = 200_000  # parameters
+PREDICT_BATCH = 128
+# On the CPU a larger batch of a convolutional network's activations outgrows what malloc keeps for
+# the next: clearing fresh pages for every batch costs a third of the speed.
+PREDICT_BATCH_ON_CPU = 32
+
+
+class TrainingDivergedError(ArithmeticError):
+    """The loss was no longer a number. ``history`` holds the epochs before that."""
+
+    def __init__(self, message: str, history: History):
+        super().__init__(message)
+        self.history = history
+
+
+def views_of(split: Split, recipe: Recipe) -> Views:
+    """The views in which a recipe shows the images of ``split``."""
+    return TurnedImages(split.images) if recipe.turns else ShiftedImages(split.images, recipe.shift)
+
+
+def fit(
+    model: nn.Module,
+    train: Split,
+    val: Split,
+    recipe: Recipe,
+    seed: int,
+    *,
+    objective: Objective = LABELS,
+    features: tuple[Views, Views] | None = None,
+    on_epoch: Callable[[History], None] | None = None,
+    on_step: Callable[[int], None] | None = None,
+    on_checkpoint: Callable[[Checkpoint], None] | None = None,
+    on_stop: Callable[[Checkpoint], None] | None = None,
+    resume: Checkpoint | None = None,
+    device: torch.device | None = None,
+) -> History:
+    """Train ``model`` in place and leave it, in eval mode, with the weights of its best epoch.
+
+    Best is the highest validation accuracy, and among equals the lowest validation loss; for an
+    objective that may not know labels, the last epoch. Whatever the ``objective``, everything else
+    is the same: the seed alone decides the batch order, the views and the dropout, so two methods
+    with one seed see the same batches. On the CPU a run repeats bit for bit with the same number of
+    threads. Where the last batch would hold one image, and the model cannot be trained on one, that
+    image joins the batch before.
+
+    A recipe that trains the last stages only needs ``features``: what the stages before them make
+    of the training views and of the validation images. Those stages are never run here, so neither
+    their weights nor their batch-norm statistics can move; the trained stages keep their statistics
+    too, since few images make poor ones.
+
+    ``on_epoch`` is called before the first epoch and after each, ``on_step`` after each step with
+    the number of images it showed. ``on_checkpoint`` is given a checkpoint of the
+    epoch that ended, if epochs take much longer than to copy all that changes, and else now and
+    then (`kdnb.training.checkpoint.Budget`).
+
+    Ctrl-C, or a KeyboardInterrupt from any of them, stops training: what is returned is the
+    history up to the last whole epoch, marked as interrupted, and ``on_stop`` is given the last
+    checkpoint, if there was one. With ``resume``, a checkpoint of the same run, training goes on
+    from there; on the CPU it ends, bit for bit, as if it had never been stopped.
+
+    Raises ValueError if the soft targets do not fit the images and views, the recipe warps images
+    that were answered for beforehand, or features are missing. Raises `TrainingDivergedError` if
+    the loss stops being a number: the model then holds the weights of the best epoch before that.
+    """
+    device = device or best_device()
+    if bool(recipe.trains) != (features is not None):
+        raise ValueError("features go with a recipe that trains the last stages only, and only so")
+    model.eval()  # and only what is trained will leave this mode
+    if recipe.trains:
+        _, model = model.split(recipe.trains)
+        inputs, val_inputs = (views.to(device) for views in features)
+    else:
+        inputs = views_of(train, recipe).to(device)
+        val_inputs = ShiftedImages(val.images).to(device)
+    model.to(device, memory_format=torch.channels_last)
+    labels = train.labels.to(device)
+    subclasses = None
+    if objective.hears_subclasses and train.subclasses is not None:
+        subclasses = train.subclasses.to(device)
+    objective = objective.prepared(len(inputs.names), len(inputs), device)
+    if recipe.warp and (features or isinstance(objective, Imitation)):
+        raise ValueError(
+            "a recipe with warp cannot be used with features or soft targets that were computed "
+            "beforehand: use a finite set of views, for which there are answers"
+        )
+
+    sizes = batch_sizes(len(train), recipe.batch_size)
+    if 1 in sizes[1:] and not takes_one(model, inputs, recipe, objective):
+        sizes = batch_sizes(len(train), recipe.batch_size, least=2)
+    optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate, fused=True)
+    schedule = one_cycle(optimizer, recipe, len(sizes))
+    order = torch.Generator().manual_seed(seed)
+    training = Training(model, optimizer, schedule, [order], device)
+    copying = Budget()
+    with copying.spending():
+        kept = resume or training.checkpoint(History(), None)
+    history, best_weights = kept.history, kept.best_weights  # after the last whole epoch
+    try:
+        with seeded(seed), products_of(model):
+            if resume is not None:
+                training.restore(resume)
+            if on_epoch is not None:
+                on_epoch(history)
+            while len(history.epochs) < recipe.epochs:
+                start = time.perf_counter()
+                _train_mode(model, keep_statistics=bool(recipe.trains))
+                record = []  # the loss and its parts, step after step
+                views = len(inputs.names)
+                for index, view in epoch_batches(
+                    sizes, views, order, objective.views_per_image, device
+                ):
+                    batch = inputs.batch(index, view)
+                    if recipe.warp:
+                        batch = warped(batch, recipe.warp)
+                    with mixed_precision(device, recipe):
+                        logits = model(batch)
+                    known = None if subclasses is None else subclasses[index]
+                    rows = Rows(labels.index_select(0, index), index, view, known)
+                    loss = objective.loss(logits.float(), rows)
+                    model.zero_grad()  # quicker than the same call of the optimiser
+                    loss.total.backward()
+                    optimizer.step()
+                    schedule.step()
+                    parts = {n: part for n, part in loss._asdict().items() if part is not None}
+                    record.extend(part.detach() for part in parts.values())
+                    if on_step is not None:
+                        on_step(len(index))
+                val_loss, val_accuracy = _validate(model, val_inputs, val, objective, device)
+                losses = torch.stack(record).unflatten(0, (-1, len(parts)))
+                _check_finite(losses, val_loss, model, history, best_weights, recipe)
+                means = dict(zip(parts, losses.mean(0).tolist(), strict=True))
+                epoch = Epoch(
+                    train_loss=means["total"],
+                    soft_loss=means.get("soft"),
+                    hard_loss=means.get("hard"),
+                    auxiliary_loss=means.get("auxiliary"),
+                    val_loss=val_loss,
+                    val_accuracy=val_accuracy,
+                    seconds=time.perf_counter() - start,
+                )
+                later = history.with_epoch(epoch, objective.chooses_by_labels)
+                is_best = later.best == len(history.epochs)
+                best = copied(model.state_dict()) if is_best else best_weights
+                history, best_weights = later, best
+                if copying.due():
+                    with copying.spending():
+                        kept = training.checkpoint(history, None if is_best else best_weights)
+                    if on_checkpoint is not None:
+                        on_checkpoint(kept)
+                if on_epoch is not None:
+                    on_epoch(history)
+    except KeyboardInterrupt:
+        if kept.history.epochs and on_stop is not None:
+            on_stop(kept)
+        history = replace(history, interrupted=True)
+    model.load_state_dict(best_weights)
+    model.eval()
+    return history
+
+
+def one_cycle(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, batches: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate rises for a fifth of a run's steps and then falls (Smith 2018).
+
+    Each of the recipe's epochs has so many ``batches``.
+    """
+    steps = recipe.epochs * batches
+    # A fifth of five steps rises for no step at all, and OneCycleLR divides by their number.
+    rise = 0.2 if steps > 5 else 0.1
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, total_steps=steps, pct_start=rise
+    )
+
+
+def batch_sizes(images: int, batch_size: int, least: int = 1) -> list[int]:
+    """How many images each batch of an epoch has; a last one below ``least`` joins the one before.
+
+    >>> batch_sizes(9, 4), batch_sizes(9, 4, least=2)
+    ([4, 4, 1], [4, 5])
+    """
+    sizes = [min(batch_size, images - first) for first in range(0, images, batch_size)]
+    if len(sizes) > 1 and sizes[-1] < least:
+        sizes[-2:] = [sum(sizes[-2:])]
+    return sizes
+
+
+def takes_one(model: nn.Module, inputs: Views, recipe: Recipe, objective: Objective) -> bool:
+    """Whether ``model`` can be trained on a batch of one image; what is tried is a copy of it.
+
+    Batch-norm after a dense layer cannot: the variance of one number says nothing.
+    """
+    tried = deepcopy(model)
+    _train_mode(tried, keep_statistics=bool(recipe.trains))
+    first = torch.zeros(objective.views_per_image, dtype=torch.int64)
+    try:
+        with seeded(0), torch.no_grad():
+            return len(tried(inputs.batch(first, first))) == len(first)
+    except Exception:  # whatever a network of the reader's may raise
+        return False
+
+
+def epoch_batches(
+    sizes: Sequence[int],
+    views: int,
+    generator: torch.Generator,
+    views_per_image: int = 1,
+    device: torch.device | str = "cpu",
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch in random order: (B,) indices of images and (B,) numbers of their views.
+
+    ``sizes`` says how many images each batch has. The order is drawn on the CPU and goes to
+    ``device`` at once, not batch by batch. With several views per image a batch has as many rows
+    for each image: all images in one view, then all of them in another, and so on.
+    """
+    images, sizes = sum(sizes), list(sizes)
+    index = torch.randperm(images, generator=generator).to(device)
+    view = torch.randint(views, (views_per_image, images), generator=generator).to(device)
+    for rows, seen in zip(index.split(sizes), view.split(sizes, dim=1), strict=True):
+        yield rows.repeat(views_per_image) if views_per_image > 1 else rows, seen.flatten()
+
+
+def predict(
+    model: nn.Module, inputs: Views, *, view: int = 0, device: torch.device | None = None
+) -> Tensor:
+    """What ``model`` makes of all ``inputs`` in one view: (N, outputs) float32 on the CPU.
+
+    The model runs in eval mode without gradients and is left as it was, buffers and mode included.
+    """
+    device = device or best_device()
+    model.to(device, memory_format=torch.channels_last)
+    batch_size = PREDICT_BATCH_ON_CPU if device.type == "cpu" else PREDICT_BATCH
+    answers = None
+    with evaluating(model), products_of(model):
+        for index in torch.arange(len(inputs)).split(batch_size):
+            batch = inputs.batch(index, torch.full_like(index, view))
+            given = model(batch.to(device)).float().cpu()
+            if answers is None:
+                # Not a list of batches: what is small and stays, between activations that are large
+                # and go, would keep malloc from using their memory again.
+                with torch.inference_mode(False):
+                    answers = torch.empty(len(inputs), *given.shape[1:])
+            answers[index] = given
+    return answers
+
+
+def mixed_precision(device: torch.device, recipe: Recipe) -> AbstractContextManager:
+    """On CUDA a recipe that asks for it computes in bfloat16 where that is safe; else nothing."""
+    wanted = recipe.mixed_precision and device.type == "cuda"
+    return torch.autocast("cuda", torch.bfloat16) if wanted else nullcontext()
+
+
+def products_of(model: nn.Module) -> AbstractContextManager:
+    """Matrix products by oneDNN for a large model; it starts one 10 µs later than MKL does."""
+    large = sum(p.numel() for p in model.parameters()) > LARGE
+    return onednn_products() if large else nullcontext()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside the block the model is in eval mode without gradients; after it as it was before."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _train_mode(model: nn.Module, *, keep_statistics: bool) -> None:
+    model.train()
+    if keep_statistics:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def _validate(
+    model: nn.Module, inputs: Views, val: Split, objective: Objective, device: torch.device
+) -> tuple[float, float]:
+    logits = objective.class_logits(predict(model, inputs, device=device))
+    loss = F.cross_entropy(logits, val.labels).item()
+    return loss, (logits.argmax(1) == val.labels).double().mean().item()
+
+
+def _check_finite(
+    losses: Tensor,
+    val_loss: float,
+    model: nn.Module,
+    before: History,
+    best_weights: dict[str, Tensor],
+    recipe: Recipe,
+) -> None:
+    """Looked at once an epoch: asking after every step would make a GPU wait each time."""
+    bad = ~losses.isfinite().all(1)
+    if not bad.any() and torch.tensor(val_loss).isfinite():
+        return
+    epoch, best = len(before.epochs) + 1, 0 if before.best is None else before.best + 1
+    step = int(bad.int().argmax()) + 1 if bad.any() else len(losses)
+    model.load_state_dict(best_weights)
+    model.eval()
+    raise TrainingDivergedError(
+        f"the loss is no longer finite in epoch {epoch}, step {step}; the weights of epoch {best} "
+        f"are kept: try a learning rate below {recipe.learning_rate}",
+        before,
+    )
