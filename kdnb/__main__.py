@@ -14,7 +14,8 @@ import argparse
 import time
 from pathlib import Path
 
-from kdnb import doctor, maintenance as upkeep
+from kdnb import doctor
+from kdnb import maintenance as upkeep
 from kdnb.course.report.editions import EDITIONS, FOLDER, write_edition
 from kdnb.course.report.execution import NotebookError, find_notebooks
 from kdnb.course.report.pipeline import REPORTS, make_report, make_reports

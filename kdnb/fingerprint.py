@@ -9,7 +9,14 @@ from types import CodeType, ModuleType
 
 PACKAGE = Path(__file__).parent
 # The course shows what the engine computes; these only call it, or say who shall.
-BESIDE_THE_ENGINE = ("course/", "__main__.py", "doctor.py", "cluster.py", "sweep.py", "upkeep.py")
+BESIDE_THE_ENGINE = (
+    "course/",
+    "__main__.py",
+    "doctor.py",
+    "experiment/sweep.py",
+    "experiment/distributed.py",
+    "maintenance.py",
+)
 
 
 def _digests() -> dict[str, str]:

@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from kdnb.data import DataError, mhist, own
+from kdnb.data import DataError, mhist
+from kdnb.data.custom import sources
 from kdnb.data.dataset import is_part_of_folder, is_whole_folder
+from kdnb.experiment.requests import group_key
+from kdnb.files import patiently
+from kdnb.fingerprint import code_fingerprint
 from kdnb.store.entries import (
     DamagedEntryError,
     Entry,
@@ -23,9 +27,6 @@ from kdnb.store.entries import (
     is_older,
     record_in,
 )
-from kdnb.files import patiently
-from kdnb.experiment.requests import group_key
-from kdnb.fingerprint import code_fingerprint
 from kdnb.store.store import SUFFIX, Store
 
 # Kinds whose entries only the code that made them will load. Of others nothing is removed.
@@ -173,7 +174,7 @@ def _problem_of_images(folder: Path) -> str:
         elif folder.name.startswith("polyps-"):
             mhist.check_sums(folder)
         elif folder.name.startswith("pixels-"):
-            own.check_kept(folder)
+            sources.check_kept(folder)
     except (ValueError, OSError, EOFError, KeyError, TypeError) as error:
         return str(error)
     return ""

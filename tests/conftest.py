@@ -13,13 +13,14 @@ from lab import CHROMIUM_FLAGS, opened_in_lab
 from playwright.sync_api import sync_playwright
 from torch import nn
 
-from kdnb.training import checkpoint
 from kdnb.data import Dataset, Split
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE
-from kdnb.training.objectives import Agreement
 from kdnb.store.store import Store
-from kdnb.tasks.tasks import Division, Recipe, Task
+from kdnb.tasks.tasks import SubclassConfig, Task
+from kdnb.training import checkpoint
+from kdnb.training.config import TrainConfig
+from kdnb.training.objectives import MutualInformation
 
 
 def pytest_collection_modifyitems(items):
@@ -145,12 +146,12 @@ def make_tiny_task() -> Task:
         dataset="tiny",
         teacher=TinyTeacher,
         student=tiny_student,
-        teacher_recipe=Recipe(epochs=2, batch_size=16, learning_rate=1e-2),
-        student_recipe=Recipe(epochs=3, batch_size=16, learning_rate=1e-2, shift=1),
-        division=Division(
+        teacher_config=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-2),
+        student_config=TrainConfig(epochs=3, batch_size=16, learning_rate=1e-2, translate=1),
+        subclass_config=SubclassConfig(
             "agree",
-            Agreement(subclasses=2),
-            Recipe(epochs=2, batch_size=16, learning_rate=1e-2, warp=0.1),
+            MutualInformation(subclasses=2),
+            TrainConfig(epochs=2, batch_size=16, learning_rate=1e-2, affine=0.1),
         ),
         temperature=4.0,
         soft_weight=0.9,

@@ -20,11 +20,11 @@ import torch
 from conftest import make_tiny_task
 
 from kdnb import maintenance as upkeep
-from kdnb.training import checkpoint
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional
-from kdnb.store.store import Store
 from kdnb.experiment.sweep import sweep
+from kdnb.store.store import Store
+from kdnb.training import checkpoint
 
 CPU = torch.device("cpu")
 # What a test of kills must have seen. How fast the machine is decides only how soon: a store more,
@@ -67,8 +67,8 @@ def train(folder, memory):
     task = make_tiny_task()
     task = replace(
         task,
-        teacher_recipe=replace(task.teacher_recipe, epochs=4),
-        student_recipe=replace(task.student_recipe, epochs=5),
+        teacher_config=replace(task.teacher_config, epochs=4),
+        student_config=replace(task.student_config, epochs=5),
     )
     lab = Experiment(task, store=WatchedStore(folder, memory), watch=Told(memory), device=CPU)
     lab.compare([ALONE, conventional(4.0, 0.9)], [0])

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from kdnb.evaluation.flops import Arithmetic, unfused
 from kdnb.evaluation.cost import cost
+from kdnb.evaluation.flops import Arithmetic, unfused
 
 
 class Layer(nn.Module):

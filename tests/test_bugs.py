@@ -13,13 +13,13 @@ from conftest import TinyTeacher
 from kdnb.course import bugs
 from kdnb.course.bugs import published, running
 from kdnb.course.bugs.bug import compiled, outcome_of
-from kdnb.course.report.execution import find_notebooks
 from kdnb.course.interactive.guesses import Guesses
+from kdnb.course.report.execution import find_notebooks
 from kdnb.course.report.pipeline import make_report
-from kdnb.experiment.experiment import Experiment
-from kdnb.losses import distillation_loss
-from kdnb.experiment.methods import conventional
 from kdnb.evaluation.metrics import Interval
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import conventional
+from kdnb.losses import distillation_loss
 
 T, W, CLASSES = 4.0, 0.5, 10
 LOSSES = [bug for bug in bugs.ALL if bug.place == bugs.Place.LOSS]
@@ -150,9 +150,9 @@ def test_one_student_learns_at_all_temperatures():
 
 @pytest.fixture
 def lab(tiny_task, store):
-    recipe = replace(tiny_task.student_recipe, shift=0)
+    config = replace(tiny_task.student_config, translate=0)
     return Experiment(
-        replace(tiny_task, student_recipe=recipe), store=store, device=torch.device("cpu")
+        replace(tiny_task, student_config=config), store=store, device=torch.device("cpu")
     )
 
 

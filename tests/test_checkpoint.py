@@ -8,19 +8,27 @@ import pytest
 import torch
 from torch import nn
 
-from kdnb.training import checkpoint as checkpoint_module
-from kdnb.training.checkpoint import Checkpoint
 from kdnb.environment import seeded
 from kdnb.experiment.experiment import Experiment
-from kdnb.training.history import Epoch, History
 from kdnb.experiment.methods import ALONE, conventional, subclass, within_classes
-from kdnb.training.objectives import Agreement, Distillation, Objective, Spread, WithinClasses
 from kdnb.store.store import weights_digest
-from kdnb.tasks.tasks import Recipe
+from kdnb.training import checkpoint as checkpoint_module
+from kdnb.training.checkpoint import Checkpoint
+from kdnb.training.config import TrainConfig
+from kdnb.training.history import Epoch, History
 from kdnb.training.loop import fit
+from kdnb.training.objectives import (
+    AuxiliaryLoss,
+    Distillation,
+    MutualInformation,
+    Objective,
+    WithinClasses,
+)
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=1e-2, shift=1)  # of 6 steps an epoch
+RECIPE = TrainConfig(
+    epochs=4, batch_size=16, learning_rate=1e-2, translate=1
+)  # of 6 steps an epoch
 ANSWERS = torch.randn(9, 96, 8, generator=torch.Generator().manual_seed(0))
 OBJECTIVES = {
     "labels": Objective(),
@@ -29,8 +37,8 @@ OBJECTIVES = {
         subclasses=2, temperature=4.0, soft_weight=0.9, teacher_logits=ANSWERS
     ),
     "within classes": WithinClasses(subclasses=2, temperature=4.0, teacher_logits=ANSWERS),
-    "auxiliary loss": Spread(subclasses=2),
-    "two views": Agreement(subclasses=2),
+    "auxiliary loss": AuxiliaryLoss(subclasses=2),
+    "two views": MutualInformation(subclasses=2),
 }
 
 
@@ -75,11 +83,11 @@ class StopAfter:
             raise KeyboardInterrupt
 
 
-def trained(tiny, objective, recipe=RECIPE, make=Teacher, stop=None, resume=None, keep=None):
+def trained(tiny, objective, config=RECIPE, make=Teacher, stop=None, resume=None, keep=None):
     with seeded(5):
         model = make(subclasses=objective.subclasses)
     history = fit(
-        model, tiny.train, tiny.val, recipe, 3, objective=objective, device=CPU, resume=resume,
+        model, tiny.train, tiny.val, config, 3, objective=objective, device=CPU, resume=resume,
         on_stop=keep, on_step=stop and stop.step, on_epoch=stop and stop.epoch,
     )  # fmt: skip
     return model, history
@@ -100,17 +108,17 @@ def through_the_store(checkpoint, store):
 def test_stopped_anywhere_and_continued_is_as_never_stopped(tiny, store, name):
     """After each epoch, in the middle of each, and at an epoch's last step."""
     objective = OBJECTIVES[name]
-    recipe = RECIPE if "teacher_logits" in vars(objective) else replace(RECIPE, warp=0.1)
-    model, history = trained(tiny, objective, recipe)
+    config = RECIPE if "teacher_logits" in vars(objective) else replace(RECIPE, affine=0.1)
+    model, history = trained(tiny, objective, config)
     stops = [StopAfter(6 * n, at_end=True) for n in (1, 2, 3, 4)]
     stops += [StopAfter(steps) for steps in (8, 12, 15, 23)]
     for stop in stops:
         kept = []
-        _, half = trained(tiny, objective, recipe, stop=stop, keep=kept.append)
+        _, half = trained(tiny, objective, config, stop=stop, keep=kept.append)
         assert half.interrupted and len(kept) == 1
         assert len(half.epochs) == len(kept[0].history.epochs) < 4 or stop.at_end
         resume = through_the_store(kept[0], store)
-        again, whole = trained(tiny, objective, recipe, resume=resume)
+        again, whole = trained(tiny, objective, config, resume=resume)
         assert weights_digest(again) == weights_digest(model)
         assert without_seconds(whole) == without_seconds(history)
         assert whole.epochs[: len(half.epochs)] == half.epochs, "with the seconds they took"
@@ -218,7 +226,7 @@ def test_asked_again_a_run_goes_on_and_its_checkpoint_goes(tiny_task, store, tmp
     if isinstance(method, str):
         make = {"subclass": subclass, "within": within_classes}[method]
         numbers = (4.0, 0.9) if method == "subclass" else (4.0,)
-        method = make(*numbers, tiny_task.division)
+        method = make(*numbers, tiny_task.subclass_config)
     whole = lab_of(tiny_task, type(store)(tmp_path / "other")).student(method, 0)
     half = lab_of(tiny_task, store, Stopping(method.label, 15)).student(method, 0)
     assert half.history.interrupted and len(half.history.epochs) == 2
@@ -259,7 +267,7 @@ def test_a_stopped_comparison_goes_on_in_the_middle_of_a_run(tiny_task, store, t
 
 def test_a_run_of_another_recipe_does_not_continue_this_one(tiny_task, store):
     lab_of(tiny_task, store, Stopping(ALONE.label, 8)).student(ALONE, 0)
-    other = replace(tiny_task, student_recipe=replace(tiny_task.student_recipe, epochs=4))
+    other = replace(tiny_task, student_config=replace(tiny_task.student_config, epochs=4))
     watch = Stopping()
     lab_of(other, store, watch).student(ALONE, 0)
     assert {update.continued for update in watch.told} == {0}

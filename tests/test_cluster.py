@@ -14,31 +14,32 @@ from functools import partial
 import pytest
 import torch
 
+from kdnb.data import DataError
 from kdnb.experiment import distributed as cluster
 from kdnb.experiment import sweep as sweep_module
 from kdnb.experiment.distributed import ClusterError
-from kdnb.data import DataError
 from kdnb.experiment.experiment import Experiment
-from kdnb.experiment.requests import Wanted
 from kdnb.experiment.methods import ALONE, conventional
+from kdnb.experiment.requests import RunRequest
 from kdnb.models import StudentMLP, TeacherCNN
 from kdnb.store.store import Store
-from kdnb.tasks.tasks import DIGITS, Recipe
+from kdnb.tasks.tasks import DIGITS
+from kdnb.training.config import TrainConfig
 from kdnb.training.loop import TrainingDivergedError
 
 CPU = torch.device("cpu")
 SMALL = replace(
     DIGITS,
     teacher=partial(TeacherCNN, channels=(2, 4)),
-    teacher_recipe=Recipe(epochs=1, batch_size=64, learning_rate=2e-3),
+    teacher_config=TrainConfig(epochs=1, batch_size=64, learning_rate=2e-3),
     student=partial(StudentMLP, hidden=(16, 16)),
-    student_recipe=Recipe(epochs=3, batch_size=10, learning_rate=3e-3),
+    student_config=TrainConfig(epochs=3, batch_size=10, learning_rate=3e-3),
 )
 # Too large to be trained together, so the same to the bit wherever it is trained by one thread.
 LONG = replace(
     SMALL,
     student=partial(StudentMLP, hidden=(512, 512)),
-    student_recipe=Recipe(epochs=50, batch_size=10, learning_rate=1e-3),
+    student_config=TrainConfig(epochs=50, batch_size=10, learning_rate=1e-3),
 )
 METHODS = [ALONE, conventional(1.0, 0.5, "T = 1"), conventional(4.0, 0.9, "T = 4")]
 
@@ -62,7 +63,7 @@ def runs_of(lab):
 
 
 def wanted(*seeds):
-    return [Wanted(seed, method) for seed in seeds for method in METHODS]
+    return [RunRequest(seed, method) for seed in seeds for method in METHODS]
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +148,7 @@ def test_a_killed_worker_loses_only_its_part(client, folder, tmp_path):
 def test_a_stopped_sweep_goes_on(client, tmp_path):
     """Without a shared folder: what is half done is sent back, and given to whoever goes on."""
     # Long enough to have taken a copy by then: one may take a two-hundredth of the time.
-    task = replace(LONG, student_recipe=replace(LONG.student_recipe, epochs=80))
+    task = replace(LONG, student_config=replace(LONG.student_config, epochs=80))
     seed, lab = 20, lab_in(tmp_path / "mine", task)
 
     def stop(standing):
@@ -168,19 +169,21 @@ def test_a_stopped_sweep_goes_on(client, tmp_path):
 
 @pytest.mark.slow
 def test_a_part_that_ends_every_worker_is_named_and_the_rest_is_kept(client, folder):
-    recipe = replace(SMALL.student_recipe, warp=0.1)  # each is a part of its own
-    lab = lab_in(folder, replace(SMALL, student=deadly_student, student_recipe=recipe))
+    config = replace(SMALL.student_config, affine=0.1)  # each is a part of its own
+    lab = lab_in(folder, replace(SMALL, student=deadly_student, student_config=config))
     with pytest.raises(ClusterError, match="student without teacher, seed 99 ended each of 3 work"):
-        cluster.train(client, lab, [Wanted(99, ALONE), Wanted(30, ALONE)])
-    assert cluster.missing(lab, [Wanted(99, ALONE), Wanted(30, ALONE)]) == [Wanted(99, ALONE)]
+        cluster.train(client, lab, [RunRequest(99, ALONE), RunRequest(30, ALONE)])
+    assert cluster.missing(lab, [RunRequest(99, ALONE), RunRequest(30, ALONE)]) == [
+        RunRequest(99, ALONE)
+    ]
 
 
 @pytest.mark.slow
 def test_errors_of_a_worker_arrive_as_they_are(client, tmp_path, monkeypatch):
-    wild = replace(SMALL, student_recipe=replace(SMALL.student_recipe, learning_rate=1e30))
+    wild = replace(SMALL, student_config=replace(SMALL.student_config, learning_rate=1e30))
     lab = lab_in(tmp_path / "wild", wild)
     with pytest.raises(TrainingDivergedError, match="try a learning rate below 1e") as caught:
-        cluster.train(client, lab, [Wanted(0, ALONE)])
+        cluster.train(client, lab, [RunRequest(0, ALONE)])
     assert caught.value.history is not None
 
     (tmp_path / "only_here.py").write_text(
@@ -191,11 +194,11 @@ def test_errors_of_a_worker_arrive_as_they_are(client, tmp_path, monkeypatch):
 
     lab = lab_in(tmp_path / "mine", replace(SMALL, student=only_here.mine))
     with pytest.raises(DataError, match=r"cannot import the task .*only_here.*PYTHONPATH"):
-        cluster.train(client, lab, [Wanted(0, ALONE)])
+        cluster.train(client, lab, [RunRequest(0, ALONE)])
 
     monkeypatch.setattr(cluster, "code_fingerprint", lambda: "another")
     with pytest.raises(ClusterError, match=r"another version of kdnb's engine .*here another"):
-        cluster.train(client, lab_in(tmp_path / "x"), [Wanted(0, ALONE)])
+        cluster.train(client, lab_in(tmp_path / "x"), [RunRequest(0, ALONE)])
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "127.0.0.1:9", "tcp://nowhere.invalid:1"])
@@ -240,12 +243,12 @@ def test_what_is_no_address_is_said_and_nothing_is_left_open(address, says, monk
 def test_no_cluster_is_started_for_nothing(tmp_path, monkeypatch):
     lab = lab_in(tmp_path)
     assert cluster.parts_of(lab, wanted(0, 1)) == 2  # two teachers; six students in groups of four
-    assert cluster.parts_of(lab, [Wanted(0, ALONE)]) == 1
+    assert cluster.parts_of(lab, [RunRequest(0, ALONE)]) == 1
     monkeypatch.setattr(
         sweep_module.cluster, "local_cluster", lambda *_: pytest.fail("a cluster was started")
     )
     sweep_module.sweep(lab, [1.0], [0.5], [0], workers=2)  # one teacher, two students: one part
-    assert cluster.missing(lab, [Wanted(0, ALONE)]) == []
+    assert cluster.missing(lab, [RunRequest(0, ALONE)]) == []
     assert sweep_module.sweep(lab, [1.0], [0.5], [0], workers=2).seeds == (0,)
     with pytest.raises(ValueError, match="at least 1"):
         sweep_module.sweep(lab, [1.0], [0.5], [0], workers=0)
@@ -257,7 +260,7 @@ def test_workers_are_started_only_for_enough_work(tmp_path, monkeypatch):
     products = 784 * 16 + 16 * 16 + 16 * 10  # of the 16-16 student for an image, forward
     # two students, three epochs of fifty images
     expected = 2 * 3 * 50 * 3 * 2 * products / cluster.PACE
-    alone = [Wanted(seed, ALONE) for seed in (0, 1)]
+    alone = [RunRequest(seed, ALONE) for seed in (0, 1)]
     assert cluster._seconds_of(lab, alone) == pytest.approx(expected)
     assert cluster.workers_for(lab, wanted(0, 1)) == 1
     monkeypatch.setattr(cluster, "WORTH_SECONDS", 0)

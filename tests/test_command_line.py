@@ -57,7 +57,9 @@ def test_bad_requests(arguments, says, capsys, tmp_path):
 )
 def test_more_bad_requests(arguments, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("kdnb.course.report.pipeline.execute", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr(
+        "kdnb.course.report.pipeline.execute", lambda *_, **__: pytest.fail("it ran")
+    )
     assert run("report", "--output", str(tmp_path), *arguments) == 1
     error = capsys.readouterr().err
     assert says in error and len(error.strip().splitlines()) == 1

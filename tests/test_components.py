@@ -13,14 +13,15 @@ from PIL import Image
 from test_ladder import BIG, MIDDLE, SMALL, TINY
 
 from kdnb.course import tables
-from kdnb.course.figures import costs as cost_views, saliency as saliency_views
-from kdnb.course.interactive import explorers, widgets
+from kdnb.course.figures import costs as cost_views
+from kdnb.course.figures import saliency as saliency_views
 from kdnb.course.figures.leading import MOST
-from kdnb.course.report.protocol import COMPONENT
+from kdnb.course.interactive import explorers, widgets
 from kdnb.course.report.page import render_chapter, render_page
-from kdnb.losses import distillation_loss
+from kdnb.course.report.protocol import COMPONENT
 from kdnb.evaluation.metrics import Interval, calibration, mean_interval
 from kdnb.evaluation.saliency import Saliency
+from kdnb.losses import distillation_loss
 from kdnb.training.loop import Epoch, History
 
 pytestmark = pytest.mark.slow

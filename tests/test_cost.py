@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdnb.evaluation import cost as costs
 from kdnb.__main__ import main
+from kdnb.evaluation import cost as costs
 from kdnb.evaluation.cost import cost, joules_per_image, timing
 from kdnb.models import StudentMLP, TeacherCNN, mobilenet_v2_student, resnet50_teacher
 from kdnb.store.store import weights_digest
@@ -314,8 +314,8 @@ MODULE = """
 import torch
 from torch import nn
 from kdnb.data import ImageTensors
-from kdnb.tasks.custom import own_task
-from kdnb.tasks.tasks import Recipe
+from kdnb.tasks.custom import custom_task
+from kdnb.training.config import TrainConfig
 
 labels = torch.arange(90) % 3
 images = torch.randint(0, 60, (90, 3, 12, 12), generator=torch.Generator().manual_seed(0))
@@ -336,9 +336,9 @@ class Prototypes(nn.Module):
     def forward(self, x):
         return -torch.cdist(x.flatten(1), self.places)
 
-quick = Recipe(epochs=1, batch_size=16, learning_rate=1e-2)
-my_task = own_task("tokens", ImageTensors(images.to(torch.uint8), labels), Teacher, Prototypes,
-                   teacher_recipe=quick, student_recipe=quick)
+quick = TrainConfig(epochs=1, batch_size=16, learning_rate=1e-2)
+my_task = custom_task("tokens", ImageTensors(images.to(torch.uint8), labels), Teacher, Prototypes,
+                   teacher_config=quick, student_config=quick)
 """
 
 

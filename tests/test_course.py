@@ -6,14 +6,15 @@ import re
 import pytest
 import torch
 
-from kdnb.course import tables, text as words
+from kdnb.course import tables
+from kdnb.course import text as words
 from kdnb.course.figures import plots
 from kdnb.course.interactive import explorers, widgets
 from kdnb.course.interactive.progress import Progress
 from kdnb.course.report.protocol import HEADLESS, RESULTS
+from kdnb.evaluation.metrics import Matching, calibration, confusion, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional
-from kdnb.evaluation.metrics import Matching, calibration, confusion, mean_interval
 from kdnb.experiment.results import Comparison, Update
 from kdnb.training.loop import Epoch, History
 
@@ -476,7 +477,7 @@ def test_cards_say_where_numbers_come_from(tiny_task, store):
 
 
 def test_time_left_scales_what_is_expected_by_this_machines_pace(monkeypatch):
-    from kdnb.course.report.page import terminal
+    from kdnb.course.report import terminal
     from kdnb.course.report.execution import CellDone
 
     clock = [100.0]

@@ -14,9 +14,9 @@ import torch
 
 from kdnb import data
 from kdnb.data import DataError, Dataset, Split, mnist
+from kdnb.data.augmentation import TranslatedImages, random_affine, translations
 from kdnb.data.dataset import stratified_indices
 from kdnb.data.digits import mnist_framing
-from kdnb.data.augmentation import ShiftedImages, shift_offsets, warped
 
 REAL = Path(os.environ.get("KDNB_DATA", "data"))
 
@@ -123,8 +123,8 @@ def test_bad_splits_are_refused(tiny):
 
 
 def test_the_first_view_is_the_image_itself(tiny):
-    shifted = ShiftedImages(tiny.train.images, 2)
-    assert len(shifted.names) == len(set(shifted.names)) == 25 and shift_offsets(2)[0] == (0, 0)
+    shifted = TranslatedImages(tiny.train.images, 2)
+    assert len(shifted.names) == len(set(shifted.names)) == 25 and translations(2)[0] == (0, 0)
     index = torch.arange(len(tiny.train))
     batch = shifted.batch(index, torch.zeros_like(index))
     assert torch.equal((batch * 255).round().to(torch.uint8), tiny.train.images)
@@ -134,8 +134,8 @@ def test_every_view_moves_down_and_right():
     """Against torch.roll on an image whose margin is black, so that nothing wraps around."""
     image = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     image[0, 0, 5:20, 7:18] = torch.randint(1, 255, (15, 11), dtype=torch.uint8)
-    shifted = ShiftedImages(image, 2)
-    for view, (down, right) in enumerate(shift_offsets(2)):
+    shifted = TranslatedImages(image, 2)
+    for view, (down, right) in enumerate(translations(2)):
         got = shifted.batch(torch.tensor([0]), torch.tensor([view]))
         expected = torch.roll(image, (down, right), dims=(2, 3)).float() / 255
         assert torch.equal(got, expected), (down, right)
@@ -143,15 +143,15 @@ def test_every_view_moves_down_and_right():
 
 def test_what_leaves_the_image_is_gone():
     image = torch.full((1, 1, 4, 4), 255, dtype=torch.uint8)
-    view = shift_offsets(1).index((1, 0))  # one pixel down
-    got = ShiftedImages(image, 1).batch(torch.tensor([0]), torch.tensor([view]))
+    view = translations(1).index((1, 0))  # one pixel down
+    got = TranslatedImages(image, 1).batch(torch.tensor([0]), torch.tensor([view]))
     assert torch.equal(got[0, 0], torch.tensor([[0.0] * 4] + [[1.0] * 4] * 3))
 
 
 @pytest.mark.parametrize("shift", [-1, 0.5])
 def test_bad_shift(shift):
     with pytest.raises(ValueError, match="shift must be a whole number of pixels"):
-        shift_offsets(shift)
+        translations(shift)
 
 
 # MNIST: torchvision's layout, in small
@@ -303,7 +303,7 @@ def test_real_mnist():
 
 def test_warping_by_nothing_changes_nothing():
     images = torch.rand(5, 1, 28, 28)
-    torch.testing.assert_close(warped(images, 0.0), images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(random_affine(images, 0.0), images, atol=1e-5, rtol=0)
 
 
 def test_warped_images_differ_and_keep_their_middle():
@@ -311,7 +311,7 @@ def test_warped_images_differ_and_keep_their_middle():
     y, x = torch.meshgrid(torch.arange(28.0) - 13.5, torch.arange(28.0) - 13.5, indexing="ij")
     disc = ((x**2 + y**2) < 36).float().expand(200, 1, 28, 28)
     torch.manual_seed(0)
-    seen = warped(disc, 0.2)[:, 0]
+    seen = random_affine(disc, 0.2)[:, 0]
     mass = seen.sum((1, 2))
     assert ((seen * x).sum((1, 2)) / mass).abs().max() < 0.05
     assert ((seen * y).sum((1, 2)) / mass).abs().max() < 0.05
@@ -320,6 +320,6 @@ def test_warped_images_differ_and_keep_their_middle():
     assert ratio.min() > 1 / 1.48 - 0.05 and ratio.max() < 1 / 0.6 + 0.05
     assert ratio.std() > 0.1
     bar = ((x.abs() < 1.5) & (y.abs() < 10)).float().expand(200, 1, 28, 28)
-    upper = warped(bar, 0.2)[:, 0, :10]
+    upper = random_affine(bar, 0.2)[:, 0, :10]
     lean = ((upper * x[:10]).sum((1, 2)) / upper.sum((1, 2))).abs() / 7  # about tan of the angle
     assert 0.15 < lean.max() < 0.35

@@ -11,26 +11,10 @@ from pretended import DeviceMismatchError, pretended
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kdnb.training import checkpoint as checkpoint_module
-from kdnb.evaluation import metrics
-from kdnb.training.checkpoint import Checkpoint
-from kdnb.evaluation.cost import cost, timing
-from kdnb.data.augmentation import ShiftedImages, StoredFeatures, TurnedImages
+from kdnb.data.augmentation import CachedFeatures, DihedralImages, TranslatedImages
 from kdnb.environment import best_device, seeded
-from kdnb.experiment.experiment import Experiment
-from kdnb.experiment.saliency_study import Explanations
-from kdnb.experiment.requests import Wanted
-from kdnb.experiment.methods import ALONE, conventional
-from kdnb.models import StagedNetwork
-from kdnb.training.objectives import (
-    LABELS,
-    Agreement,
-    Distillation,
-    KnownSubclasses,
-    Objective,
-    Spread,
-    WithinClasses,
-)
+from kdnb.evaluation import metrics
+from kdnb.evaluation.cost import cost, timing
 from kdnb.evaluation.saliency import (
     SIMILARITIES,
     Saliency,
@@ -39,30 +23,46 @@ from kdnb.evaluation.saliency import (
     saliency_maps,
 )
 from kdnb.evaluation.statistics import Bootstrap, class_metrics
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import ALONE, conventional
+from kdnb.experiment.requests import RunRequest
+from kdnb.experiment.saliency_study import SaliencyStudy
+from kdnb.models import StagedNetwork
 from kdnb.store.store import weights_digest
-from kdnb.tasks.tasks import Recipe
-from kdnb.training.vectorized import fit_together
+from kdnb.training import checkpoint as checkpoint_module
+from kdnb.training.checkpoint import Checkpoint
+from kdnb.training.config import TrainConfig
 from kdnb.training.loop import fit, predict
+from kdnb.training.objectives import (
+    LABELS,
+    AuxiliaryLoss,
+    Distillation,
+    KnownSubclasses,
+    MutualInformation,
+    Objective,
+    WithinClasses,
+)
+from kdnb.training.vectorized import fit_vectorized
 
 CPU = torch.device("cpu")
 TRAIN, VAL = random_split(96, 0), random_split(40, 1)
 KNOWN = replace(TRAIN, labels=TRAIN.labels // 2, subclasses=TRAIN.labels)
 HALVES = replace(VAL, labels=VAL.labels // 2)
 WEIGHTS = (0.5, 2.0)
-PLAIN = Recipe(epochs=2, batch_size=16, learning_rate=1e-2)
-SHIFTED = replace(PLAIN, shift=1)
+PLAIN = TrainConfig(epochs=2, batch_size=16, learning_rate=1e-2)
+SHIFTED = replace(PLAIN, translate=1)
 ANSWERS = torch.randn(9, 96, 4, generator=torch.Generator().manual_seed(0))
 HEARD = {"temperature": 4.0, "teacher_logits": ANSWERS}
 RUNS = {
     "labels": (LABELS, PLAIN),
     "labels, shifted": (LABELS, SHIFTED),
-    "labels, turned": (LABELS, replace(PLAIN, turns=True)),
-    "labels, warped": (LABELS, replace(SHIFTED, warp=0.1)),
+    "labels, turned": (LABELS, replace(PLAIN, dihedral=True)),
+    "labels, random_affine": (LABELS, replace(SHIFTED, affine=0.1)),
     "labels, mixed precision": (LABELS, replace(PLAIN, mixed_precision=True)),
     "labels, weighted": (Objective(subclasses=2, class_weights=WEIGHTS), PLAIN),
-    "auxiliary loss": (Spread(subclasses=2), SHIFTED),
-    "two views, turned": (Agreement(subclasses=2), replace(PLAIN, turns=True)),
-    "two views, warped": (Agreement(subclasses=2), replace(SHIFTED, warp=0.1)),
+    "auxiliary loss": (AuxiliaryLoss(subclasses=2), SHIFTED),
+    "two views, turned": (MutualInformation(subclasses=2), replace(PLAIN, dihedral=True)),
+    "two views, random_affine": (MutualInformation(subclasses=2), replace(SHIFTED, affine=0.1)),
     "true subclasses": (KnownSubclasses(subclasses=2, class_weights=WEIGHTS), SHIFTED),
     "distillation": (Distillation(soft_weight=0.9, **HEARD), SHIFTED),
     "distillation, weighted": (
@@ -94,10 +94,10 @@ def made(model_type, seed=5):
 
 
 def trained(name, device, model_type=TinyTeacher, **options):
-    objective, recipe = RUNS[name]
+    objective, config = RUNS[name]
     train, val = (TRAIN, VAL) if objective.subclasses == 1 else (KNOWN, HALVES)
     model = made(model_type)
-    history = fit(model, train, val, recipe, 3, objective=objective, device=device, **options)
+    history = fit(model, train, val, config, 3, objective=objective, device=device, **options)
     return model, history
 
 
@@ -161,16 +161,20 @@ def test_by_fake_tensors_a_batch_is_where_its_images_are():
         images = torch.zeros(40, 1, 28, 28, dtype=torch.uint8, device=torch.device("cuda", 0))
         index = torch.arange(32)
         for at in (index, index.to(images.device)):
-            batch = ShiftedImages(images).batch(at, torch.zeros_like(index))
+            batch = TranslatedImages(images).batch(at, torch.zeros_like(index))
             assert batch.device == images.device and batch.shape == (32, 1, 28, 28)
 
 
 def views_of_all_kinds():
     features = [torch.arange(40.0)[:, None] + view for view in range(8)]
-    stored = StoredFeatures(features, TurnedImages.names)
-    large = StoredFeatures(features, TurnedImages.names)
+    stored = CachedFeatures(features, DihedralImages.names)
+    large = CachedFeatures(features, DihedralImages.names)
     large._together = None  # as for files of gigabytes, which stay where they are
-    yield from (ShiftedImages(VAL.images), ShiftedImages(VAL.images, 2), TurnedImages(VAL.images))
+    yield from (
+        TranslatedImages(VAL.images),
+        TranslatedImages(VAL.images, 2),
+        DihedralImages(VAL.images),
+    )
     yield from (stored, large)
 
 
@@ -222,16 +226,16 @@ class Staged(StagedNetwork):
 
 @pytest.mark.parametrize("trains", ["block", "output"])
 def test_the_last_stages_are_trained_there_on_features_from_there(device, trains):
-    recipe = replace(PLAIN, turns=True, trains=trains, mixed_precision=True)
+    config = replace(PLAIN, dihedral=True, first_trainable=trains, mixed_precision=True)
 
     def run(device):
         model = made(Staged)
         frozen, _ = model.split(trains)
-        turned = TurnedImages(TRAIN.images)
+        turned = DihedralImages(TRAIN.images)
         shown = [predict(frozen, turned, view=v, device=device) for v in range(8)]
-        val = predict(frozen, ShiftedImages(VAL.images), device=device)
-        features = StoredFeatures(shown, turned.names), StoredFeatures([val], ("as it is",))
-        fit(model, TRAIN, VAL, recipe, 0, features=features, device=device)
+        val = predict(frozen, TranslatedImages(VAL.images), device=device)
+        features = CachedFeatures(shown, turned.names), CachedFeatures([val], ("as it is",))
+        fit(model, TRAIN, VAL, config, 0, features=features, device=device)
         return model, shown
 
     (model, shown), (expected, on_cpu) = run(device), run(CPU)
@@ -258,7 +262,7 @@ def trained_together(grid, device, **options):
     seeds, objectives = zip(*grid, strict=True)
     train, val = (TRAIN, VAL) if objectives[0].subclasses == 1 else (KNOWN, HALVES)
     models = [made(tiny_student, seed) for seed in seeds]
-    histories = fit_together(
+    histories = fit_vectorized(
         models, train, val, SHIFTED, seeds, objectives, device=device, **options
     )
     return models, histories
@@ -278,10 +282,10 @@ def test_many_are_trained_together_there_as_here(name, device):
 
 def test_answers_come_back_to_the_cpu_and_are_those_of_the_cpu(device):
     model = made(TinyTeacher)
-    for inputs in (ShiftedImages(TRAIN.images, 1), ShiftedImages(TRAIN.images, 1).to(device)):
+    for inputs in (TranslatedImages(TRAIN.images, 1), TranslatedImages(TRAIN.images, 1).to(device)):
         answers = predict(model, inputs, view=4, device=device)
         assert answers.device == CPU and next(model.parameters()).device == device
-        expected = predict(made(TinyTeacher), ShiftedImages(TRAIN.images, 1), view=4, device=CPU)
+        expected = predict(made(TinyTeacher), TranslatedImages(TRAIN.images, 1), view=4, device=CPU)
         torch.testing.assert_close(answers, expected)
 
 
@@ -356,7 +360,9 @@ def through(store, checkpoint):
     return Checkpoint.from_entry(store.get("part-x"))
 
 
-@pytest.mark.parametrize("name", ["labels, warped", "distillation", "two views, warped"])
+@pytest.mark.parametrize(
+    "name", ["labels, random_affine", "distillation", "two views, random_affine"]
+)
 def test_on_one_device_a_run_goes_on_as_if_never_stopped(name, device, store):
     resume = stopped(name, device, store)
     assert device.type in resume.chance
@@ -378,7 +384,9 @@ MOVES = [(a, b) for a in ("cpu", "cuda", "mps") for b in ("cpu", "cuda", "mps") 
 
 
 @pytest.mark.parametrize(("start", "end"), MOVES)
-@pytest.mark.parametrize("name", ["labels, shifted", "labels, warped", "subclass distillation"])
+@pytest.mark.parametrize(
+    "name", ["labels, shifted", "labels, random_affine", "subclass distillation"]
+)
 def test_a_run_that_began_on_one_device_goes_on_on_another(name, start, end, store):
     resume = on(start, lambda device: stopped(name, device, store))
     assert len(resume.history.epochs) == 1
@@ -444,11 +452,11 @@ def test_many_that_began_together_go_on_on_another_device(start, end, store):
 # All of it
 
 
-def found_by(lab, division):
+def found_by(lab, subclass_config):
     methods = [ALONE, conventional(4.0, 0.9)]
-    lab.train_ahead([Wanted(seed, method) for seed in (0, 1) for method in methods])
+    lab.train_ahead([RunRequest(seed, method) for seed in (0, 1) for method in methods])
     comparison = lab.compare(methods, [0, 1])
-    explanations = Explanations(lab, 6, division)
+    explanations = SaliencyStudy(lab, 6, subclass_config)
     return (
         comparison.accuracies,
         explanations.likeness(methods[:1], [0, 1], Saliency.GRADIENT).values,
@@ -460,9 +468,9 @@ def assert_found_alike(lab, task, store, tolerance):
     """What the lab finds on its device is what one on the CPU finds, and what it finds again."""
     task = replace(task, balanced=True, explained_steps=3)
     lab = lab(task, store)
-    accuracies, *maps = found_by(lab, task.division)
+    accuracies, *maps = found_by(lab, task.subclass_config)
     expected, *on_cpu = found_by(
-        Experiment(task, store=type(store)(store.root / "cpu"), device=CPU), task.division
+        Experiment(task, store=type(store)(store.root / "cpu"), device=CPU), task.subclass_config
     )
     torch.testing.assert_close(accuracies, expected, atol=tolerance, rtol=0)
     for measured, other in zip(maps, on_cpu, strict=True):
@@ -470,7 +478,7 @@ def assert_found_alike(lab, task, store, tolerance):
         assert all(v.device == CPU and v.isfinite().all() for v in measured.values())
     again = Experiment(task, store=store, device=lab.device)
     assert again.student(ALONE, 0).loaded
-    assert torch.equal(found_by(again, task.division)[0], accuracies)
+    assert torch.equal(found_by(again, task.subclass_config)[0], accuracies)
 
 
 def test_an_experiment_there_finds_what_one_here_finds(device, tiny_task, store):
@@ -497,7 +505,7 @@ def test_on_a_gpu(tiny_task, store):
                 found = ours.state_dict()[name].cpu()
                 torch.testing.assert_close(found, tensor, atol=1e-2, rtol=0)
     for start, end in ((device, CPU), (CPU, device), (device, device)):
-        for name in ("labels, warped", "distillation"):
+        for name in ("labels, random_affine", "distillation"):
             _, history = trained(name, end, resume=stopped(name, start, store))
             assert len(history.epochs) == 2
     assert_found_alike(lambda task, store: Experiment(task, store=store), tiny_task, store, 0.3)

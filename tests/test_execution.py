@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from kdnb.course.report.page import execution
+from kdnb.course.report import execution
 from kdnb.course.report.execution import NotebookError, execute, require_complete
 
 pytestmark = pytest.mark.slow

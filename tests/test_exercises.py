@@ -15,11 +15,11 @@ from attempts import BANK, CORRECT, FACTS
 
 from kdnb.__main__ import main
 from kdnb.course import exercises
-from kdnb.course.report.editions import ANSWER, CHECK, PREFIXES, TEXT, edition, part_of_exercise
-from kdnb.course.report.execution import find_notebooks
 from kdnb.course.exercises import ALL, BY_KEY, attempt
 from kdnb.course.exercises.exercise import Question, first_unlike, reference
 from kdnb.course.exercises.verdict import NOT_ATTEMPTED, NOT_YET
+from kdnb.course.report.editions import ANSWER, CHECK, PREFIXES, TEXT, edition, part_of_exercise
+from kdnb.course.report.execution import find_notebooks
 
 PLANTED = [
     pytest.param(BY_KEY[key], says, answer, id=f"{key}-{says}-{number}")

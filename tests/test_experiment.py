@@ -6,15 +6,22 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kdnb.evaluation.metrics import accuracy
+from kdnb.experiment import experiment as experiment_module
 from kdnb.experiment import logit_cache as answers
-from kdnb.experiment.experiment import experiment as experiment_module
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, Match, Method, conventional, subclass, within_classes
-from kdnb.evaluation.metrics import accuracy
-from kdnb.training.objectives import Agreement, Imitation, Objective, Spread, WithinClasses
 from kdnb.experiment.results import Comparison, Run
 from kdnb.store.store import digest, weights_digest
-from kdnb.tasks.tasks import Division, Recipe
+from kdnb.tasks.tasks import SubclassConfig
+from kdnb.training.config import TrainConfig
+from kdnb.training.objectives import (
+    AuxiliaryLoss,
+    MutualInformation,
+    Objective,
+    TeacherObjective,
+    WithinClasses,
+)
 
 CPU = torch.device("cpu")
 KD = conventional(4.0, 0.9)
@@ -60,7 +67,9 @@ def test_methods_of_one_seed_start_alike(lab, monkeypatch):
     original = experiment_module.fit
 
     def spy(model, *args, **kwargs):
-        starts.append((isinstance(kwargs["objective"], Imitation), args[3], weights_digest(model)))
+        starts.append(
+            (isinstance(kwargs["objective"], TeacherObjective), args[3], weights_digest(model))
+        )
         return original(model, *args, **kwargs)
 
     lab.teacher(0), lab.teacher(1)
@@ -89,9 +98,9 @@ def test_another_label_is_the_same_run(lab):
 
 def test_another_recipe_or_data_is_another_run(lab, tiny_task, store):
     lab.student(ALONE, 0)
-    recipe = replace(tiny_task.student_recipe, learning_rate=2e-2)
+    config = replace(tiny_task.student_config, learning_rate=2e-2)
     for changed in (
-        replace(tiny_task, student_recipe=recipe),
+        replace(tiny_task, student_config=config),
         replace(tiny_task, student_images=50),
     ):
         run = Experiment(changed, store=store, device=CPU).student(ALONE, 0)
@@ -109,15 +118,15 @@ def test_logits_are_kept_under_weights_images_and_view(lab, store):
     test = lab.dataset.test
     one, two = lab.logits(teacher, test), lab.logits(other, test)
     assert not torch.allclose(one, two)
-    views = lab.logits(teacher, test, Recipe(1, 1, 1.0, shift=1))
+    views = lab.logits(teacher, test, TrainConfig(1, 1, 1.0, translate=1))
     assert views.shape == (9, 40, 4) and torch.equal(views[0], one[0])
     with torch.inference_mode():
         shifted = torch.zeros_like(test.images)
         shifted[:, :, 1:] = test.images[:, :, :-1]  # one pixel down
         live = teacher.model(shifted.float() / 255)
-    from kdnb.data.augmentation import shift_offsets
+    from kdnb.data.augmentation import translations
 
-    torch.testing.assert_close(views[shift_offsets(1).index((1, 0))], live, atol=1e-5, rtol=0)
+    torch.testing.assert_close(views[translations(1).index((1, 0))], live, atol=1e-5, rtol=0)
     entries = [store.get(name).record for name in store.names("logits-")]
     expected = {digest([run.network, run.weights]) for run in (teacher, other)}
     assert {e["weights"] for e in entries} == expected and teacher.network == other.network
@@ -240,10 +249,12 @@ def test_bad_requests(lab):
     with pytest.raises(ValueError, match=r"student_images must lie in 1\.\.96 for tiny, got 97"):
         Experiment(replace(lab.task, student_images=97), store=lab.store)
     with pytest.raises(ValueError, match="learning_rate must be positive, got 0"):
-        Recipe(1, 1, 0)
+        TrainConfig(1, 1, 0)
 
 
-DIVIDED = Division("x", Spread(subclasses=2), Recipe(epochs=2, batch_size=16, learning_rate=1e-2))
+DIVIDED = SubclassConfig(
+    "x", AuxiliaryLoss(subclasses=2), TrainConfig(epochs=2, batch_size=16, learning_rate=1e-2)
+)
 SUBCLASS_KD = subclass(4.0, 0.9, DIVIDED)
 
 
@@ -267,12 +278,12 @@ def test_each_division_has_a_teacher_of_its_own(lab):
     plain, divided = lab.teacher(0), lab.teacher(0, DIVIDED)
     assert lab.teacher(0) is plain and lab.teacher(0, DIVIDED) is divided
     for other in (
-        Division("x", Objective(subclasses=2), DIVIDED.recipe),
-        Division("x", Spread(subclasses=2, weight=0.5), DIVIDED.recipe),
-        Division("x", Spread(subclasses=2, temperature=0.5), DIVIDED.recipe),
-        Division("x", Spread(subclasses=3), DIVIDED.recipe),
-        Division("x", Agreement(subclasses=2), DIVIDED.recipe),
-        Division("x", Spread(subclasses=2), replace(DIVIDED.recipe, warp=0.1)),
+        SubclassConfig("x", Objective(subclasses=2), DIVIDED.config),
+        SubclassConfig("x", AuxiliaryLoss(subclasses=2, weight=0.5), DIVIDED.config),
+        SubclassConfig("x", AuxiliaryLoss(subclasses=2, temperature=0.5), DIVIDED.config),
+        SubclassConfig("x", AuxiliaryLoss(subclasses=3), DIVIDED.config),
+        SubclassConfig("x", MutualInformation(subclasses=2), DIVIDED.config),
+        SubclassConfig("x", AuxiliaryLoss(subclasses=2), replace(DIVIDED.config, affine=0.1)),
     ):
         assert not lab.teacher(0, other).loaded, other
     assert len({run.weights for run in lab._teachers.values()}) == 8
@@ -280,7 +291,7 @@ def test_each_division_has_a_teacher_of_its_own(lab):
 
 def test_students_learn_from_the_teacher_of_their_method(lab, monkeypatch):
     """Its subclass logits, their class logits, or nothing but the division within classes."""
-    teacher = lab.logits(lab.teacher(0, DIVIDED), lab.transfer, Recipe(1, 1, 1.0, shift=1))
+    teacher = lab.logits(lab.teacher(0, DIVIDED), lab.transfer, TrainConfig(1, 1, 1.0, translate=1))
     given = []
     original = experiment_module.fit
 

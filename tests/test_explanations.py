@@ -5,22 +5,22 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kdnb.experiment import saliency_study as module
 from kdnb.course.figures import saliency as saliency_views
 from kdnb.course.report.protocol import RESULTS
 from kdnb.data import Split
+from kdnb.evaluation.metrics import mean_interval
+from kdnb.evaluation.saliency import SIMILARITIES, Saliency, saliency_maps
+from kdnb.experiment import saliency_study as module
 from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import ALONE, conventional, subclass
 from kdnb.experiment.saliency_study import (
     AREAS,
     OTHER_TEACHER,
     RANDOM,
-    Explanations,
     Measured,
+    SaliencyStudy,
     randomised,
 )
-from kdnb.experiment.methods import ALONE, conventional, subclass
-from kdnb.evaluation.metrics import mean_interval
-from kdnb.evaluation.saliency import SIMILARITIES, Saliency, saliency_maps
 from kdnb.store.store import weights_digest
 
 CPU = torch.device("cpu")
@@ -33,12 +33,12 @@ def lab(tiny_task, store):
 
 @pytest.fixture
 def explained(lab):
-    return Explanations(lab, 20, lab.task.division)
+    return SaliencyStudy(lab, 20, lab.task.subclass_config)
 
 
 def students_of(lab):
-    return [ALONE, conventional(4.0, 0.9, "by class", lab.task.division),
-            subclass(4.0, 0.9, lab.task.division)]  # fmt: skip
+    return [ALONE, conventional(4.0, 0.9, "by class", lab.task.subclass_config),
+            subclass(4.0, 0.9, lab.task.subclass_config)]  # fmt: skip
 
 
 def test_images_come_from_the_test_split_with_its_class_shares(lab, explained):
@@ -47,7 +47,7 @@ def test_images_come_from_the_test_split_with_its_class_shares(lab, explained):
     assert (torch.bincount(explained.images.labels) / 20 - shares).abs().max() <= 1 / 20
     test = {image.numpy().tobytes() for image in lab.dataset.test.images}
     assert {image.numpy().tobytes() for image in explained.images.images} <= test
-    assert len(Explanations(lab, 1000, lab.task.division).images) == 40
+    assert len(SaliencyStudy(lab, 1000, lab.task.subclass_config).images) == 40
 
 
 def test_likeness_is_that_of_the_maps_for_the_class_the_teacher_sees(lab, explained):
@@ -57,7 +57,7 @@ def test_likeness_is_that_of_the_maps_for_the_class_the_teacher_sees(lab, explai
     labels = [m.label for m in students_of(lab)]
     assert list(likeness.values) == [*labels, OTHER_TEACHER, RANDOM]
     assert all(v.shape == (len(SIMILARITIES), 2, 20) for v in likeness.values.values())
-    teachers = [lab.teacher(seed, lab.task.division) for seed in (0, 1)]
+    teachers = [lab.teacher(seed, lab.task.subclass_config) for seed in (0, 1)]
     pixels = explained.images.images / 255
     with torch.inference_mode():
         z = teachers[1].model(pixels).view(20, 4, 2).logsumexp(2)
@@ -93,19 +93,19 @@ def test_maps_are_made_once_for_weights_images_classes_and_kind(lab, explained, 
     monkeypatch.setattr(module, "saliency_maps", spy)
     model, targets = explained.teacher(0), torch.zeros(20, dtype=torch.int64)
     first = explained.maps(model, targets, Saliency.GRADIENT)
-    again = Explanations(lab, 20, lab.task.division).maps(model, targets, Saliency.GRADIENT)
+    again = SaliencyStudy(lab, 20, lab.task.subclass_config).maps(model, targets, Saliency.GRADIENT)
     assert len(made) == 1
     assert torch.equal(first, again)
     explained.maps(model, targets + 1, Saliency.GRADIENT)
     explained.maps(model, targets, Saliency.SMOOTHGRAD)
     explained.maps(explained.teacher(1), targets, Saliency.GRADIENT)
-    Explanations(lab, 8, lab.task.division).maps(model, targets[:8], Saliency.GRADIENT)
+    SaliencyStudy(lab, 8, lab.task.subclass_config).maps(model, targets[:8], Saliency.GRADIENT)
     assert len(made) == 5
 
 
 def test_the_background_is_the_tasks(lab, explained):
     bright = Experiment(replace(lab.task, background=1.0), store=lab.store, device=CPU)
-    other = Explanations(bright, 20, lab.task.division)
+    other = SaliencyStudy(bright, 20, lab.task.subclass_config)
     model, targets = explained.teacher(0), torch.zeros(20, dtype=torch.int64)
     maps = [e.maps(model, targets, Saliency.INTEGRATED) for e in (explained, other)]
     assert not torch.allclose(*maps)

@@ -9,8 +9,8 @@ import pytest
 
 from kdnb import __main__ as command_line
 from kdnb.course import bugs
-from kdnb.course.report.execution import find_notebooks
 from kdnb.course.exercises import ALL
+from kdnb.course.report.execution import find_notebooks
 from kdnb.course.report.parameters import parse_parameters
 from kdnb.evaluation.metrics import mean_interval
 from kdnb.tasks.tasks import task

@@ -20,16 +20,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from kdnb import data, fingerprint as source, losses
-from kdnb.experiment import methods
+from kdnb import data, losses
+from kdnb import fingerprint as source
 from kdnb.environment import seeded
+from kdnb.experiment import methods
 from kdnb.experiment.experiment import Experiment
-from kdnb.store.description import UndescribedError, description
-from kdnb.experiment.requests import Wanted
 from kdnb.experiment.methods import ALONE, conventional
+from kdnb.experiment.requests import RunRequest
 from kdnb.models import StudentMLP
-from kdnb.training.objectives import Spread
+from kdnb.store.description import UndescribedError, description
 from kdnb.store.store import Store
+from kdnb.training.objectives import AuxiliaryLoss
 
 CPU = torch.device("cpu")
 PACKAGE = Path(source.__file__).parent
@@ -116,7 +117,7 @@ assert "kdnb/cost.py" in replaced(), replaced()
         (losses, "soft_target_loss"),
         (losses, "class_logits"),
         (Experiment, "_informed"),
-        (Spread, "loss"),
+        (AuxiliaryLoss, "loss"),
     ],
 )
 def test_with_a_replaced_function_nothing_is_loaded_or_kept(
@@ -343,7 +344,8 @@ def test_copying_and_using_a_network_changes_nothing(make):
 
 def test_a_description_is_the_same_in_another_process():
     program = (
-        "from kdnb.store.description import description\nfrom kdnb.models import TeacherCNN\nimport re\n"
+        "from kdnb.store.description import description\n"
+        "from kdnb.models import TeacherCNN\nimport re\n"
         "print(description(TeacherCNN(), {'b', 'a'}, re.compile('x'), lambda x: x in {'p', 'q'}))"
     )
     seen = {
@@ -537,14 +539,14 @@ def test_networks_without_a_description_are_trained_and_not_kept(tiny_task, stor
     task = replace(tiny_task, student=make)
     with pytest.warns(UserWarning, match="neither loaded nor kept.*Net.lock is a _thread.lock"):
         lab = Experiment(task, store=store, device=CPU)
-        lab.train_ahead([Wanted(seed, ALONE) for seed in (0, 1)])
+        lab.train_ahead([RunRequest(seed, ALONE) for seed in (0, 1)])
         result = lab.compare([ALONE, KD], [0])
     runs = [run for of in result.runs.values() for run in of]
     assert not any(run.loaded or run.keys for run in runs)
     assert result.accuracies.shape == (2, 1)
     assert len(store.names("run-")) == 1  # the teacher
     with pytest.warns(UserWarning, match="neither loaded nor kept"):
-        assert lab.pending(Wanted(0, KD)) is None
+        assert lab.pending(RunRequest(0, KD)) is None
         assert not Experiment(task, store=store, device=CPU).student(ALONE, 0).loaded
 
 

@@ -15,13 +15,13 @@ TWENTY = ["ArrowRight"] * 12 + ["ArrowLeft"] * 8
 
 TRAINING = [
     """from dataclasses import replace
-from kdnb.tasks.tasks import tasks
+from kdnb.tasks import tasks
 from kdnb.course.interactive.progress import Progress
 from kdnb.experiment.experiment import Experiment
 
 digits = tasks.task("digits")
-recipe = replace(digits.teacher_recipe, epochs=500)
-lab = Experiment(replace(digits, teacher_recipe=recipe), watch=Progress())""",
+config = replace(digits.teacher_config, epochs=500)
+lab = Experiment(replace(digits, teacher_config=config), watch=Progress())""",
     """teacher = lab.teacher(0)
 print("kept", len(teacher.history.epochs), "interrupted", teacher.history.interrupted)""",
     """print("alive", 6 * 7)""",

@@ -6,15 +6,16 @@ from functools import partial
 import pytest
 import torch
 
-from kdnb.evaluation.cost import Cost, Timing
 from kdnb.course.figures import costs as cost_views
 from kdnb.course.report.protocol import RESULTS
-from kdnb.experiment.experiment import Experiment
-from kdnb.experiment.size_sweep import Rung, climb
-from kdnb.experiment.methods import ALONE, conventional
+from kdnb.evaluation.cost import Cost, Timing
 from kdnb.evaluation.metrics import Interval, mean_interval
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import ALONE, conventional
+from kdnb.experiment.size_sweep import SizeResult, size_sweep
 from kdnb.models import StudentMLP, mobilenet_v2_student
-from kdnb.tasks.tasks import TASKS, Recipe
+from kdnb.tasks.tasks import TASKS
+from kdnb.training.config import TrainConfig
 
 CPU = torch.device("cpu")
 KD = conventional(4.0, 0.9)
@@ -24,7 +25,7 @@ def rung(name, parameters, alone, distilled, microseconds=10.0):
     """A student with that many parameters and twice as many FLOPs, three seeds."""
     spent = Cost(parameters, parameters, 2 * parameters, parameters, {}, 4 * parameters, 100)
     latency = Timing(1, 1, "cpu", microseconds / 1e6, microseconds / 1e6, microseconds / 1e6, 5)
-    return Rung(name, spent, latency, {ALONE.label: alone, KD.label: distilled}, {})
+    return SizeResult(name, spent, latency, {ALONE.label: alone, KD.label: distilled}, {})
 
 
 BIG = rung("big", 1000, [0.80, 0.81, 0.82], [0.90, 0.91, 0.92])
@@ -36,10 +37,10 @@ TINY = rung("tiny", 10, [0.60, 0.61, 0.62], [0.61, 0.60, 0.62])
 
 def test_every_size_is_trained_by_every_method_with_the_same_teachers(tiny_task, store):
     sizes = ((str(w), partial(StudentMLP, hidden=(w,))) for w in (16, 4))
-    recipe = replace(tiny_task.student_recipe, then=Recipe(1, 16, 1e-3))
-    task = replace(tiny_task, ladder=tuple(sizes), student_recipe=recipe)
+    config = replace(tiny_task.student_config, next_stage=TrainConfig(1, 16, 1e-3))
+    task = replace(tiny_task, ladder=tuple(sizes), student_config=config)
     lab = Experiment(task, store=store, device=CPU)
-    large, small = climb(lab, [ALONE, KD], [0, 1], seconds=0.01)
+    large, small = size_sweep(lab, [ALONE, KD], [0, 1], seconds=0.01)
     assert [large.name, small.name] == ["16", "4"]
     assert large.cost.parameters == 785 * 16 + 17 * 4
     assert small.cost.parameters == 785 * 4 + 5 * 4
@@ -48,7 +49,7 @@ def test_every_size_is_trained_by_every_method_with_the_same_teachers(tiny_task,
             own = [lab.test_logits(run).argmax(1) == lab.dataset.test.labels for run in runs]
             assert size.scores[label] == [right.double().mean().item() for right in own]
             assert [run.seed for run in runs] == [0, 1]
-            assert all(len(run.history.epochs) == 3 for run in runs)  # the first recipe alone
+            assert all(len(run.history.epochs) == 3 for run in runs)  # the first config alone
     assert lab.task.student is task.student  # the experiment itself is as it was
     assert len(store.names("run-")) == 2 + 8  # teachers are shared
 
@@ -57,7 +58,7 @@ def test_every_size_is_trained_by_every_method_with_the_same_teachers(tiny_task,
 def test_nothing_is_trained_for_a_time_that_makes_no_sense(tiny_task, store, seconds):
     lab = Experiment(tiny_task, store=store, device=CPU)
     with pytest.raises(ValueError, match="seconds must be a positive number"):
-        climb(lab, [ALONE], [0], seconds)
+        size_sweep(lab, [ALONE], [0], seconds)
     assert not list(store.root.glob("run-*"))
 
 

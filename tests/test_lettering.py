@@ -14,8 +14,8 @@ from matplotlib import font_manager, get_data_path
 from matplotlib.figure import Figure
 
 from kdnb.course.figures import lettering, plots
-from kdnb.course.interactive import moving
 from kdnb.course.figures.lettering import note, shortened, written
+from kdnb.course.interactive import moving
 from kdnb.evaluation.metrics import confusion
 
 QUICK = settings(max_examples=60, deadline=None)
@@ -153,7 +153,9 @@ def test_any_names_can_be_drawn_and_read(names):
 
 def test_the_page_cuts_as_the_course_does(browser):
     names = ["a name of seventeen", "another name of it", "a name of seventies", "cat", "🦜" * 20]
-    script = (Path(lettering.__file__).parent / "static" / "base.js").read_text(encoding="utf-8")
+    script = (Path(lettering.__file__).parents[1] / "static" / "page" / "base.js").read_text(
+        encoding="utf-8"
+    )
     page = browser.new_page()
     cut = page.evaluate(f"{script}\nshortened({json.dumps(names)}, 12)")
     page.close()

@@ -7,15 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdnb.course import tables, text as words
+from kdnb.course import tables
+from kdnb.course import text as words
 from kdnb.course.figures import leading, plots
-from kdnb.course.interactive import explorers, moving
 from kdnb.course.figures.confusions import PAIRS
 from kdnb.course.figures.leading import MATRIX, MOST
+from kdnb.course.interactive import explorers, moving
 from kdnb.course.report.protocol import COMPONENT
 from kdnb.evaluation.metrics import calibration, confusion, match_subclasses
-from kdnb.experiment.results import Comparison
 from kdnb.evaluation.statistics import Bootstrap, weighted_f1
+from kdnb.experiment.results import Comparison
 
 MANY = (MATRIX + 1, 77, 1_000)
 IMAGES = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)

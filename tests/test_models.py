@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdnb.models import backbones as bodies
 from kdnb.data import polyps
 from kdnb.models import StudentMLP, TeacherCNN
+from kdnb.models import backbones as bodies
 from kdnb.store.store import weights_digest
 
 

@@ -12,16 +12,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdnb.tasks.tasks import tasks
 from kdnb.__main__ import main
+from kdnb.tasks import tasks
 from kdnb.tasks.modules import imported, settings_kept
 
 NETWORK = """
 import torch
 from torch import nn
 from kdnb.data import ImageTensors
-from kdnb.tasks.custom import own_task
-from kdnb.tasks.tasks import Recipe
+from kdnb.tasks.custom import custom_task
+from kdnb.training.config import TrainConfig
 
 def net(num_classes):
     return nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(48, num_classes))
@@ -30,8 +30,8 @@ def data():
     images = torch.arange(42 * 768).remainder(251).to(torch.uint8).view(42, 3, 16, 16)
     return ImageTensors(images, torch.arange(3).repeat(14))()
 
-quick = Recipe(epochs=1, batch_size=16, learning_rate=1e-2)
-t = own_task("mine", data, net, net, teacher_recipe=quick, student_recipe=quick)
+quick = TrainConfig(epochs=1, batch_size=16, learning_rate=1e-2)
+t = custom_task("mine", data, net, net, teacher_config=quick, student_config=quick)
 """
 numbers = itertools.count()  # no two modules of these tests have one name
 

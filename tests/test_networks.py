@@ -19,17 +19,18 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from kdnb.data import ImageTensors
-from kdnb.data.augmentation import ShiftedImages
+from kdnb.data.augmentation import TranslatedImages
+from kdnb.evaluation.saliency import methods_for, saliency_maps
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional, subclass
-from kdnb.tasks.custom import Network, own_task
-from kdnb.evaluation.saliency import methods_for, saliency_maps
-from kdnb.tasks.tasks import Recipe, Task
-from kdnb.torchvision_remedy import import_torchvision
-from kdnb.training.loop import predict
+from kdnb.tasks.custom import Network, custom_task
+from kdnb.tasks.tasks import Task
 from kdnb.tasks.trial import Contiguous, LogitsOnly
+from kdnb.torchvision_remedy import import_torchvision
+from kdnb.training.config import TrainConfig
+from kdnb.training.loop import predict
 
-QUICK = Recipe(epochs=2, batch_size=16, learning_rate=1e-2)
+QUICK = TrainConfig(epochs=2, batch_size=16, learning_rate=1e-2)
 LABELS = torch.arange(3).repeat(14)
 IMAGES = torch.randint(
     0, 120, (42, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
@@ -38,8 +39,8 @@ IMAGES[torch.arange(42), LABELS] += 100
 
 
 def tiny_task(teacher, student, images=IMAGES) -> Task:
-    recipes = {"teacher_recipe": QUICK, "student_recipe": QUICK}
-    return own_task("tiny", ImageTensors(images, LABELS), teacher, student, **recipes)
+    recipes = {"teacher_config": QUICK, "student_config": QUICK}
+    return custom_task("tiny", ImageTensors(images, LABELS), teacher, student, **recipes)
 
 
 def small(num_classes):
@@ -374,18 +375,18 @@ def assert_trains_and_answers(teacher, student=small, images=IMAGES):
     methods = [ALONE, conventional(4.0, 0.5)]
     task = tiny_task(teacher, student, images)
     first = Experiment(task)
-    methods.append(subclass(4.0, 0.5, first.task.division))
+    methods.append(subclass(4.0, 0.5, first.task.subclass_config))
     trained = first.compare(methods, [0])
     told = []
     second = Experiment(task, watch=told.append)
     loaded = second.compare(methods, [0])
     assert told and all(update.loaded for update in told)
     assert torch.equal(trained.accuracies, loaded.accuracies)
-    run, shown = second.teacher(0), ShiftedImages(second.dataset.test.images)
+    run, shown = second.teacher(0), TranslatedImages(second.dataset.test.images)
     # Answers are stored too: the network itself must give them, to one image and to many.
     stored = first.test_logits(run)
     assert torch.allclose(predict(run.model, shown), stored, atol=1e-5)
-    one = predict(run.model, ShiftedImages(second.dataset.test.images[:1]))
+    one = predict(run.model, TranslatedImages(second.dataset.test.images[:1]))
     assert torch.allclose(one, stored[:1], atol=1e-4)
     for saliency in methods_for(run.model):
         maps = saliency_maps(run.model, images[:1], torch.tensor([0]), 3, saliency)

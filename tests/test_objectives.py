@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from kdnb import losses
 from kdnb.training.objectives import (
     LABELS,
-    Agreement,
+    AuxiliaryLoss,
+    Batch,
     Distillation,
+    MutualInformation,
     Objective,
-    Rows,
-    Spread,
     WithinClasses,
 )
 
@@ -25,7 +25,7 @@ def draw(*shape, seed=0):
 
 def rows(count=6, views=1):
     labels = torch.arange(count) % 2
-    return Rows(labels, torch.arange(count), torch.arange(count) % views)
+    return Batch(labels, torch.arange(count), torch.arange(count) % views)
 
 
 def test_labels_are_the_cross_entropy_of_the_classes():
@@ -39,7 +39,7 @@ def test_labels_are_the_cross_entropy_of_the_classes():
 
 def test_spread_adds_muellers_loss():
     z = draw(6, 4)
-    loss = Spread(subclasses=2, weight=0.3, temperature=0.5).loss(z, rows())
+    loss = AuxiliaryLoss(subclasses=2, weight=0.3, temperature=0.5).loss(z, rows())
     assert loss.auxiliary == losses.subclass_auxiliary_loss(z, 2, 0.5)
     torch.testing.assert_close(loss.total, loss.hard + 0.3 * loss.auxiliary)
 
@@ -47,8 +47,8 @@ def test_spread_adds_muellers_loss():
 def test_agreement_compares_the_first_block_of_rows_with_the_second():
     z = draw(6, 4)
     labels = torch.tensor([0, 1, 0]).repeat(2)
-    both = Rows(labels, torch.arange(3).repeat(2), torch.zeros(6))
-    objective = Agreement(subclasses=2, weight=0.3, evenness=1.5)
+    both = Batch(labels, torch.arange(3).repeat(2), torch.zeros(6))
+    objective = MutualInformation(subclasses=2, weight=0.3, evenness=1.5)
     assert objective.views_per_image == 2
     loss = objective.loss(z, both)
     assert loss.auxiliary == losses.subclass_agreement_loss(z[:3], z[3:], labels[:3], 2, 1.5)
@@ -58,7 +58,7 @@ def test_agreement_compares_the_first_block_of_rows_with_the_second():
 
 def test_distillation_looks_up_image_and_view():
     answers = draw(3, 6, 4)  # 3 views of 6 images
-    shown = Rows(torch.tensor([1, 0]), torch.tensor([5, 2]), torch.tensor([2, 0]))
+    shown = Batch(torch.tensor([1, 0]), torch.tensor([5, 2]), torch.tensor([2, 0]))
     z = draw(2, 4, seed=1)
     objective = Distillation(
         subclasses=2, teacher_logits=answers, temperature=4.0, soft_weight=0.7
@@ -75,7 +75,7 @@ def test_in_one_pass_the_same_loss_and_gradient(temperature, soft_weight):
     """Conventional distillation without class weights is trained in fewer operations."""
     answers = draw(3, 6, 5)
     answers[2, 5, 0] = 2000.0  # all other probabilities underflow to 0
-    shown = Rows(torch.tensor([1, 0, 4]), torch.tensor([5, 2, 0]), torch.tensor([2, 0, 1]))
+    shown = Batch(torch.tensor([1, 0, 4]), torch.tensor([5, 2, 0]), torch.tensor([2, 0, 1]))
     written_out = Distillation(
         teacher_logits=answers, temperature=temperature, soft_weight=soft_weight
     )
@@ -99,7 +99,7 @@ def test_in_one_pass_the_same_loss_and_gradient(temperature, soft_weight):
 def test_within_classes_never_hears_a_label():
     answers, z = draw(1, 6, 4), draw(6, 4, seed=1)
     objective = WithinClasses(subclasses=2, teacher_logits=answers, temperature=4.0)
-    assert not objective.chooses_by_labels and LABELS.chooses_by_labels
+    assert not objective.selects_by_validation and LABELS.selects_by_validation
     loss = objective.loss(z, rows())
     swapped = rows()._replace(labels=1 - rows().labels)
     assert loss.total == objective.loss(z, swapped).total == loss.soft
@@ -109,11 +109,11 @@ def test_within_classes_never_hears_a_label():
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_fewer_than_one_subclass(count):
-    for objective in (Objective, Spread, Agreement):
+    for objective in (Objective, AuxiliaryLoss, MutualInformation):
         with pytest.raises(ValueError, match=f"subclasses must be at least 1, got {count}"):
             objective(subclasses=count)
 
 
 def test_a_width_that_is_no_multiple_of_the_subclasses():
     with pytest.raises(ValueError, match="7 logits cannot be classes of 2 subclasses each"):
-        Spread(subclasses=2).loss(draw(6, 7), rows())
+        AuxiliaryLoss(subclasses=2).loss(draw(6, 7), rows())

@@ -16,19 +16,20 @@ from PIL import Image
 from torch import nn
 
 from kdnb import maintenance as upkeep
-from kdnb.tasks.tasks import tasks
 from kdnb.__main__ import main
 from kdnb.data import DataError, ImageFolder, ImageTensors
 from kdnb.data.custom.splits import drawn
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional, subclass
-from kdnb.tasks.custom import own_task
-from kdnb.tasks.tasks import DIGITS, TWO_CLASSES, Recipe, Task
+from kdnb.tasks import tasks
+from kdnb.tasks.custom import custom_task
+from kdnb.tasks.tasks import DIGITS, TWO_CLASSES, Task
 from kdnb.tasks.trial import Contiguous
+from kdnb.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("<i>blue & co", "green", "red $x$")
-QUICK = Recipe(epochs=2, batch_size=16, learning_rate=1e-2)
+QUICK = TrainConfig(epochs=2, batch_size=16, learning_rate=1e-2)
 
 
 def picture(c: int, i: int, size: tuple[int, int] = (20, 16)) -> Image.Image:
@@ -74,7 +75,7 @@ class Flattening(nn.Module):
 
 
 def flower_task(folder: Path, teacher=Flattening, student=small, **settings) -> Task:
-    return own_task("flowers", ImageFolder(folder, size=16), teacher, student, **settings)
+    return custom_task("flowers", ImageFolder(folder, size=16), teacher, student, **settings)
 
 
 # Data
@@ -117,7 +118,8 @@ def test_the_splits_of_the_folder_are_taken_and_the_missing_one_is_drawn(tmp_pat
 
 def test_pixels_are_decoded_once_and_again_when_a_file_changes(flowers, monkeypatch):
     first = ImageFolder(flowers, size=16)()
-    from kdnb.data import own, pixels
+    from kdnb.data.custom import pixels
+    from kdnb.data.custom import sources as own
 
     own._read.cache_clear()
     opened = []
@@ -132,7 +134,7 @@ def test_pixels_are_decoded_once_and_again_when_a_file_changes(flowers, monkeypa
 
 @pytest.mark.parametrize("name", ["pixels.npy", "record.json"])
 def test_damaged_pixels_are_named_and_decoded_again(flowers, store, monkeypatch, name):
-    from kdnb.data import own
+    from kdnb.data.custom import sources as own
 
     monkeypatch.setenv("KDNB_RUNS", str(store.root))
     whole = ImageFolder(flowers, size=16)().fingerprint
@@ -248,39 +250,41 @@ def test_tensors_that_cannot_be_used_are_one_sentence(images, labels, names, say
 
 
 def test_a_task_trains_and_distils_with_any_two_modules(flowers, store):
-    task = flower_task(flowers, student=fixed, teacher_recipe=QUICK, student_recipe=QUICK)
+    task = flower_task(flowers, student=fixed, teacher_config=QUICK, student_config=QUICK)
     lab = Experiment(task, store=store)
     assert isinstance(lab.teacher(0).model, Contiguous)  # for the sake of its `view`
-    division = lab.task.division
-    result = lab.compare([ALONE, conventional(4.0, 0.5), subclass(4.0, 0.5, division)], [0, 1])
+    subclass_config = lab.task.subclass_config
+    result = lab.compare(
+        [ALONE, conventional(4.0, 0.5), subclass(4.0, 0.5, subclass_config)], [0, 1]
+    )
     assert result.accuracies.shape == (3, 2)
     by_subclass = result.runs["student + subclass KD"][0].model
     assert by_subclass[-1].out_features == 3 * 3  # the last layer of `fixed`, made wider
     assert result.runs[ALONE.label][0].weights != result.runs[ALONE.label][1].weights
     assert lab.dataset.name == "flowers" and lab.task.title == "flowers"
     # Dask sends tasks to other processes.
-    assert pickle.loads(pickle.dumps(lab.task)).division == division
+    assert pickle.loads(pickle.dumps(lab.task)).subclass_config == subclass_config
 
 
 def test_what_is_not_given_follows_from_the_data(flowers):
-    task = flower_task(flowers, temperature=2.0, other_divisions=())
+    task = flower_task(flowers, temperature=2.0, other_subclass_configs=())
     fitted = task.fitted(task.load())
     assert type(fitted) is Task and fitted.fitted(None) is fitted
-    assert fitted.temperature == 2.0 and fitted.other_divisions == ()
+    assert fitted.temperature == 2.0 and fitted.other_subclass_configs == ()
     assert len(fitted.ladder) == 2 and fitted.ladder[0][0] == "teacher's network"
     assert fitted.student_image_sweep[-1] == 18
     # 3·4·9 + 4 weights and biases of the convolution, 2·4 of the batch-norm, 784·3 + 3 of the rest
     assert "`Flattening`, with 2,475 parameters" in fitted.teacher_about
     assert not fitted.balanced
     assert fitted.chapters(task.load()) == tasks.COURSE
-    last = (len(task.load().train) - 1) % fitted.teacher_recipe.batch_size
+    last = (len(task.load().train) - 1) % fitted.teacher_config.batch_size
     assert last  # more than one image in the last batch, for batch-norm
 
 
 def test_two_unequal_classes_are_balanced_and_leave_out_notebook_00():
     images = torch.randint(0, 255, (60, 3, 16, 16), dtype=torch.uint8)
     labels = (torch.arange(60) < 15).long()
-    task = own_task("two", ImageTensors(images, labels), Flattening, small)
+    task = custom_task("two", ImageTensors(images, labels), Flattening, small)
     data = task.load()
     fitted = task.fitted(data)
     assert fitted.balanced and fitted.chapters(data) == TWO_CLASSES
@@ -333,7 +337,7 @@ def test_a_network_that_does_not_fit_is_one_sentence(flowers, teacher, says):
 def test_a_task_that_makes_no_sense_is_one_sentence(settings, says):
     given = {"name": "x", "data": ImageFolder("x", 16), "teacher": small, "student": small}
     with pytest.raises(ValueError, match=says):
-        own_task(**{**given, **settings})
+        custom_task(**{**given, **settings})
 
 
 # Modules
@@ -404,8 +408,8 @@ def test_the_readmes_lines_make_a_task(tmp_path, monkeypatch):
 MODULE = """
 from torch import nn
 from kdnb.data import ImageFolder
-from kdnb.tasks.custom import own_task
-from kdnb.tasks.tasks import Recipe
+from kdnb.tasks.custom import custom_task
+from kdnb.training.config import TrainConfig
 
 class Teacher(nn.Module):
     def __init__(self, num_classes):
@@ -419,9 +423,9 @@ class Teacher(nn.Module):
 def student():
     return nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(48, 3))
 
-quick = Recipe(epochs=2, batch_size=16, learning_rate=1e-2)
-my_task = own_task("flowers", ImageFolder("flowers", size=16), Teacher, student,
-                   teacher_recipe=quick, student_recipe=quick, other_divisions=())
+quick = TrainConfig(epochs=2, batch_size=16, learning_rate=1e-2)
+my_task = custom_task("flowers", ImageFolder("flowers", size=16), Teacher, student,
+                   teacher_config=quick, student_config=quick, other_subclass_configs=())
 """
 
 

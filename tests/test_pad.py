@@ -16,13 +16,13 @@ from torch import nn
 from kdnb import data
 from kdnb.course.interactive import pad
 from kdnb.course.report.protocol import COMPONENT, HEADLESS
-from kdnb.data.augmentation import ShiftedImages
-from kdnb.experiment.experiment import Experiment
-from kdnb.experiment.size_sweep import climb
-from kdnb.experiment.methods import ALONE, conventional
+from kdnb.data.augmentation import TranslatedImages
 from kdnb.evaluation.metrics import accuracy
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import ALONE, conventional
+from kdnb.experiment.size_sweep import size_sweep
 from kdnb.models import StudentMLP, TeacherCNN
-from kdnb.tasks.tasks import Recipe
+from kdnb.training.config import TrainConfig
 from kdnb.training.loop import fit, predict
 
 pytestmark = pytest.mark.slow
@@ -90,8 +90,8 @@ def test_eight_bits_are_as_accurate_as_the_floats():
     digits = data.load("digits")
     torch.manual_seed(0)
     model = StudentMLP(hidden=(64, 64))
-    fit(model, digits.train, digits.val, Recipe(8, 32, 3e-3), 0, device=CPU)
-    views = ShiftedImages(digits.val.images)
+    fit(model, digits.train, digits.val, TrainConfig(8, 32, 3e-3), 0, device=CPU)
+    views = TranslatedImages(digits.val.images)
     before = predict(model, views, device=CPU)
     after = predict(pad.EightBit(model).module, views, device=CPU)
     right = accuracy(before, digits.val.labels)
@@ -105,7 +105,7 @@ def test_eight_bits_are_as_accurate_as_the_floats():
 
 def test_what_eight_bits_change_is_said(tiny_task, store):
     lab = Experiment(tiny_task, store=store, device=CPU)
-    lab = lab.with_student(lambda **kw: StudentMLP(hidden=(8,), **kw), tiny_task.student_recipe)
+    lab = lab.with_student(lambda **kw: StudentMLP(hidden=(8,), **kw), tiny_task.student_config)
     run = lab.student(ALONE, 0)
     network = pad.EightBit(run.model)
     right = 100 * run.history.epochs[run.history.best].val_accuracy
@@ -356,6 +356,6 @@ def test_the_ladder_finds_the_pads_students_in_the_store(tiny_task, store):
     trained = store.names("run-")
     assert len(trained) == 3
     distilled = conventional(task.temperature, task.soft_weight)
-    (rung,) = climb(lab, [ALONE, distilled], [0], seconds=0.01)
+    (rung,) = size_sweep(lab, [ALONE, distilled], [0], seconds=0.01)
     assert store.names("run-") == trained
     assert all(run.loaded for (run,) in rung.runs.values())

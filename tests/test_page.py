@@ -16,8 +16,8 @@ from lab import PATIENCE
 
 from kdnb.course.figures import plots
 from kdnb.course.interactive import explorers
-from kdnb.course.report.protocol import COMPONENT
 from kdnb.course.report.page import render_chapter, render_page, seeds_of
+from kdnb.course.report.protocol import COMPONENT
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]

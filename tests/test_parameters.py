@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from kdnb.course.report.execution import NotebookError, find_notebooks
 from kdnb.course.report.parameters import check_label, parse_parameters
-from kdnb.losses import check_soft_weight, check_temperature
 from kdnb.experiment.methods import LARGEST_SEED, check_each, check_seed, check_seeds
 from kdnb.experiment.sweep import sweep
+from kdnb.losses import check_soft_weight, check_temperature
 
 NOTEBOOKS = find_notebooks()
 QUICK = settings(max_examples=60, deadline=None)

@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from kdnb.data import DataError, ImageFolder, pixels
+from kdnb.data import DataError, ImageFolder
+from kdnb.data.custom import pixels
 
 SIZE = 12
 MANY = settings(max_examples=40, deadline=None)
@@ -286,7 +287,7 @@ def test_huge_images_are_one_sentence(tmp_path, monkeypatch):
 def test_what_was_scaled_is_said_again_and_another_way_of_decoding_decodes_again(
     tmp_path, monkeypatch
 ):
-    from kdnb.data import own
+    from kdnb.data.custom import sources as own
 
     monkeypatch.setenv("KDNB_RUNS", str(tmp_path / "runs"))
     for c, name in enumerate("ab"):

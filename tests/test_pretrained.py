@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from kdnb import doctor
-from kdnb.models import pretrained
-from kdnb.models import mobilenet_v2_student, resnet50_teacher
+from kdnb.models import mobilenet_v2_student, pretrained, resnet50_teacher
 from kdnb.models.pretrained import MissingWeightsWarning, WeightsError, imagenet
 from kdnb.torchvision_remedy import import_torchvision
 

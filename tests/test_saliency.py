@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from kdnb.models import StudentMLP, TeacherCNN, resnet50_teacher
 from kdnb.evaluation.saliency import (
     SIMILARITIES,
     Saliency,
@@ -16,6 +15,7 @@ from kdnb.evaluation.saliency import (
     saliency_maps,
     structural_similarity,
 )
+from kdnb.models import StudentMLP, TeacherCNN, resnet50_teacher
 from kdnb.store.store import weights_digest
 
 GENERATOR = torch.Generator()

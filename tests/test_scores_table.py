@@ -7,13 +7,14 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
-from kdnb.course import tables, text as words
+from kdnb.course import tables
+from kdnb.course import text as words
 from kdnb.course.report.protocol import RESULTS
 from kdnb.data import Dataset, Split
-from kdnb.experiment.experiment import Experiment
 from kdnb.evaluation.metrics import Interval, calibration, mean_interval
-from kdnb.experiment.results import Comparison
 from kdnb.evaluation.statistics import Bootstrap, weighted_f1
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.results import Comparison
 from kdnb.tasks.tasks import Task
 
 ALONE, KD, SUBCLASS = (

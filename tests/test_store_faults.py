@@ -15,12 +15,12 @@ import torch
 from conftest import older
 
 import kdnb
-from kdnb.training import checkpoint as checkpoint_module
-from kdnb.store.store import store as store_module
-from kdnb.training.checkpoint import Budget, Seldom
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE
+from kdnb.store import store as store_module
 from kdnb.store.store import DamagedEntryError, OtherFormatError, Store, StoreError
+from kdnb.training import checkpoint as checkpoint_module
+from kdnb.training.checkpoint import CheckpointThrottle, TimeBudget
 
 CPU = torch.device("cpu")
 TESTS = Path(__file__).parent
@@ -201,7 +201,7 @@ class Clock:
 
 def test_a_budget_keeps_its_share():
     clock = Clock()
-    budget, spent = Budget(clock=clock), 0.0
+    budget, spent = TimeBudget(clock=clock), 0.0
     for _ in range(100_000):
         clock.now += 0.01  # an epoch
         if budget.due():
@@ -224,7 +224,7 @@ def test_checkpoints_are_kept_seldom_and_not_asked_for_where_that_fails():
         clock.now += 4.0
         return clock.now < 10_000
 
-    seldom = Seldom(keep, clock)
+    seldom = CheckpointThrottle(keep, clock)
     while clock.now < 20_000:
         clock.now += 3.0
         seldom(Sized)
@@ -237,7 +237,7 @@ def test_checkpoints_are_kept_seldom_and_not_asked_for_where_that_fails():
 
 def test_what_is_small_is_kept_every_few_seconds():
     clock, kept = Clock(), []
-    seldom = Seldom(lambda checkpoint: kept.append(clock.now) or True, clock)
+    seldom = CheckpointThrottle(lambda checkpoint: kept.append(clock.now) or True, clock)
     Sized.bytes = 1_000
     while clock.now < 60:
         clock.now += 0.5

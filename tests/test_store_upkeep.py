@@ -18,7 +18,8 @@ from PIL import Image
 from kdnb import __main__ as command_line
 from kdnb import maintenance as upkeep
 from kdnb.course.interactive.guesses import Guessed, Guesses
-from kdnb.data import DataError, ImageFolder, own, polyps
+from kdnb.data import DataError, ImageFolder, polyps
+from kdnb.data.custom import sources as own
 from kdnb.data.dataset import whole_folder
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE

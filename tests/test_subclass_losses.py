@@ -163,7 +163,7 @@ def test_auxiliary_temperature(temperature):
         subclass_auxiliary_loss(draw(4), 2, temperature)
 
 
-# Agreement of two views
+# MutualInformation of two views
 
 
 def sharp(subclasses_of_rows, labels, size=SUBCLASSES):

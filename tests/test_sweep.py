@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from kdnb import __main__ as command_line
-from kdnb.training import checkpoint as checkpoint_module
-from kdnb.experiment.experiment import experiment as experiment_module
+from kdnb.experiment import experiment as experiment_module
 from kdnb.experiment.experiment import Experiment
-from kdnb.store.store import Store
 from kdnb.experiment.sweep import sweep
+from kdnb.store.store import Store
+from kdnb.training import checkpoint as checkpoint_module
 
 CPU = torch.device("cpu")
 GRID = ([1.0, 4.0], [0.5, 0.9], [0, 1])
@@ -59,13 +59,13 @@ def test_only_what_is_missing_is_trained(tmp_path, tiny_task, monkeypatch):
     lab = lab_in(tmp_path, tiny_task)
     sweep(lab, [1.0], [0.5], [0, 1])
     trained = []
-    real = experiment_module.fit_together
+    real = experiment_module.fit_vectorized
 
     def counting(models, *rest, **options):
         trained.append(len(models))
         return real(models, *rest, **options)
 
-    monkeypatch.setattr(experiment_module, "fit_together", counting)
+    monkeypatch.setattr(experiment_module, "fit_vectorized", counting)
     sweep(lab, *GRID)
     assert trained == [2 * 3]  # of two seeds the three ways that were not there
     sweep(lab, *GRID)
@@ -150,7 +150,7 @@ def test_one_that_diverges_leaves_the_others_to_be_trained_alone(tmp_path, tiny_
     def diverging(*_, **__):
         raise experiment_module.TrainingDivergedError("no longer finite", None)
 
-    monkeypatch.setattr(experiment_module, "fit_together", diverging)
+    monkeypatch.setattr(experiment_module, "fit_vectorized", diverging)
     result = sweep(lab_in(tmp_path, tiny_task), [1.0], [0.5], [0, 1])
     assert len(result.seeds) == 2 and result.accuracies.shape == (2, 2)
 

@@ -15,19 +15,21 @@ from torch.nn.utils import parametrizations
 
 from kdnb.environment import seeded
 from kdnb.experiment.experiment import Experiment
-from kdnb.experiment.requests import Wanted
 from kdnb.experiment.methods import ALONE, conventional
+from kdnb.experiment.requests import RunRequest
 from kdnb.models import StudentMLP
-from kdnb.training.objectives import LABELS, Agreement, Distillation, KnownSubclasses
-from kdnb.training.stacked import Stacked, alike_alone, stackable
 from kdnb.store.store import Store, weights_digest
-from kdnb.tasks.tasks import Recipe
-from kdnb.training.vectorized import AloneError, Goals, fit_together
+from kdnb.training.config import TrainConfig
 from kdnb.training.loop import TrainingDivergedError, fit
+from kdnb.training.objectives import LABELS, Distillation, KnownSubclasses, MutualInformation
+from kdnb.training.stacked import StackedModel, same_as_alone, stackable
+from kdnb.training.vectorized import Goals, NotVectorizableError, fit_vectorized
 
 CPU = torch.device("cpu")
 TRAIN, VAL = random_split(150, 0), random_split(60, 1)
-STEPS_20 = Recipe(epochs=4, batch_size=32, learning_rate=3e-3, shift=1)  # 5 steps in each epoch
+STEPS_20 = TrainConfig(
+    epochs=4, batch_size=32, learning_rate=3e-3, translate=1
+)  # 5 steps in each epoch
 GENERATOR = torch.Generator().manual_seed(5)
 ANSWERS = [4 * torch.randn(9, 150, 4, generator=GENERATOR) for _ in range(2)]
 
@@ -59,7 +61,7 @@ def test_after_twenty_steps_weights_are_those_of_training_alone(grid):
     train, val = (replace(split, labels=split.labels // size) for split in (TRAIN, VAL))
     together = [student(seed) for seed in seeds]
     told = []
-    histories = fit_together(
+    histories = fit_vectorized(
         together, train, val, STEPS_20, seeds, objectives,
         on_epoch=lambda now: told.append([len(h.epochs) for h in now]), device=CPU,
     )  # fmt: skip
@@ -83,7 +85,7 @@ def test_class_weights_count_as_they_do_alone():
     grid = [(s, replace(o, class_weights=weights)) for s, o in GRID]
     seeds, objectives = zip(*grid, strict=True)
     together = [student(seed) for seed in seeds]
-    fit_together(together, TRAIN, VAL, STEPS_20, seeds, objectives, device=CPU)
+    fit_vectorized(together, TRAIN, VAL, STEPS_20, seeds, objectives, device=CPU)
     for model, (seed, objective) in zip(together, grid, strict=True):
         alone = student(seed)
         fit(alone, TRAIN, VAL, STEPS_20, seed, objective=objective, device=CPU)
@@ -95,7 +97,7 @@ def test_in_double_precision_twenty_steps_differ_by_less_than_1e_10():
     seeds, objectives = zip(*GRID, strict=True)
     order = sorted(range(len(GRID)), key=lambda i: seeds[i])
     models = [student(seeds[i]).double() for i in order]
-    stacked = Stacked([student(seeds[i]).double() for i in order], 2, CPU)
+    stacked = StackedModel([student(seeds[i]).double() for i in order], 2, CPU)
     goals = Goals([objectives[i] for i in order], CPU, torch.float64)
     together = torch.optim.Adam(stacked.parameters.values(), 1e-2)
     alone = [torch.optim.Adam(model.parameters(), 1e-2) for model in models]
@@ -137,22 +139,22 @@ class Normed(nn.Module):
         ({"models": [TinyTeacher(), TinyTeacher()]}, "dropout, batch-norm, buffers, frozen"),
         ({"models": [Normed(), Normed()]}, "dropout, batch-norm, buffers, frozen"),
         ({"models": [student(0), student(0, 8)]}, "have one architecture"),
-        ({"objectives": [LABELS, Agreement(subclasses=2)]}, "Agreement is trained alone"),
+        ({"objectives": [LABELS, MutualInformation(subclasses=2)]}, "MutualInformation is trained"),
         ({"objectives": [LABELS, KnownSubclasses(subclasses=2)]}, "KnownSubclasses is trained"),
         ({"objectives": [LABELS, replace(LABELS, subclasses=2)]}, "one number of subclasses"),
         ({"seeds": [0]}, "got 2 models, 1 seeds and 2 objectives"),
-        ({"recipe": replace(STEPS_20, warp=0.1)}, "train alone"),
-        ({"recipe": replace(STEPS_20, mixed_precision=True)}, "ask for mixed precision: train"),
-        ({"objectives": [LABELS, distillation(0, 2, 1)], "recipe": replace(STEPS_20, shift=0)},
+        ({"config": replace(STEPS_20, affine=0.1)}, "train alone"),
+        ({"config": replace(STEPS_20, mixed_precision=True)}, "ask for mixed precision: train"),
+        ({"objectives": [LABELS, distillation(0, 2, 1)], "config": replace(STEPS_20, translate=0)},
          "teacher_logits must cover 1 views of 150 images"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_together_is_refused(change, message):
-    given = {"models": [student(0), student(1)], "recipe": STEPS_20, "seeds": [0, 1],
+    given = {"models": [student(0), student(1)], "config": STEPS_20, "seeds": [0, 1],
              "objectives": [LABELS, LABELS], **change}  # fmt: skip
     with pytest.raises(ValueError, match=message):
-        fit_together(
-            given["models"], TRAIN, VAL, given["recipe"], given["seeds"], given["objectives"]
+        fit_vectorized(
+            given["models"], TRAIN, VAL, given["config"], given["seeds"], given["objectives"]
         )
 
 
@@ -160,7 +162,9 @@ def test_a_loss_that_is_no_number_is_named():
     broken = torch.full((9, 150, 4), float("inf"))
     objectives = [LABELS, replace(distillation(0, 2.0, 0.5), teacher_logits=broken)]
     with pytest.raises(TrainingDivergedError, match="seed 7 is no longer finite in epoch 1"):
-        fit_together([student(3), student(7)], TRAIN, VAL, STEPS_20, [3, 7], objectives, device=CPU)
+        fit_vectorized(
+            [student(3), student(7)], TRAIN, VAL, STEPS_20, [3, 7], objectives, device=CPU
+        )
 
 
 # Only what is equivalent is trained together
@@ -171,7 +175,7 @@ def lab(network, task, folder):
 
 
 METHODS = [ALONE, conventional(4.0, 0.9)]
-WANTED = [Wanted(seed, method) for seed in (0, 1) for method in METHODS]
+WANTED = [RunRequest(seed, method) for seed in (0, 1) for method in METHODS]
 
 
 def swept(network, task, folder):
@@ -242,8 +246,10 @@ def half_frozen():
 @pytest.mark.parametrize("make", [shared_memory, untrained_buffer, half_frozen, apart.Tied])
 def test_some_that_do_not_suit_show_it_without_being_called(make):
     assert stackable(apart.Plain()) and not stackable(make())
-    with pytest.raises(AloneError, match="buffers, frozen or shared weights are trained alone"):
-        fit_together([make(), make()], TRAIN, VAL, STEPS_20, [0, 1], [LABELS, LABELS], device=CPU)
+    with pytest.raises(
+        NotVectorizableError, match="buffers, frozen or shared weights are trained alone"
+    ):
+        fit_vectorized([make(), make()], TRAIN, VAL, STEPS_20, [0, 1], [LABELS, LABELS], device=CPU)
 
 
 LAYERS = {
@@ -281,7 +287,7 @@ def test_one_layer_that_does_not_suit_is_enough(names):
         layers = [LAYERS[name][0]() for name in names]
         model = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), *layers, nn.Linear(8, 4))
     images = TRAIN.images[:8] / 255
-    assert (stackable(model) and alike_alone([model], images, CPU)) == all(
+    assert (stackable(model) and same_as_alone([model], images, CPU)) == all(
         LAYERS[name][1] for name in names
     )
 
@@ -297,7 +303,7 @@ def test_what_is_tried_stays_as_it_is_and_so_does_chance(network):
         model = network()
     before = weights_digest(model), remembered(model)
     streams = [torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()]
-    result = alike_alone([model], TRAIN.images[:8] / 255, CPU)
+    result = same_as_alone([model], TRAIN.images[:8] / 255, CPU)
     # Of the two that are told otherwise, a hook shows at once, and a constant in other seeds.
     others = (apart.ChangedGradient, apart.OwnConstant)
     assert result == (network in (*apart.TOGETHER, *others))

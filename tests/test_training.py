@@ -12,21 +12,21 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kdnb import losses
-from kdnb.training import loop as training
-from kdnb.data.augmentation import ShiftedImages
+from kdnb.data.augmentation import TranslatedImages
 from kdnb.environment import seeded
 from kdnb.models import TeacherCNN
-from kdnb.training.objectives import Agreement, Distillation, Objective, WithinClasses
 from kdnb.store.store import weights_digest
-from kdnb.tasks.tasks import Recipe
+from kdnb.training import loop as training
+from kdnb.training.config import TrainConfig
 from kdnb.training.loop import TrainingDivergedError, fit, one_cycle, predict
+from kdnb.training.objectives import Distillation, MutualInformation, Objective, WithinClasses
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=1e-2, shift=1)
+RECIPE = TrainConfig(epochs=3, batch_size=16, learning_rate=1e-2, translate=1)
 
 
 def soft_targets(teacher, images, shift):
-    shifted = ShiftedImages(images, shift)
+    shifted = TranslatedImages(images, shift)
     views = [predict(teacher, shifted, view=v, device=CPU) for v in range(len(shifted.names))]
     return torch.stack(views)
 
@@ -35,10 +35,10 @@ def distil(targets, temperature=4.0, soft_weight=0.9):
     return Distillation(teacher_logits=targets, temperature=temperature, soft_weight=soft_weight)
 
 
-def train(tiny, model_type=tiny_student, recipe=RECIPE, seed=0, **options):
+def train(tiny, model_type=tiny_student, config=RECIPE, seed=0, **options):
     with seeded(seed):
         model = model_type()
-    return model, fit(model, tiny.train, tiny.val, recipe, seed, device=CPU, **options)
+    return model, fit(model, tiny.train, tiny.val, config, seed, device=CPU, **options)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def largest_misfit(teacher, images, given):
 
 
 def test_cached_logits_are_those_of_the_images_in_the_batch(tiny, teacher, monkeypatch):
-    targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
+    targets = soft_targets(teacher, tiny.train.images, RECIPE.translate)
     assert targets.shape == (9, 96, 4)
     images, given = recorded_batches(tiny, distil(targets), monkeypatch)
     assert len(images) == 3 * 6
@@ -94,14 +94,14 @@ def test_cached_logits_are_those_of_the_images_in_the_batch(tiny, teacher, monke
 
 
 def test_one_misplaced_row_would_be_noticed(tiny, teacher, monkeypatch):
-    targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
+    targets = soft_targets(teacher, tiny.train.images, RECIPE.translate)
     targets[:, [10, 11]] = targets[:, [11, 10]]  # two neighbours in every view
     images, given = recorded_batches(tiny, distil(targets), monkeypatch)
     assert largest_misfit(teacher, images, given) > 1e-2
 
 
 def test_one_misplaced_view_would_be_noticed(tiny, teacher, monkeypatch):
-    targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
+    targets = soft_targets(teacher, tiny.train.images, RECIPE.translate)
     targets[[1, 2]] = targets[[2, 1]]
     images, given = recorded_batches(tiny, distil(targets), monkeypatch)
     assert largest_misfit(teacher, images, given) > 1e-2
@@ -111,7 +111,7 @@ def test_the_real_teachers_logits_agree_with_live_ones(tiny):
     """The same for the course's convolutional teacher, whose batches differ in size and layout."""
     with seeded(0):
         model = TeacherCNN()
-    cached = predict(model, ShiftedImages(tiny.train.images), device=CPU)
+    cached = predict(model, TranslatedImages(tiny.train.images), device=CPU)
     index = torch.randperm(96)[:37]
     with training.evaluating(model):
         live = model(tiny.train.images[index].float() / 255)
@@ -120,7 +120,7 @@ def test_the_real_teachers_logits_agree_with_live_ones(tiny):
 
 def test_the_teacher_is_left_bit_for_bit(tiny, teacher):
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
+    targets = soft_targets(teacher, tiny.train.images, RECIPE.translate)
     train(tiny, objective=distil(targets))
     after = teacher.state_dict()
     assert before.keys() == after.keys() and any("running_mean" in name for name in before)
@@ -129,7 +129,9 @@ def test_the_teacher_is_left_bit_for_bit(tiny, teacher):
 
 
 def test_predict_runs_in_eval_mode_without_gradients(tiny, teacher):
-    first, second = (predict(teacher, ShiftedImages(tiny.val.images), device=CPU) for _ in range(2))
+    first, second = (
+        predict(teacher, TranslatedImages(tiny.val.images), device=CPU) for _ in range(2)
+    )
     assert torch.equal(first, second), "dropout would differ"
     assert not first.requires_grad
     usable = (nn.Parameter(torch.ones(4)) * first).sum()
@@ -155,7 +157,7 @@ def test_training_leaves_the_readers_random_numbers_alone(tiny):
 
 
 def test_both_methods_see_the_same_batches(tiny, teacher, monkeypatch):
-    targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
+    targets = soft_targets(teacher, tiny.train.images, RECIPE.translate)
     distilled, _ = recorded_batches(tiny, distil(targets), monkeypatch)
     alone, _ = train(tiny, Recorder)
     assert all(torch.equal(a, b) for a, b in zip(alone.seen, distilled, strict=True))
@@ -171,7 +173,7 @@ def test_each_seed_has_an_order_of_its_own(tiny):
 
 
 def test_weight_zero_trains_exactly_like_no_teacher(tiny, teacher):
-    targets = soft_targets(teacher, tiny.train.images, RECIPE.shift)
+    targets = soft_targets(teacher, tiny.train.images, RECIPE.translate)
     with_teacher, _ = train(tiny, objective=distil(targets, 4.0, 0.0))
     alone, _ = train(tiny)
     for a, b in zip(with_teacher.parameters(), alone.parameters(), strict=True):
@@ -181,7 +183,9 @@ def test_weight_zero_trains_exactly_like_no_teacher(tiny, teacher):
 def test_the_learning_rate_rises_for_a_fifth_of_the_steps_however_few_they_are():
     def rates(steps):
         optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], 0.5)
-        schedule = one_cycle(optimizer, Recipe(epochs=steps, batch_size=8, learning_rate=0.5), 1)
+        schedule = one_cycle(
+            optimizer, TrainConfig(epochs=steps, batch_size=8, learning_rate=0.5), 1
+        )
         found = []
         for _ in range(steps):
             found += schedule.get_last_lr()
@@ -276,11 +280,11 @@ def test_a_last_batch_of_one_image(tiny, monkeypatch, name, images, batch_size):
 
     monkeypatch.setattr(training, "one_cycle", spy)
     some = tiny.train.take(torch.arange(images))
-    recipe = Recipe(epochs=2, batch_size=batch_size, learning_rate=1e-2)
+    config = TrainConfig(epochs=2, batch_size=batch_size, learning_rate=1e-2)
     make = {**NEED_TWO, **NEED_ONE}[name]
     with seeded(0):
         model = make()
-    history = fit(model, some, tiny.val, recipe, 0, device=CPU, on_step=seen.append)
+    history = fit(model, some, tiny.val, config, 0, device=CPU, on_step=seen.append)
     full = images // batch_size
     alone = [batch_size] * full + [1]
     joined = [batch_size] * (full - 1) + [batch_size + 1]
@@ -292,9 +296,9 @@ def test_a_last_batch_of_one_image(tiny, monkeypatch, name, images, batch_size):
 def test_in_two_views_one_image_is_a_batch_of_two(tiny):
     seen = []
     some = tiny.train.take(torch.arange(17))
-    recipe = Recipe(epochs=1, batch_size=8, learning_rate=1e-2, shift=1)
+    config = TrainConfig(epochs=1, batch_size=8, learning_rate=1e-2, translate=1)
     model = perceptron(nn.BatchNorm1d(8), outputs=8)
-    fit(model, some, tiny.val, recipe, 0, objective=Agreement(subclasses=2), device=CPU,
+    fit(model, some, tiny.val, config, 0, objective=MutualInformation(subclasses=2), device=CPU,
         on_step=seen.append)  # fmt: skip
     assert seen == [16, 16, 2]
 
@@ -302,9 +306,11 @@ def test_in_two_views_one_image_is_a_batch_of_two(tiny):
 def test_trying_a_batch_of_one_moves_neither_statistics_nor_chance(tiny):
     model = perceptron(nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.5)))
     before, chance = weights_digest(model), torch.get_rng_state()
-    inputs = ShiftedImages(tiny.train.images)
+    inputs = TranslatedImages(tiny.train.images)
     assert not training.takes_one(model, inputs, RECIPE, Objective())
-    assert training.takes_one(model, inputs, replace(RECIPE, trains="0"), Objective()), "kept"
+    assert training.takes_one(model, inputs, replace(RECIPE, first_trainable="0"), Objective()), (
+        "kept"
+    )
     assert weights_digest(model) == before and torch.equal(torch.get_rng_state(), chance)
 
 
@@ -336,7 +342,7 @@ def test_the_agreement_loss_gets_two_views_of_the_same_images(tiny, monkeypatch)
         return original(one, other, labels, *rest)
 
     monkeypatch.setattr(losses, "subclass_agreement_loss", spy)
-    model, history = train(tiny, Watcher, objective=Agreement(subclasses=2))
+    model, history = train(tiny, Watcher, objective=MutualInformation(subclasses=2))
     images, (count, labels) = model.seen[0], given[0]
     assert len(images) == 2 * count == 32
     middles = tiny.train.images[:, :, 1:-1, 1:-1].float() / 255
@@ -372,21 +378,21 @@ def test_validation_reads_classes_and_not_subclasses(tiny):
     model, history = train(
         tiny, lambda: tiny_student(subclasses=2), objective=Objective(subclasses=2)
     )
-    logits = losses.class_logits(predict(model, ShiftedImages(tiny.val.images), device=CPU), 4)
+    logits = losses.class_logits(predict(model, TranslatedImages(tiny.val.images), device=CPU), 4)
     assert history.epochs[history.best].val_accuracy == pytest.approx(
         (logits.argmax(1) == tiny.val.labels).double().mean().item()
     )
 
 
 def test_learning_happens_and_the_best_epoch_is_kept(tiny):
-    model, history = train(tiny, recipe=Recipe(epochs=12, batch_size=16, learning_rate=5e-3))
+    model, history = train(tiny, config=TrainConfig(epochs=12, batch_size=16, learning_rate=5e-3))
     assert history.epochs[-1].train_loss < 0.5 * history.epochs[0].train_loss
     best = max(
         range(len(history.epochs)),
         key=lambda i: (history.epochs[i].val_accuracy, -history.epochs[i].val_loss),
     )
     assert history.best == best
-    logits = predict(model, ShiftedImages(tiny.val.images), device=CPU)
+    logits = predict(model, TranslatedImages(tiny.val.images), device=CPU)
     assert (logits.argmax(1) == tiny.val.labels).double().mean() == pytest.approx(
         history.epochs[best].val_accuracy
     )
@@ -394,7 +400,7 @@ def test_learning_happens_and_the_best_epoch_is_kept(tiny):
 
 
 class Forgets(nn.Module):
-    """Answers the wrong way round from the third epoch (of 6 steps) on."""
+    """LogitCache the wrong way round from the third epoch (of 6 steps) on."""
 
     def __init__(self):
         super().__init__()
@@ -408,9 +414,9 @@ class Forgets(nn.Module):
 
 
 def test_an_epoch_before_the_last_can_be_the_best(tiny):
-    model, history = train(tiny, Forgets, recipe=Recipe(4, 16, 1e-3))
+    model, history = train(tiny, Forgets, config=TrainConfig(4, 16, 1e-3))
     assert history.best < 2 < len(history.epochs)
-    logits = predict(model, ShiftedImages(tiny.val.images), device=CPU)
+    logits = predict(model, TranslatedImages(tiny.val.images), device=CPU)
     kept = (logits.argmax(1) == tiny.val.labels).double().mean()
     assert kept == pytest.approx(history.epochs[history.best].val_accuracy)
     assert kept > history.epochs[-1].val_accuracy
@@ -426,10 +432,10 @@ def test_soft_targets_of_other_images_or_views_are_refused(tiny):
 
 
 def test_warped_images_and_cached_targets_exclude_each_other(tiny):
-    recipe = replace(RECIPE, warp=0.2)
-    with pytest.raises(ValueError, match="a recipe with warp cannot be used"):
-        train(tiny, recipe=recipe, objective=distil(torch.zeros(9, 96, 4)))
-    changed, _ = train(tiny, recipe=recipe)
+    config = replace(RECIPE, affine=0.2)
+    with pytest.raises(ValueError, match="a config with warp cannot be used"):
+        train(tiny, config=config, objective=distil(torch.zeros(9, 96, 4)))
+    changed, _ = train(tiny, config=config)
     plain, _ = train(tiny)
     assert weights_digest(changed) != weights_digest(plain)
 
@@ -473,13 +479,13 @@ def test_a_nan_names_epoch_and_step_and_keeps_the_last_good_weights(tiny):
         fit(model, tiny.train, tiny.val, RECIPE, 0, device=CPU, on_epoch=keep)
     assert len(e.value.history.epochs) == 1
     assert all(torch.equal(t, one_epoch[n]) for n, t in model.state_dict().items())
-    assert predict(model, ShiftedImages(tiny.val.images), device=CPU).isfinite().all()
+    assert predict(model, TranslatedImages(tiny.val.images), device=CPU).isfinite().all()
 
 
 def test_a_learning_rate_far_too_high(tiny):
-    recipe = Recipe(epochs=3, batch_size=16, learning_rate=1e30)
+    config = TrainConfig(epochs=3, batch_size=16, learning_rate=1e30)
     with pytest.raises(TrainingDivergedError, match=r"try a learning rate below 1e\+30"):
-        train(tiny, recipe=recipe)
+        train(tiny, config=config)
 
 
 def test_ctrl_c_keeps_the_history_and_the_best_weights(tiny):
@@ -487,9 +493,9 @@ def test_ctrl_c_keeps_the_history_and_the_best_weights(tiny):
         if len(history.epochs) == 2:
             raise KeyboardInterrupt
 
-    model, history = train(tiny, recipe=Recipe(9, 16, 1e-2), on_epoch=stop)
+    model, history = train(tiny, config=TrainConfig(9, 16, 1e-2), on_epoch=stop)
     assert history.interrupted and len(history.epochs) == 2
-    answers = predict(model, ShiftedImages(tiny.val.images), device=CPU).argmax(1)
+    answers = predict(model, TranslatedImages(tiny.val.images), device=CPU).argmax(1)
     accuracy = (answers == tiny.val.labels).double()
     assert accuracy.mean() == pytest.approx(history.epochs[history.best].val_accuracy)
 

@@ -11,23 +11,26 @@ import torch.nn.functional as F
 from torch import nn
 
 from kdnb import data
-from kdnb.experiment.experiment import experiment, logit_cache as answers
-from kdnb.training import checkpoint
 from kdnb.course import text as words
 from kdnb.data import Split, polyps
-from kdnb.data.augmentation import ShiftedImages, StoredFeatures, TurnedImages
+from kdnb.data.augmentation import CachedFeatures, DihedralImages, TranslatedImages
 from kdnb.environment import seeded
+from kdnb.experiment import experiment
+from kdnb.experiment import logit_cache as answers
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional, subclass
-from kdnb.models import Normalise, StagedNetwork, mobilenet_v2_student, resnet50_teacher
-from kdnb.training.objectives import Distillation, KnownSubclasses, Objective, Rows
+from kdnb.models import StagedNetwork, mobilenet_v2_student, resnet50_teacher
+from kdnb.models.backbones import Normalise
 from kdnb.store.store import weights_digest
-from kdnb.tasks.tasks import Division, Recipe, Task
+from kdnb.tasks.tasks import SubclassConfig, Task
+from kdnb.training import checkpoint
+from kdnb.training.config import TrainConfig
 from kdnb.training.loop import fit, mixed_precision, predict, views_of
+from kdnb.training.objectives import Batch, Distillation, KnownSubclasses, Objective
 
 CPU = torch.device("cpu")
-HEAD = Recipe(2, 16, 1e-2, turns=True, trains="output")
-BOTH = replace(HEAD, then=Recipe(2, 16, 1e-3, trains="block2"))
+HEAD = TrainConfig(2, 16, 1e-2, dihedral=True, first_trainable="output")
+BOTH = replace(HEAD, next_stage=TrainConfig(2, 16, 1e-3, first_trainable="block2"))
 
 
 def tiny_network(num_classes=2, subclasses=1):
@@ -61,9 +64,9 @@ def task_of(pictures, **changes):
     about = {
         "name": "tiny-polyps", "title": "Tiny polyps", "dataset": "polyps",
         "teacher": tiny_network, "student": tiny_network,
-        "teacher_recipe": BOTH, "student_recipe": BOTH,
-        "division": Division("none", Objective(subclasses=4), HEAD),
-        "known_subclasses": Division("votes", KnownSubclasses(subclasses=4), HEAD),
+        "teacher_config": BOTH, "student_config": BOTH,
+        "subclass_config": SubclassConfig("none", Objective(subclasses=4), HEAD),
+        "known_subclasses": SubclassConfig("votes", KnownSubclasses(subclasses=4), HEAD),
         "temperature": 4.0, "soft_weight": 0.5, "balanced": True,
     }  # fmt: skip
     return OnPictures(**(about | changes))
@@ -91,7 +94,7 @@ def moved(before, model):
 def test_only_the_named_stages_move(lab):
     with seeded(0):
         before = state_of(tiny_network())
-    head_only = Experiment(task_of(lab.dataset, student_recipe=HEAD), store=lab.store, device=CPU)
+    head_only = Experiment(task_of(lab.dataset, student_config=HEAD), store=lab.store, device=CPU)
     assert moved(before, head_only.student(ALONE, 0).model)[0] == {"output"}
     run = lab.student(ALONE, 0)
     stages, names = moved(before, run.model)
@@ -116,7 +119,7 @@ def test_the_second_step_starts_where_the_first_ended(lab, store):
     assert len(run.history.epochs) == BOTH.total_epochs == 4
     assert run.history.best in (2, 3)
     runs = len(store.names("run-"))
-    head_only = Experiment(task_of(lab.dataset, student_recipe=HEAD), store=store, device=CPU)
+    head_only = Experiment(task_of(lab.dataset, student_config=HEAD), store=store, device=CPU)
     first = head_only.student(ALONE, 0)
     assert first.loaded and len(store.names("run-")) == runs
     assert run.history.epochs[:2] == first.history.epochs
@@ -125,8 +128,8 @@ def test_the_second_step_starts_where_the_first_ended(lab, store):
 
 
 def test_everything_can_be_trained_in_a_second_step(lab, store):
-    everything = replace(HEAD, then=Recipe(1, 16, 1e-3))
-    whole = Experiment(task_of(lab.dataset, student_recipe=everything), store=store, device=CPU)
+    everything = replace(HEAD, next_stage=TrainConfig(1, 16, 1e-3))
+    whole = Experiment(task_of(lab.dataset, student_config=everything), store=store, device=CPU)
     run = whole.student(ALONE, 0)
     with seeded(0):
         stages, _ = moved(state_of(tiny_network()), run.model)
@@ -199,13 +202,13 @@ def test_cached_features_are_live_ones(make, pictures, store):
         make = partial(make, weights=None)
     network = make().eval()
     frozen, head = network.split("output")
-    kept = answers.Answers(store, CPU)
+    kept = answers.LogitCache(store, CPU)
     part = pictures.val
-    turned = TurnedImages(part.images)
+    turned = DihedralImages(part.images)
     index = torch.arange(len(part))
-    turning = Recipe(1, 1, 1.0, turns=True)
+    turning = TrainConfig(1, 1, 1.0, dihedral=True)
     at_once = kept.features(frozen, part, turning)
-    in_two = answers.Answers(store.__class__(store.root / "two"), CPU)
+    in_two = answers.LogitCache(store.__class__(store.root / "two"), CPU)
     in_two = in_two.features(frozen, part, turning, first=3)
     for view in range(8):
         images = turned.batch(index, torch.full_like(index, view))
@@ -222,7 +225,7 @@ def test_cached_features_are_live_ones(make, pictures, store):
 def test_frozen_stages_run_once_per_image_and_view(lab, store, monkeypatch):
     """Six temperatures, two seeds, all heads: the network before them is never run again."""
     heads = Experiment(
-        task_of(lab.dataset, student_recipe=HEAD, teacher_recipe=HEAD), store=store, device=CPU
+        task_of(lab.dataset, student_config=HEAD, teacher_config=HEAD), store=store, device=CPU
     )
     heads.compare([ALONE, conventional(1.0, 0.5)], [0, 1])
     inputs = []
@@ -235,15 +238,15 @@ def test_frozen_stages_run_once_per_image_and_view(lab, store, monkeypatch):
     monkeypatch.setattr(answers, "predict", spy)
     result = heads.compare([conventional(float(t), 0.5, f"T={t}") for t in range(2, 8)], [0, 1])
     assert result.accuracies.shape == (6, 2)
-    assert inputs and all(isinstance(views, StoredFeatures) for views in inputs)
+    assert inputs and all(isinstance(views, CachedFeatures) for views in inputs)
     inputs.clear()
     fresh = Experiment(heads.task, store=store, device=CPU)
     fresh.compare([conventional(9.0, 0.5)], [0, 1])
-    assert all(isinstance(views, StoredFeatures) for views in inputs)
+    assert all(isinstance(views, CachedFeatures) for views in inputs)
 
 
 def test_features_belong_to_weights_images_and_view(pictures, store):
-    kept = answers.Answers(store, CPU)
+    kept = answers.LogitCache(store, CPU)
     one, other = tiny_network(), tiny_network()
     with torch.no_grad():
         other.stages.block1[0].weight.add_(0.1)
@@ -261,8 +264,8 @@ def test_features_belong_to_weights_images_and_view(pictures, store):
 
 def test_answers_for_a_view_are_the_whole_networks_for_that_view(lab):
     run, split = lab.teacher(0), lab.dataset.val
-    answers = lab.logits(run, split, lab.task.teacher_recipe)
-    turned, index = TurnedImages(split.images), torch.arange(len(split))
+    answers = lab.logits(run, split, lab.task.teacher_config)
+    turned, index = DihedralImages(split.images), torch.arange(len(split))
     for view in range(8):
         with torch.inference_mode():
             live = run.model(turned.batch(index, torch.full_like(index, view)))
@@ -273,19 +276,19 @@ def test_answers_for_a_view_are_the_whole_networks_for_that_view(lab):
 def test_a_part_of_a_split_takes_its_answers_from_the_whole(lab, monkeypatch):
     rows = torch.tensor([7, 2, 5])
     part = lab.dataset.train.take(rows)
-    teacher, recipe = lab.teacher(0), lab.task.teacher_recipe
+    teacher, config = lab.teacher(0), lab.task.teacher_config
     frozen, _ = teacher.model.split("output")
     alike = Split(part.images.clone(), part.labels)  # of which nothing is known
-    expected = lab.logits(teacher, alike, recipe), lab.answers.features(frozen, alike, recipe)
-    lab.logits(teacher, lab.dataset.train, recipe)
-    lab.answers.features(frozen, lab.dataset.train, recipe)
+    expected = lab.logits(teacher, alike, config), lab.answers.features(frozen, alike, config)
+    lab.logits(teacher, lab.dataset.train, config)
+    lab.answers.features(frozen, lab.dataset.train, config)
 
     def refuse(*_, **__):
         raise AssertionError("a network was run again")
 
     monkeypatch.setattr(answers, "predict", refuse)
-    torch.testing.assert_close(lab.logits(teacher, part, recipe), expected[0])
-    found = lab.answers.features(frozen, part, recipe)
+    torch.testing.assert_close(lab.logits(teacher, part, config), expected[0])
+    found = lab.answers.features(frozen, part, config)
     assert found.names == expected[1].names
     for view, known in zip(found.features, expected[1].features, strict=True):
         torch.testing.assert_close(view, known)
@@ -298,21 +301,21 @@ def test_features_are_paired_with_their_own_labels(pictures):
     def features_of(part, views):
         by_label = F.one_hot(part.labels, 2).float()
         padded = torch.cat([by_label, torch.zeros(len(part), 6)], 1)
-        return StoredFeatures([padded * (1 + v) for v in range(views)], tuple("abcdefgh"[:views]))
+        return CachedFeatures([padded * (1 + v) for v in range(views)], tuple("abcdefgh"[:views]))
 
     network = tiny_network()
     seen = (features_of(pictures.train, 8), features_of(pictures.val, 1))
-    recipe = Recipe(30, 16, 3e-2, turns=True, trains="output")
-    history = fit(network, pictures.train, pictures.val, recipe, 0, features=seen, device=CPU)
+    config = TrainConfig(30, 16, 3e-2, dihedral=True, first_trainable="output")
+    history = fit(network, pictures.train, pictures.val, config, 0, features=seen, device=CPU)
     assert history.epochs[history.best].val_accuracy == 1.0 and len(labels) == n
 
 
 def test_features_and_a_recipe_without_frozen_stages_exclude_each_other(pictures):
-    features = StoredFeatures([torch.zeros(51, 8)], ("as it is",))
-    whole = Recipe(1, 16, 1e-3)
-    with pytest.raises(ValueError, match="features go with a recipe that trains the last stages"):
+    features = CachedFeatures([torch.zeros(51, 8)], ("as it is",))
+    whole = TrainConfig(1, 16, 1e-3)
+    with pytest.raises(ValueError, match="features go with a config that trains the last stages"):
         fit(tiny_network(), pictures.train, pictures.val, whole, 0, features=(features, features))
-    with pytest.raises(ValueError, match="features go with a recipe that trains the last stages"):
+    with pytest.raises(ValueError, match="features go with a config that trains the last stages"):
         fit(tiny_network(), pictures.train, pictures.val, HEAD, 0)
     with pytest.raises(ValueError, match="no stage 'blok2': choose one of normalise, block1"):
         tiny_network().split("blok2")
@@ -323,7 +326,7 @@ def test_features_and_a_recipe_without_frozen_stages_exclude_each_other(pictures
 
 def test_turned_images_are_the_eight_of_a_square():
     image = torch.arange(27, dtype=torch.uint8).view(1, 3, 3, 3)
-    turned = TurnedImages(image)
+    turned = DihedralImages(image)
     rows = torch.zeros(8, dtype=torch.int64)
     got = (turned.batch(rows, torch.arange(8)) * 255).round().to(torch.uint8)
     for quarters in range(4):
@@ -331,23 +334,23 @@ def test_turned_images_are_the_eight_of_a_square():
         assert torch.equal(got[quarters], expected)
         assert torch.equal(got[4 + quarters], expected.flip(2))
     assert len({tuple(view.flatten().tolist()) for view in got}) == len(set(turned.names)) == 8
-    assert torch.equal(got[0], image[0]) and turned.names[0] == ShiftedImages(image).names[0]
+    assert torch.equal(got[0], image[0]) and turned.names[0] == TranslatedImages(image).names[0]
     with pytest.raises(ValueError, match="only square images can be turned"):
-        TurnedImages(torch.zeros(1, 3, 2, 3, dtype=torch.uint8))
+        DihedralImages(torch.zeros(1, 3, 2, 3, dtype=torch.uint8))
 
 
 def test_the_recipe_chooses_the_views(pictures):
-    assert isinstance(views_of(pictures.val, HEAD), TurnedImages)
-    assert len(views_of(pictures.val, Recipe(1, 1, 1.0, shift=1)).names) == 9
+    assert isinstance(views_of(pictures.val, HEAD), DihedralImages)
+    assert len(views_of(pictures.val, TrainConfig(1, 1, 1.0, translate=1)).names) == 9
     with pytest.raises(ValueError, match="shifted or turned, not both"):
-        Recipe(1, 1, 1.0, shift=1, turns=True)
+        TrainConfig(1, 1, 1.0, translate=1, dihedral=True)
 
 
 @pytest.mark.parametrize("small", [0, 2**20])
 def test_stored_features_pick_row_and_view(small, monkeypatch):
     monkeypatch.setattr("kdnb.data.augmentation.SMALL", small)
     views = [torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[10.0], [20.0], [30.0]])]
-    stored = StoredFeatures(views, ("a", "b"))
+    stored = CachedFeatures(views, ("a", "b"))
     rows = stored.batch(torch.tensor([2, 0, 2, 1]), torch.tensor([0, 1, 1, 0]))
     assert rows.flatten().tolist() == [3.0, 10.0, 30.0, 2.0]
 
@@ -382,7 +385,7 @@ def test_random_bodies_keep_what_images_show():
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     noisy = (images + 0.02 * noise).clamp(0, 1)
     for make in (resnet50_teacher, mobilenet_v2_student):
-        network = make(weights=None, settle_on=polyps.sample).eval()
+        network = make(weights=None, calibrate_on=polyps.sample).eval()
         with torch.inference_mode():
             body = network.split("output")[0]
             features, again = body(images), body(noisy)
@@ -413,7 +416,7 @@ def test_every_class_counts_the_same(pictures, lab, monkeypatch):
 
     logits = torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y = torch.tensor([0, 0, 0, 1, 1])
-    rows = Rows(y, torch.arange(5), torch.zeros(5, dtype=torch.int64))
+    rows = Batch(y, torch.arange(5), torch.zeros(5, dtype=torch.int64))
     each = F.cross_entropy(logits, y, reduction="none")
     w = torch.tensor([0.5, 2.0], dtype=torch.float64)[y]
     weighted = Objective(class_weights=(0.5, 2.0)).loss(logits, rows).total
@@ -436,7 +439,7 @@ def test_known_subclasses_by_hand():
     """Cross-entropy over all columns; summed probabilities are those of the classes."""
     logits = torch.tensor([[1.0, 2.0, 0.0, -1.0], [0.0, 0.0, 3.0, 0.0]], dtype=torch.float64)
     votes, labels = torch.tensor([1, 2]), torch.tensor([0, 1])
-    rows = Rows(labels, torch.arange(2), torch.zeros(2, dtype=torch.int64), votes)
+    rows = Batch(labels, torch.arange(2), torch.zeros(2, dtype=torch.int64), votes)
     p = logits.softmax(1)
     loss = KnownSubclasses(subclasses=2).loss(logits, rows)
     torch.testing.assert_close(loss.total, -(p[0, 1].log() + p[1, 2].log()) / 2)
@@ -450,9 +453,9 @@ def test_known_subclasses_by_hand():
 
 def test_a_teacher_of_known_subclasses_learns_them(pictures, store):
     """On training images it gives the votes more probability than one that never saw any."""
-    recipe = replace(HEAD, epochs=20)
-    known = Division("votes", KnownSubclasses(subclasses=4), recipe)
-    never = Division("none", Objective(subclasses=4), recipe)
+    config = replace(HEAD, epochs=20)
+    known = SubclassConfig("votes", KnownSubclasses(subclasses=4), config)
+    never = SubclassConfig("none", Objective(subclasses=4), config)
     lab = Experiment(task_of(pictures), store=store, device=CPU)
     surprise = {
         way.label: F.cross_entropy(
@@ -481,7 +484,7 @@ def test_other_votes_are_another_teacher(pictures, store):
 
 
 def test_mixed_precision_is_for_cuda():
-    wanted = Recipe(1, 1, 1.0, mixed_precision=True)
+    wanted = TrainConfig(1, 1, 1.0, mixed_precision=True)
     with mixed_precision(CPU, wanted):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
@@ -506,5 +509,5 @@ def test_recipes_in_words():
 def test_predictions_leave_the_network_as_it_was(pictures):
     network = tiny_network().train()
     before = weights_digest(network)
-    predict(network, TurnedImages(pictures.val.images), view=3, device=CPU)
+    predict(network, DihedralImages(pictures.val.images), view=3, device=CPU)
     assert network.training and weights_digest(network) == before

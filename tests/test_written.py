@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdnb import __main__ as command_line
-from kdnb.course.report.page import execution, pipeline
+from kdnb.course.report import execution, pipeline
 from kdnb.course.report.editions import EDITIONS, write_edition
 from kdnb.course.report.execution import find_notebooks
 from kdnb.course.report.written import NOTE, WouldBeLostError, Written

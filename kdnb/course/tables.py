@@ -19,10 +19,10 @@ from kdnb.course.text import (
     verdict,
 )
 from kdnb.data.dataset import PROJECT
-from kdnb.experiment.experiment import Experiment
 from kdnb.evaluation.metrics import Interval, calibration, mean_interval
-from kdnb.experiment.results import Comparison, Run
 from kdnb.evaluation.statistics import Bootstrap, class_metrics, constant_logits, weighted_f1
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.results import Comparison, Run
 
 REFERENCE = PROJECT / "report" / "reference"
 

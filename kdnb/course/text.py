@@ -9,10 +9,10 @@ from IPython.display import Markdown
 from kdnb.course.figures import lettering
 from kdnb.data import Dataset
 from kdnb.environment import best_device, provenance
-from kdnb.experiment.experiment import Experiment
 from kdnb.evaluation.metrics import Interval
+from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison, Run
-from kdnb.tasks.tasks import Recipe
+from kdnb.training.config import TrainConfig
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -109,25 +109,25 @@ def task_card(experiment: Experiment) -> Markdown:
     return Markdown(text)
 
 
-def recipe_in_words(recipe: Recipe) -> str:
+def recipe_in_words(recipe: TrainConfig) -> str:
     """How a model is trained.
 
-    >>> recipe_in_words(Recipe(6, 16, 2e-3, shift=1))
+    >>> recipe_in_words(TrainConfig(6, 16, 2e-3, translate=1))
     '6 epochs in batches of 16, learning rate up to 0.002, views shifted by up to 1 pixel(s)'
     """
     text = (
         f"{recipe.epochs} epochs in batches of {recipe.batch_size}, "
         f"learning rate up to {recipe.learning_rate:g}"
     )
-    if recipe.shift:
-        text += f", views shifted by up to {recipe.shift} pixel(s)"
-    if recipe.turns:
+    if recipe.translate:
+        text += f", views shifted by up to {recipe.translate} pixel(s)"
+    if recipe.dihedral:
         text += ", eight views turned and mirrored"
-    if recipe.warp:
-        text += f", warped by up to {recipe.warp:g}"
-    if recipe.trains:
-        text += f", only from stage `{recipe.trains}` on"
-    return f"{text}; then {recipe_in_words(recipe.then)}" if recipe.then else text
+    if recipe.affine:
+        text += f", random_affine by up to {recipe.affine:g}"
+    if recipe.first_trainable:
+        text += f", only from stage `{recipe.first_trainable}` on"
+    return f"{text}; then {recipe_in_words(recipe.next_stage)}" if recipe.next_stage else text
 
 
 def provenance_card(experiment: Experiment, runs: list[Run]) -> Markdown:

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from kdnb.data import digits, mhist, mnist, polyps, two_by_five
-from kdnb.data.dataset import DataError, Dataset, Split
 from kdnb.data.custom.sources import ImageFolder, ImageTensors
+from kdnb.data.dataset import DataError, Dataset, Split
 
 __all__ = ["LOADERS", "DataError", "Dataset", "ImageFolder", "ImageTensors", "Split", "load"]
 

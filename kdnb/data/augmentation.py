@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def shift_offsets(shift: int) -> list[tuple[int, int]]:
-    """The views of an image moved by up to ``shift`` pixels: (down, right), the unmoved one first.
+def translations(translate: int) -> list[tuple[int, int]]:
+    """The views of an image moved by up to ``translate`` pixels: (down, right), first the unmoved.
 
-    >>> shift_offsets(0), len(shift_offsets(2))
+    >>> translations(0), len(translations(2))
     ([(0, 0)], 25)
     """
-    if shift < 0 or shift != int(shift):
-        raise ValueError(f"shift must be a whole number of pixels, 0 or more, got {shift}")
-    steps = range(-shift, shift + 1)
+    if translate < 0 or translate != int(translate):
+        raise ValueError(f"translate must be a whole number of pixels, 0 or more, got {translate}")
+    steps = range(-translate, translate + 1)
     return sorted(((y, x) for y in steps for x in steps), key=lambda o: (o != (0, 0), o))
 
 
@@ -48,42 +48,44 @@ UNCHANGED = "as it is"
 SMALL = 2**26  # bytes
 
 
-class ShiftedImages:
-    """Every shift of every image, without a copy of any: windows into images with a black margin.
+class TranslatedImages:
+    """Every translation of every image, without a copy: windows into images with a black margin.
 
-    ``images``: (N, C, H, W) uint8. Views are numbered as in `shift_offsets`.
+    ``images``: (N, C, H, W) uint8. Views are numbered as in `translations`.
     """
 
-    def __init__(self, images: Tensor, shift: int = 0):
-        self.offsets = shift_offsets(shift)
+    def __init__(self, images: Tensor, translate: int = 0):
+        self.offsets = translations(translate)
         self.names = (UNCHANGED, *(f"{y:+d} down, {x:+d} right" for y, x in self.offsets[1:]))
-        self._images, self._shift = images, shift
+        self._images, self._translate = images, translate
         height, width = images.shape[2:]
-        margin = F.pad(images, (shift, shift, shift, shift)) if shift else images
-        # (N, C, 2·shift+1, 2·shift+1, H, W), a view of `margin`
+        margin = (
+            F.pad(images, (translate, translate, translate, translate)) if translate else images
+        )
+        # (N, C, 2·translate+1, 2·translate+1, H, W), a view of `margin`
         self._windows = margin.unfold(2, height, 1).unfold(3, width, 1)
         # Content moves down and right when its window moves up and left.
-        corners = torch.tensor([(shift - y, shift - x) for y, x in self.offsets])
+        corners = torch.tensor([(translate - y, translate - x) for y, x in self.offsets])
         self._rows, self._columns = corners.to(images.device).unbind(1)
 
     def __len__(self) -> int:
         return len(self._windows)
 
-    def to(self, device: torch.device) -> "ShiftedImages":
+    def to(self, device: torch.device) -> "TranslatedImages":
         """The same views on another device."""
-        return ShiftedImages(self._images.to(device), self._shift)
+        return TranslatedImages(self._images.to(device), self._translate)
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         """Image ``index[b]`` in view ``view[b]`` for each b: (B, C, H, W) float32 in [0, 1]."""
         index = index.to(self._images.device)
-        if not self._shift:  # a tenth of the time that the windows take
+        if not self._translate:  # a tenth of the time that the windows take
             return _floats(self._images.index_select(0, index))
         view = view.to(self._images.device)
         return _floats(self._windows[index, :, self._rows[view], self._columns[view]])
 
 
-class TurnedImages:
-    """Every image in its eight flips and quarter turns: tissue has no up and no left.
+class DihedralImages:
+    """Every image in its eight flips and quarter dihedral: tissue has no up and no left.
 
     ``images``: (N, C, S, S) uint8, square. Views 0 to 3 are turned counterclockwise by that many
     quarters, views 4 to 7 are the same, mirrored.
@@ -104,9 +106,9 @@ class TurnedImages:
     def __len__(self) -> int:
         return len(self._images)
 
-    def to(self, device: torch.device) -> "TurnedImages":
+    def to(self, device: torch.device) -> "DihedralImages":
         """The same views on another device."""
-        return TurnedImages(self._images.to(device))
+        return DihedralImages(self._images.to(device))
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         """Image ``index[b]`` in view ``view[b]`` for each b: (B, C, S, S) float32 in [0, 1]."""
@@ -119,7 +121,7 @@ class TurnedImages:
         return _floats(pixels)
 
 
-class StoredFeatures:
+class CachedFeatures:
     """What the frozen part of a network makes of every view, computed beforehand.
 
     ``features``: for each view (N, …) float32, ``names`` those of the views. Only where they are
@@ -135,9 +137,9 @@ class StoredFeatures:
     def __len__(self) -> int:
         return len(self.features[0])
 
-    def to(self, device: torch.device) -> "StoredFeatures":
+    def to(self, device: torch.device) -> "CachedFeatures":
         """The same views on another device."""
-        return StoredFeatures([view.to(device) for view in self.features], self.names)
+        return CachedFeatures([view.to(device) for view in self.features], self.names)
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         """The features of input ``index[b]`` in view ``view[b]`` for each b: (B, …) float32."""
@@ -156,7 +158,7 @@ def _floats(pixels: Tensor) -> Tensor:
     return pixels.to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
-def warped(images: Tensor, strength: float) -> Tensor:
+def random_affine(images: Tensor, strength: float) -> Tensor:
     """Each of the (B, C, H, W) float images turned, sheared and stretched by chance.
 
     The linear map about an image's centre is the identity plus four numbers from the uniform

@@ -1,8 +1,8 @@
 """How much arithmetic a model does: every operation that torch runs is counted, left out or named.
 
 Counted are products and poolings. Left out are operations without floating-point arithmetic, and
-those that `kdnb.evaluation.cost.Cost` leaves out by its definition. All others are named: an operation that
-nobody has written a rule for is never taken for nothing.
+those that `kdnb.evaluation.cost.Cost` leaves out by its definition. All others are named: an
+operation that nobody has written a rule for is never taken for nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,8 +25,8 @@ COMPOSITE = DispatchKey.CompositeImplicitAutograd
 class Arithmetic(TorchDispatchMode):
     """Counts inside the block, for the parameters of one model.
 
-    ``macs`` and ``flops`` are sums over all operations as `kdnb.evaluation.cost.Cost` defines them, and
-    ``uncounted`` has the names of operations whose arithmetic is in neither.
+    ``macs`` and ``flops`` are sums over all operations as `kdnb.evaluation.cost.Cost` defines
+    them, and ``uncounted`` has the names of operations whose arithmetic is in neither.
     """
 
     supports_higher_order_operators = True

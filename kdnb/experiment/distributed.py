@@ -20,13 +20,13 @@ from distributed.comm import CommClosedError, get_address_host_port
 from distributed.protocol import pickle
 from distributed.security import Security
 
-from kdnb.experiment import worker as parts
-from kdnb.evaluation.flops import Arithmetic, unfused
 from kdnb.data.dataset import data_root
+from kdnb.evaluation.flops import Arithmetic, unfused
+from kdnb.experiment import worker as parts
 from kdnb.experiment.experiment import Experiment
-from kdnb.experiment.requests import Pending, Wanted
-from kdnb.experiment.worker import Made, Outfit, Part
-from kdnb.experiment.results import Standing
+from kdnb.experiment.requests import MissingRun, RunRequest
+from kdnb.experiment.results import SweepProgress
+from kdnb.experiment.worker import WorkerInfo, WorkResult, WorkUnit
 from kdnb.fingerprint import code_fingerprint
 from kdnb.training.vectorized import at_once
 
@@ -55,7 +55,7 @@ def workers_here(experiment: Experiment) -> int:
     if experiment.device.type != "cpu":
         return max(1, torch.cuda.device_count())
     task = experiment.task
-    staged = task.teacher_recipe.trains or task.student_recipe.trains
+    staged = task.teacher_config.first_trainable or task.student_config.first_trainable
     return 1 if staged else torch.get_num_threads()
 
 
@@ -130,7 +130,7 @@ def _check_address(address: str) -> None:
         )
 
 
-def missing(experiment: Experiment, wanted: Sequence[Wanted]) -> list[Wanted]:
+def missing(experiment: Experiment, wanted: Sequence[RunRequest]) -> list[RunRequest]:
     """What of these, and of the teachers that they need, the run store lacks."""
     experiment = experiment.with_store(experiment.store)  # its watcher hears of no look-up
     teachers = list(dict.fromkeys(one.taught_by for one in wanted if one.taught_by))
@@ -139,7 +139,7 @@ def missing(experiment: Experiment, wanted: Sequence[Wanted]) -> list[Wanted]:
     return [one for one in teachers if one in lacking] + students
 
 
-def parts_of(experiment: Experiment, wanted: Sequence[Wanted]) -> int:
+def parts_of(experiment: Experiment, wanted: Sequence[RunRequest]) -> int:
     """Into how many parts what is missing can be cut: more workers would have nothing to do."""
     lacking = missing(experiment, wanted)
     teachers = sum(one.method is None for one in lacking)
@@ -148,7 +148,7 @@ def parts_of(experiment: Experiment, wanted: Sequence[Wanted]) -> int:
     return max(teachers, -(-(len(lacking) - teachers) // together))
 
 
-def workers_for(experiment: Experiment, wanted: Sequence[Wanted]) -> int:
+def workers_for(experiment: Experiment, wanted: Sequence[RunRequest]) -> int:
     """How many processes of this machine to start for a sweep; 1: train in this one."""
     most = workers_here(experiment)
     if most == 1 or _seconds_of(experiment, missing(experiment, wanted)) < WORTH_SECONDS:
@@ -156,29 +156,29 @@ def workers_for(experiment: Experiment, wanted: Sequence[Wanted]) -> int:
     return min(most, parts_of(experiment, wanted))
 
 
-def _seconds_of(experiment: Experiment, lacking: Sequence[Wanted]) -> float:
+def _seconds_of(experiment: Experiment, lacking: Sequence[RunRequest]) -> float:
     """How long this machine will train them, roughly."""
     task, image = experiment.task, experiment.dataset.train.images[:1].float() / 255
     teachers = sum(one.method is None for one in lacking)
     flops = 0.0
-    for runs, make, recipe, images in (
-        (teachers, task.teacher, task.teacher_recipe, experiment.dataset.train),
-        (len(lacking) - teachers, task.student, task.student_recipe, experiment.transfer),
+    for runs, make, config, images in (
+        (teachers, task.teacher, task.teacher_config, experiment.dataset.train),
+        (len(lacking) - teachers, task.student, task.student_config, experiment.transfer),
     ):
         model = make(num_classes=experiment.num_classes).eval()
         with torch.inference_mode(), unfused(), Arithmetic(model) as counted:
             model(image)
         # Backward takes twice as many as forward.
-        flops += runs * recipe.total_epochs * len(images) * 3 * 2 * counted.macs
+        flops += runs * config.total_epochs * len(images) * 3 * 2 * counted.macs
     return flops / PACE
 
 
 def train(
     client: Client,
     experiment: Experiment,
-    wanted: Sequence[Wanted],
-    tell: Callable[[Standing], None] | None = None,
-) -> list[Made]:
+    wanted: Sequence[RunRequest],
+    tell: Callable[[SweepProgress], None] | None = None,
+) -> list[WorkResult]:
     """Train what the run store lacks on the workers of a cluster, until the store holds it.
 
     Teachers come first, each a part of its own; students follow in groups that are trained
@@ -210,7 +210,7 @@ def train(
 class _Flight:
     """A part on its way: for whom, since when, how much of it is done."""
 
-    part: Part
+    part: WorkUnit
     address: str
     start: float
     done: float = 0.0
@@ -223,16 +223,16 @@ class _Sweep:
         self,
         client: Client,
         experiment: Experiment,
-        wanted: Sequence[Wanted],
-        tell: Callable[[Standing], None] | None,
+        wanted: Sequence[RunRequest],
+        tell: Callable[[SweepProgress], None] | None,
     ):
         self.name = f".sweep-{uuid.uuid4().hex}"
         self.client, self.tell = client, tell or (lambda standing: None)
         self.lab = experiment.with_store(experiment.store)  # its watcher hears of no look-up
         self.under_way: dict[Future, _Flight] = {}
-        self.made: list[Made] = []
+        self.made: list[WorkResult] = []
         self._task = pickle.dumps(experiment.task)
-        self._outfits: dict[str, Outfit] = {}
+        self._outfits: dict[str, WorkerInfo] = {}
         self._error: Exception | None = None
         self._alone_since = time.monotonic()  # without workers
         teachers = list(dict.fromkeys(one.taught_by for one in wanted if one.taught_by))
@@ -240,8 +240,8 @@ class _Sweep:
         lacking = missing(experiment, wanted)
         self._done = self._total - len(lacking)
         self._teachers = [one for one in lacking if one.method is None]
-        self._blocked: dict[Wanted, list[Wanted]] = {one: [] for one in self._teachers}
-        self._ready: dict[object, list[Pending]] = {}  # by what can be trained together
+        self._blocked: dict[RunRequest, list[RunRequest]] = {one: [] for one in self._teachers}
+        self._ready: dict[object, list[MissingRun]] = {}  # by what can be trained together
         self._released = []
         for one in lacking:
             if one.method is not None:
@@ -318,7 +318,7 @@ class _Sweep:
                 self._ready.setdefault(kind, []).append(pending)
         self._released = []
 
-    def _next(self) -> list[Pending] | None:
+    def _next(self) -> list[MissingRun] | None:
         """Teachers first, for others wait for them; then as many students as there is gain in."""
         while self._teachers:
             if pending := self.lab.pending(self._teachers.pop(0)):
@@ -335,12 +335,12 @@ class _Sweep:
             del self._ready[kind]
         return chosen
 
-    def _send(self, chosen: list[Pending], address: str) -> None:
+    def _send(self, chosen: list[MissingRun], address: str) -> None:
         wanted = tuple(one.wanted for one in chosen)
         keys = tuple(one.key for one in chosen)
         shared = all(outfit.shares for outfit in self._outfits.values())
         given = {} if shared else self._given(chosen)
-        part = Part(self.name, self._task, wanted, keys, given)
+        part = WorkUnit(self.name, self._task, wanted, keys, given)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph")  # a teacher for another store
             # Not bound to the address: a worker that dies would leave the part bound to it, and the
@@ -348,7 +348,7 @@ class _Sweep:
             future = self.client.submit(parts.train, part, key=f"{part} {uuid.uuid4().hex[:8]}")
         self.under_way[future] = _Flight(part, address, time.monotonic())
 
-    def _given(self, chosen: Sequence[Pending]) -> dict:
+    def _given(self, chosen: Sequence[MissingRun]) -> dict:
         """The teachers of these, and what was half trained."""
         keys = [f"part-{one.key}" for one in chosen]
         for teacher in {one.wanted.taught_by for one in chosen} - {None}:
@@ -376,7 +376,7 @@ class _Sweep:
                 )
             del self.under_way[future]
 
-    def _take(self, flight: _Flight, made: Made) -> None:
+    def _take(self, flight: _Flight, made: WorkResult) -> None:
         for key, entry in made.entries.items():
             self.lab.store.put(key, entry.tensors, entry.record)
             if key.startswith("run-"):
@@ -392,11 +392,11 @@ class _Sweep:
         if teacher:
             self._released += self._blocked.pop(flight.part.wanted[0], [])
 
-    def _standing(self, finished: bool = False) -> Standing:
+    def _standing(self, finished: bool = False) -> SweepProgress:
         flights = list(self.under_way.values())
         done = self._done + sum(flight.done for flight in flights)
         workers = len(self.client.nthreads())
-        return Standing(done, self._total, workers, self._seconds_left(workers), finished)
+        return SweepProgress(done, self._total, workers, self._seconds_left(workers), finished)
 
     def _seconds_left(self, workers: int) -> float | None:
         """By the pace of teachers and of students so far; None as long as one is not known."""
@@ -414,7 +414,7 @@ class _Sweep:
         return sum(seconds[k] / runs[k] * left[k] for k in left if left[k]) / workers
 
 
-def _fit(address: str, outfit: Outfit | Exception) -> Outfit:
+def _fit(address: str, outfit: WorkerInfo | Exception) -> WorkerInfo:
     """The outfit of a worker that can be used; raises `ClusterError` for others."""
     if isinstance(outfit, ImportError):
         raise ClusterError(
@@ -430,7 +430,7 @@ def _fit(address: str, outfit: Outfit | Exception) -> Outfit:
     return outfit
 
 
-def _described(part: Part, error: BaseException) -> Exception:
+def _described(part: WorkUnit, error: BaseException) -> Exception:
     if isinstance(error, KilledWorker):
         return ClusterError(
             f"{part} ended each of {error.allowed_failures + 1} workers that tried it, often for "

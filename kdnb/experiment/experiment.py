@@ -16,32 +16,33 @@ import torch
 from torch import Tensor, nn
 
 from kdnb import losses
-from kdnb.experiment.logit_cache import Answers
-from kdnb.training.checkpoint import Checkpoint, Seldom, copied
 from kdnb.data import Dataset, Split
-from kdnb.data.augmentation import ShiftedImages
+from kdnb.data.augmentation import TranslatedImages
 from kdnb.environment import best_device, provenance, seeded
-from kdnb.training.history import History
-from kdnb.store.description import UndescribedError
+from kdnb.evaluation.metrics import accuracy
+from kdnb.experiment.logit_cache import LogitCache
+from kdnb.experiment.methods import Method, check_seed, check_seeds
 from kdnb.experiment.requests import (
     Job,
-    Pending,
-    Waiting,
-    Wanted,
+    MissingRun,
+    PreparedRun,
+    RunRequest,
     address,
     balancing,
     group_key,
 )
-from kdnb.experiment.methods import Method, check_seed, check_seeds
-from kdnb.evaluation.metrics import accuracy
-from kdnb.models import StagedNetwork
-from kdnb.training.objectives import LABELS, Imitation, Objective
 from kdnb.experiment.results import Comparison, Run, Update
 from kdnb.fingerprint import code_fingerprint
+from kdnb.models import StagedNetwork
+from kdnb.store.description import UndescribedError
 from kdnb.store.store import Entry, Store, StoreError
-from kdnb.tasks.tasks import Division, Recipe, Task
-from kdnb.training.vectorized import AloneError, at_once, fit_together, fits
+from kdnb.tasks.tasks import SubclassConfig, Task
+from kdnb.training.checkpoint import Checkpoint, CheckpointThrottle, copied
+from kdnb.training.config import TrainConfig
+from kdnb.training.history import History
 from kdnb.training.loop import TrainingDivergedError, fit, predict
+from kdnb.training.objectives import LABELS, Objective, TeacherObjective
+from kdnb.training.vectorized import NotVectorizableError, at_once, fit_vectorized, fits
 
 PROBE = 2  # validation images that a stored run must answer as it did when it was stored
 
@@ -73,8 +74,8 @@ class Experiment:
         self.store = store or Store()
         self.watch = watch
         self.device = device or best_device()
-        self.answers = Answers(self.store, self.device)
-        self._teachers: dict[tuple[int, Division | None], Run] = {}
+        self.answers = LogitCache(self.store, self.device)
+        self._teachers: dict[tuple[int, SubclassConfig | None], Run] = {}
         self._probed: set[str] = set()
 
     @property
@@ -89,10 +90,10 @@ class Experiment:
         models = {role: make(num_classes=self.num_classes) for role, make in networks.items()}
         return {role: m.origin for role, m in models.items() if isinstance(m, StagedNetwork)}
 
-    def with_student(self, student: Callable[..., nn.Module], recipe: Recipe) -> "Experiment":
-        """The same experiment, its teachers included, with another student and recipe."""
+    def with_student(self, student: Callable[..., nn.Module], config: TrainConfig) -> "Experiment":
+        """The same experiment, its teachers included, with another student and config."""
         other = copy(self)
-        other.task = replace(self.task, student=student, student_recipe=recipe)
+        other.task = replace(self.task, student=student, student_config=config)
         return other
 
     def with_store(
@@ -105,16 +106,18 @@ class Experiment:
         other.answers.store = store
         return other
 
-    def teacher(self, seed: int, division: Division | None = None, *, retrain: bool = False) -> Run:
+    def teacher(
+        self, seed: int, subclass_config: SubclassConfig | None = None, *, retrain: bool = False
+    ) -> Run:
         """The task's teacher for this seed; ``retrain`` trains it again even if it is stored.
 
-        With a ``division`` it has subclasses and is trained as that says.
+        With a ``subclass_config`` it has subclasses and is trained as that says.
         """
-        if not retrain and (seed, division) in self._teachers:
-            return self._teachers[seed, division]
-        run = self._train(replace(self._teacher_job(seed, division), retrain=retrain))
+        if not retrain and (seed, subclass_config) in self._teachers:
+            return self._teachers[seed, subclass_config]
+        run = self._train(replace(self._teacher_job(seed, subclass_config), retrain=retrain))
         if not run.history.interrupted:
-            self._teachers[seed, division] = run
+            self._teachers[seed, subclass_config] = run
         return run
 
     def student(self, method: Method, seed: int, *, number: int = 1, total: int = 1) -> Run:
@@ -125,13 +128,13 @@ class Experiment:
         """
         return self._train(self._student_job(method, seed, number, total))
 
-    def run(self, wanted: Wanted) -> Run:
+    def run(self, wanted: RunRequest) -> Run:
         """The `student` or `teacher` that is wanted."""
         if wanted.method is None:
-            return self.teacher(wanted.seed, wanted.division)
+            return self.teacher(wanted.seed, wanted.subclass_config)
         return self.student(wanted.method, wanted.seed)
 
-    def pending(self, wanted: Wanted, device: torch.device | None = None) -> Pending | None:
+    def pending(self, wanted: RunRequest, device: torch.device | None = None) -> MissingRun | None:
         """What is known of a run before it is trained on ``device``; None if the store holds it.
 
         None too if the store could not keep it: then it is trained where it is asked for. The
@@ -145,27 +148,28 @@ class Experiment:
                 return None
             size = at_once(one.model, device or self.device)
             alike = one.alike if size > 1 and self._joins(one) else None
-            return Pending(wanted, one.key, alike, size)
+            return MissingRun(wanted, one.key, alike, size)
         if wanted.method is None:
-            self._teachers[wanted.seed, wanted.division] = run
+            self._teachers[wanted.seed, wanted.subclass_config] = run
         return None
 
-    def key(self, wanted: Wanted) -> str:
-        """Under which key the run of its first recipe is stored; its teacher must be there."""
+    def key(self, wanted: RunRequest) -> str:
+        """Under which key the run of its first config is stored; its teacher must be there."""
         return self._waiting(self._job(wanted)).key
 
-    def train_ahead(self, wanted: Sequence[Wanted]) -> None:
+    def train_ahead(self, wanted: Sequence[RunRequest]) -> None:
         """Train those students that will be asked for, as many at once as pays.
 
         Each is stored as if it had been trained alone, from which only rounding tells it. What is
-        stored already, and what does not fit `kdnb.training.vectorized`, is left for `compare`. Stopped or
+        stored already, and what does not fit `kdnb.training.vectorized`, is left for `compare`.
+        Stopped or
         killed, those that were under way go on together: the same students in the same places, and
         so, on the CPU, with the same result to the bit.
         """
         self.store.require_writable()
         begun = self._begun()
         members = {key for entry in begun.values() for key in entry.record["members"]}
-        ready: dict[str, Waiting] = {}
+        ready: dict[str, PreparedRun] = {}
         for each in wanted:
             one = self._waiting(self._job(each))
             if not one.key:
@@ -176,7 +180,7 @@ class Experiment:
             keys = entry.record["members"]
             if all(key in ready for key in keys):
                 self._train_together(name, [ready.pop(key) for key in keys], entry)
-        waiting: dict[tuple, list[Waiting]] = {}
+        waiting: dict[tuple, list[PreparedRun]] = {}
         for one in ready.values():
             if self._joins(one):
                 waiting.setdefault(one.alike, []).append(one)
@@ -192,7 +196,7 @@ class Experiment:
         return {k: e for k, e in entries.items() if e and k == group_key(e.record["members"])}
 
     def _train_together(
-        self, name: str, group: Sequence[Waiting], begun: Entry | None = None
+        self, name: str, group: Sequence[PreparedRun], begun: Entry | None = None
     ) -> None:
         job = group[0].job
         label = f"{len(group)} students together, the first of them {job.label}"
@@ -210,29 +214,29 @@ class Experiment:
         objectives, answers = [], {}  # one tensor of answers for all who hear the same
         for one in group:
             objective = one.objective
-            if isinstance(objective, Imitation):
-                source = (one.job.seed, one.job.method.division, one.job.method.match)
+            if isinstance(objective, TeacherObjective):
+                source = (one.job.seed, one.job.method.subclass_config, one.job.method.match)
                 if source not in answers:
-                    informed = self._informed(one.job, objective, one.job.recipe)
+                    informed = self._informed(one.job, objective, one.job.config)
                     answers[source] = informed.teacher_logits
                 objective = replace(objective, teacher_logits=answers[source])
             objectives.append(objective)
         try:
-            histories = fit_together(
+            histories = fit_vectorized(
                 [one.model for one in group],
                 self.transfer,
                 self.dataset.val,
-                job.recipe,
+                job.config,
                 [one.job.seed for one in group],
                 objectives,
                 on_epoch=lambda histories: tell(histories[0]),
                 on_step=getattr(self.watch, "step", None),
-                on_checkpoint=Seldom(keep),
+                on_checkpoint=CheckpointThrottle(keep),
                 on_stop=keep,
                 resume=resume,
                 device=self.device,
             )
-        except (AloneError, TrainingDivergedError):
+        except (NotVectorizableError, TrainingDivergedError):
             self.store.remove(name)
             return  # they are trained alone, where only the one that diverges will fail
         origin = provenance(self.device)
@@ -248,35 +252,35 @@ class Experiment:
         if kept:
             self.store.remove(name)
 
-    def _waiting(self, job: Job) -> Waiting:
+    def _waiting(self, job: Job) -> PreparedRun:
         model, objective = self._start(job)
-        return Waiting(job, model, objective, *self._address(job, model, job.recipe, objective))
+        return PreparedRun(job, model, objective, *self._address(job, model, job.config, objective))
 
-    def _joins(self, one: Waiting) -> bool:
+    def _joins(self, one: PreparedRun) -> bool:
         """Whether it is to be trained, and can be with others."""
         stored = any(self.store.has(name) for name in (one.key, f"part-{one.key}"))
-        recipe = one.job.recipe
-        return not stored and not recipe.then and fits(one.model, recipe, one.objective)
+        config = one.job.config
+        return not stored and not config.next_stage and fits(one.model, config, one.objective)
 
-    def _job(self, wanted: Wanted) -> Job:
+    def _job(self, wanted: RunRequest) -> Job:
         if wanted.method is None:
-            return self._teacher_job(wanted.seed, wanted.division)
+            return self._teacher_job(wanted.seed, wanted.subclass_config)
         return self._student_job(wanted.method, wanted.seed)
 
-    def _teacher_job(self, seed: int, division: Division | None) -> Job:
+    def _teacher_job(self, seed: int, subclass_config: SubclassConfig | None) -> Job:
         return Job(
             "teacher",
             self.task.teacher,
             seed,
             self.dataset.train,
-            division.recipe if division else self.task.teacher_recipe,
-            division.objective if division else LABELS,
+            subclass_config.config if subclass_config else self.task.teacher_config,
+            subclass_config.objective if subclass_config else LABELS,
         )
 
     def _student_job(self, method: Method, seed: int, number: int = 1, total: int = 1) -> Job:
         teacher = None
         if method.temperature is not None:
-            teacher = self.teacher(seed, method.division)
+            teacher = self.teacher(seed, method.subclass_config)
             if teacher.history.interrupted:
                 raise KeyboardInterrupt
         return Job(
@@ -284,7 +288,7 @@ class Experiment:
             self.task.student,
             seed,
             self.transfer,
-            self.task.student_recipe,
+            self.task.student_config,
             method.objective(),
             method,
             teacher,
@@ -292,12 +296,12 @@ class Experiment:
             total,
         )
 
-    def logits(self, run: Run, split: Split, recipe: Recipe | None = None) -> Tensor:
-        """A model's logits (views, N, outputs) for every view in which ``recipe`` shows ``split``.
+    def logits(self, run: Run, split: Split, config: TrainConfig | None = None) -> Tensor:
+        """A model's logits (views, N, outputs) for every view in which ``config`` shows ``split``.
 
-        Without a recipe, one view: the images as they are. Computed once, then stored.
+        Without a config, one view: the images as they are. Computed once, then stored.
         """
-        return self.answers.logits(run, split, recipe)
+        return self.answers.logits(run, split, config)
 
     def class_logits(self, run: Run, split: Split) -> Tensor:
         """(N, C) class logits on ``split``, whether or not the model has subclasses."""
@@ -348,17 +352,17 @@ class Experiment:
         )
 
     def _train(self, job: Job, only_load: bool = False) -> Run | None:
-        """Load the run that the job determines, or train and store it, recipe after recipe.
+        """Load the run that the job determines, or train and store it, config after config.
 
         With ``only_load`` nothing is trained or told, and None stands for what is not stored.
         """
         model, objective = self._start(job)
-        history, loaded, recipe, network = History(), True, job.recipe, ""
+        history, loaded, config, network = History(), True, job.config, ""
         keys = []
         continued = 0  # how many of the epochs were there before
-        while recipe and not history.interrupted:
-            part = model.split(recipe.trains)[1] if recipe.trains else model
-            key, settings = self._address(job, model, recipe, objective)
+        while config and not history.interrupted:
+            part = model.split(config.first_trainable)[1] if config.first_trainable else model
+            key, settings = self._address(job, model, config, objective)
             network = network or settings.get("network", "")
             keys += [key] if key else []
             entry = None if job.retrain or not key else self._loaded(key, part, model)
@@ -382,14 +386,14 @@ class Experiment:
                     about = {"run": key, "engine": settings["engine"]}
                     keep = partial(self._keep, job, f"part-{key}", about)
                 new = self._fit(
-                    job, model, recipe, objective, on_epoch=tell,
-                    on_checkpoint=keep and Seldom(keep), on_stop=keep, resume=resume,
+                    job, model, config, objective, on_epoch=tell,
+                    on_checkpoint=keep and CheckpointThrottle(keep), on_stop=keep, resume=resume,
                 )  # fmt: skip
                 origin = provenance(self.device)
                 if key and not new.interrupted:
                     self._store(job, key, settings, model, part, new, origin)
                 history = history.followed_by(new)
-            trained_from, recipe = recipe.trains, recipe.then
+            trained_from, config = config.first_trainable, config.next_stage
         if (loaded and not only_load) or history.interrupted:
             self._tell(job, history, loaded=loaded, continued=continued, origin=origin)
         return Run(
@@ -435,7 +439,7 @@ class Experiment:
     def _probe(self, model: nn.Module) -> Tensor:
         """(PROBE, outputs) logits of a whole model for the first validation images."""
         images = self.dataset.val.images[:PROBE]
-        return predict(model, ShiftedImages(images), device=self.device)
+        return predict(model, TranslatedImages(images), device=self.device)
 
     def _start(self, job: Job) -> tuple[nn.Module, Objective]:
         """The untrained model, which the seed decides, and what it will minimise."""
@@ -473,32 +477,37 @@ class Experiment:
             self.store.remove(f"part-{key}")
         return kept
 
-    def _informed(self, job: Job, objective: Objective, recipe: Recipe) -> Objective:
+    def _informed(self, job: Job, objective: Objective, config: TrainConfig) -> Objective:
         """The objective with its teacher's answers, if it has a teacher."""
-        if not isinstance(objective, Imitation):
+        if not isinstance(objective, TeacherObjective):
             return objective
-        answers = self.logits(job.teacher, job.train, recipe)
+        answers = self.logits(job.teacher, job.train, config)
         return replace(objective, teacher_logits=job.method.matched(answers, self.num_classes))
 
     def _fit(
-        self, job: Job, model: nn.Module, recipe: Recipe, objective: Objective, **options: object
+        self,
+        job: Job,
+        model: nn.Module,
+        config: TrainConfig,
+        objective: Objective,
+        **options: object,
     ) -> History:
         """Gather what training needs, the teacher's answers and frozen features, and train."""
         val = self.dataset.val
-        objective = self._informed(job, objective, recipe)
+        objective = self._informed(job, objective, config)
         features = None
-        if recipe.trains:
-            frozen, _ = model.split(recipe.trains)
-            first = min(len(model.split(stage)[0]) for stage in job.recipe.trained_stages if stage)
+        if config.first_trainable:
+            frozen, _ = model.split(config.first_trainable)
+            first = min(len(model.split(stage)[0]) for stage in job.config.trained_stages if stage)
             features = tuple(
                 self.answers.features(frozen, split, shown, first)
-                for split, shown in ((job.train, recipe), (val, None))
+                for split, shown in ((job.train, config), (val, None))
             )
         return fit(
             model,
             job.train,
             val,
-            recipe,
+            config,
             job.seed,
             objective=objective,
             features=features,
@@ -526,7 +535,7 @@ class Experiment:
             return
         if before:
             history = before.followed_by(history)
-        epochs = job.recipe.total_epochs
+        epochs = job.config.total_epochs
         self.watch(
             Update(
                 job.label,
@@ -542,11 +551,11 @@ class Experiment:
         )
 
     def _address(
-        self, job: Job, model: nn.Module, recipe: Recipe, objective: Objective
+        self, job: Job, model: nn.Module, config: TrainConfig, objective: Objective
     ) -> tuple[str, dict]:
         """A run's key and settings; empty, with a warning, where no key can stand for it."""
         try:
-            return address(job, model, recipe, objective, self.dataset.val)
+            return address(job, model, config, objective, self.dataset.val)
         except UndescribedError as error:
             warnings.warn(
                 f"runs of {job.label} are neither loaded nor kept, since something that decides "

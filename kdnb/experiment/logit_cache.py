@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from kdnb.data import Split
-from kdnb.data.augmentation import ShiftedImages, StoredFeatures, Views
-from kdnb.store.description import description, precision
+from kdnb.data.augmentation import CachedFeatures, TranslatedImages, Views
 from kdnb.experiment.results import Run
 from kdnb.fingerprint import code_fingerprint
+from kdnb.store.description import description, precision
 from kdnb.store.store import Store, digest, weights_digest
-from kdnb.tasks.tasks import Recipe
+from kdnb.training.config import TrainConfig
 from kdnb.training.loop import predict, views_of
 
 
-class Answers:
+class LogitCache:
     """Logits of runs and outputs of frozen stages, looked up in ``store`` or computed there.
 
     Keys are made from the engine's source, the network's description, its weights, the fingerprint
@@ -25,23 +25,23 @@ class Answers:
 
     def __init__(self, store: Store, device: torch.device):
         self.store, self.device = store, device
-        self._features: dict[tuple, StoredFeatures] = {}
+        self._features: dict[tuple, CachedFeatures] = {}
         self._digests: WeakKeyDictionary[nn.Module, tuple[list, str]] = WeakKeyDictionary()
 
-    def logits(self, run: Run, split: Split, recipe: Recipe | None = None) -> Tensor:
-        """(views, N, outputs) logits for every view in which ``recipe`` shows ``split``.
+    def logits(self, run: Run, split: Split, config: TrainConfig | None = None) -> Tensor:
+        """(views, N, outputs) logits for every view in which ``config`` shows ``split``.
 
-        Without a recipe, one view: the images as they are.
+        Without a config, one view: the images as they are.
         """
         if run.trained_from and split.whole is not None:
-            return self.logits(run, split.whole, recipe)[:, split.rows]
-        images = _views(split, recipe)
+            return self.logits(run, split.whole, config)[:, split.rows]
+        images = _views(split, config)
 
         def answer(view: int) -> Tensor:
             if not run.trained_from:
                 return predict(run.model, images, view=view, device=self.device)
             frozen, trained = run.model.split(run.trained_from)
-            inputs = self.features(frozen, split, recipe)
+            inputs = self.features(frozen, split, config)
             return predict(trained, inputs, view=view, device=self.device)
 
         weights = run.network and digest([run.network, run.weights])
@@ -51,20 +51,20 @@ class Answers:
         self,
         frozen: nn.Sequential,
         split: Split,
-        recipe: Recipe | None = None,
+        config: TrainConfig | None = None,
         first: int | None = None,
-    ) -> StoredFeatures:
+    ) -> CachedFeatures:
         """What frozen stages make of every view: the same for every head, method and seed.
 
-        Views are those in which ``recipe`` shows ``split``; without it, the images as they are. Of
+        Views are those in which ``config`` shows ``split``; without it, the images as they are. Of
         a part of a split they are rows of the whole, whose features others need as well. With
         ``first``, the outputs of the first so many stages are kept too, for whoever will need them:
-        a later recipe that trains more stages.
+        a later config that trains more stages.
         """
         if split.whole is not None:
-            whole = self.features(frozen, split.whole, recipe, first)
-            return StoredFeatures([view[split.rows] for view in whole.features], whole.names)
-        images = _views(split, recipe)
+            whole = self.features(frozen, split.whole, config, first)
+            return CachedFeatures([view[split.rows] for view in whole.features], whole.names)
+        images = _views(split, config)
         weights = digest([*map(self._digest, frozen), description(frozen)])
         key = (weights, split.fingerprint, images.names)
         if key not in self._features:
@@ -72,11 +72,11 @@ class Answers:
             def answer(view: int) -> Tensor:
                 if first is None or first >= len(frozen):
                     return predict(frozen, images, view=view, device=self.device)
-                inputs = self.features(frozen[:first], split, recipe)
+                inputs = self.features(frozen[:first], split, config)
                 return predict(frozen[first:], inputs, view=view, device=self.device)
 
             outputs = self._each_view("features", weights, split, images, answer)
-            self._features[key] = StoredFeatures(outputs, images.names)
+            self._features[key] = CachedFeatures(outputs, images.names)
         return self._features[key]
 
     def _digest(self, stage: nn.Module) -> str:
@@ -113,5 +113,5 @@ class Answers:
         return views
 
 
-def _views(split: Split, recipe: Recipe | None) -> Views:
-    return views_of(split, recipe) if recipe else ShiftedImages(split.images)
+def _views(split: Split, config: TrainConfig | None) -> Views:
+    return views_of(split, config) if config else TranslatedImages(split.images)

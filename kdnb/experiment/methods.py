@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from kdnb import losses
+from kdnb.tasks.tasks import SubclassConfig
 from kdnb.training.objectives import LABELS, Distillation, Objective, WithinClasses
-from kdnb.tasks.tasks import Division
 
 
 class Match(StrEnum):
@@ -24,27 +24,28 @@ class Match(StrEnum):
 class Method:
     """How a student is trained. Without a ``temperature`` it never meets the teacher.
 
-    ``division`` says how its teacher came by subclasses (None: it has none), ``match`` what the
+    ``subclass_config`` says how its teacher came by subclasses (None: it has none), ``match`` what
+    the
     student learns from that teacher. Only a student that matches subclasses has a head for them.
     """
 
     label: str
     temperature: float | None = None
     soft_weight: float = 0.0
-    division: Division | None = None
+    subclass_config: SubclassConfig | None = None
     match: Match = Match.CLASSES
 
     def __post_init__(self):
         if self.temperature is not None:
             losses.check_temperature(self.temperature)
         losses.check_soft_weight(self.soft_weight)
-        if self.match != Match.CLASSES and self.division is None:
+        if self.match != Match.CLASSES and self.subclass_config is None:
             raise ValueError(f"a teacher without subclasses has no {self.match.value} to match")
 
     @property
     def subclasses(self) -> int:
         """How many logits the student has for each class."""
-        return 1 if self.match == Match.CLASSES else self.division.objective.subclasses
+        return 1 if self.match == Match.CLASSES else self.subclass_config.objective.subclasses
 
     def objective(self) -> Objective:
         """What the student minimises; its teacher's answers are still to be put in."""
@@ -66,26 +67,32 @@ ALONE = Method("student without teacher")
 
 
 def conventional(
-    temperature: float, soft_weight: float, label: str = "", division: Division | None = None
+    temperature: float,
+    soft_weight: float,
+    label: str = "",
+    subclass_config: SubclassConfig | None = None,
 ) -> Method:
     """Hinton, Vinyals & Dean 2015: soft targets at ``temperature``, mixed with the labels.
 
-    With a ``division`` the teacher has subclasses, but only its class probabilities are matched.
+    With a ``subclass_config`` the teacher has subclasses, but only its class probabilities are
+    matched.
     """
     label = label or "student + conventional KD"
-    return Method(label, temperature, soft_weight, division)
+    return Method(label, temperature, soft_weight, subclass_config)
 
 
-def subclass(temperature: float, soft_weight: float, division: Division, label: str = "") -> Method:
+def subclass(
+    temperature: float, soft_weight: float, subclass_config: SubclassConfig, label: str = ""
+) -> Method:
     """Müller, Kornblith & Hinton 2020: the soft targets are the teacher's subclasses."""
     label = label or "student + subclass KD"
-    return Method(label, temperature, soft_weight, division, Match.SUBCLASSES)
+    return Method(label, temperature, soft_weight, subclass_config, Match.SUBCLASSES)
 
 
-def within_classes(temperature: float, division: Division, label: str = "") -> Method:
+def within_classes(temperature: float, subclass_config: SubclassConfig, label: str = "") -> Method:
     """Only the relative probabilities within each class, and no label."""
     label = label or "student, relative probabilities only"
-    return Method(label, temperature, 1.0, division, Match.WITHIN_CLASSES)
+    return Method(label, temperature, 1.0, subclass_config, Match.WITHIN_CLASSES)
 
 
 LARGEST_SEED = 2**32 - 1  # torch takes larger ones, numpy does not

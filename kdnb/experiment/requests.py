@@ -1,7 +1,7 @@
 """What can be asked of an experiment, what each run starts from, and the key that it is kept under.
 
 A key stands for everything that decides a run, whoever asks for the same gets what is stored: the
-engine's source, the networks' code and settings, their initial weights, data, recipe, objective and
+engine's source, the networks' code and settings, their initial weights, data, config, objective and
 torch's precision. Device and versions of libraries do not count: a laptop may use a cluster's runs,
 and a run's provenance says whose they are.
 """
@@ -13,39 +13,40 @@ import torch
 from torch import nn
 
 from kdnb.data import Split
-from kdnb.store.description import UndescribedError, description, precision
 from kdnb.experiment.methods import ALONE, Method
-from kdnb.training.objectives import Objective
 from kdnb.experiment.results import Run
 from kdnb.fingerprint import code_fingerprint
+from kdnb.store.description import UndescribedError, description, precision
 from kdnb.store.store import digest, weights_digest
-from kdnb.tasks.tasks import Division, Recipe
+from kdnb.tasks.tasks import SubclassConfig
+from kdnb.training.config import TrainConfig
+from kdnb.training.objectives import Objective
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RunRequest:
     """What an experiment can be asked for: a student, or without a ``method`` a teacher."""
 
     seed: int
     method: Method | None = None
-    division: Division | None = None
+    subclass_config: SubclassConfig | None = None
 
     @property
-    def taught_by(self) -> "Wanted | None":
+    def taught_by(self) -> "RunRequest | None":
         """The teacher that must be there before this can be trained."""
         if self.method is None or self.method.temperature is None:
             return None
-        return Wanted(self.seed, division=self.method.division)
+        return RunRequest(self.seed, subclass_config=self.method.subclass_config)
 
 
 @dataclass(frozen=True)
-class Pending:
+class MissingRun:
     """A run that is still to be trained, under ``key`` (empty: it cannot be kept).
 
     Up to ``at_once`` of those with an equal ``alike`` are trained together; None: alone.
     """
 
-    wanted: Wanted
+    wanted: RunRequest
     key: str
     alike: tuple | None
     at_once: int
@@ -59,7 +60,7 @@ class Job:
     architecture: Callable[..., nn.Module]
     seed: int
     train: Split
-    recipe: Recipe
+    config: TrainConfig
     objective: Objective
     method: Method = ALONE
     teacher: Run | None = None
@@ -69,7 +70,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Waiting:
+class PreparedRun:
     """A job that is to be trained with others, and what it starts from."""
 
     job: Job
@@ -85,9 +86,9 @@ class Waiting:
 
 
 def address(
-    job: Job, model: nn.Module, recipe: Recipe, objective: Objective, val: Split
+    job: Job, model: nn.Module, config: TrainConfig, objective: Objective, val: Split
 ) -> tuple[str, dict]:
-    """The key of one recipe of a job, and the settings that it is made from.
+    """The key of one config of a job, and the settings that it is made from.
 
     ``model`` is still untrained, and ``val`` chooses the epoch. Raises
     `kdnb.store.description.UndescribedError` where no key can stand for what decides the run.
@@ -99,7 +100,7 @@ def address(
         "precision": precision(),
         "train": job.train.fingerprint,
         "val": val.fingerprint,
-        "recipe": asdict(replace(recipe, then=None)),
+        "config": asdict(replace(config, next_stage=None)),
         "seed": job.seed,
         "objective": _described(objective, job.teacher, job.train),
         "method": description(type(job.method)),
@@ -131,6 +132,6 @@ def _described(objective: Objective, teacher: Run | None, train: Split) -> dict:
         "teacher": teacher and [teacher.network, teacher.weights],
         **numbers,
     }
-    if objective.hears_subclasses and train.subclasses is not None:
+    if objective.uses_subclass_labels and train.subclasses is not None:
         about["known_subclasses"] = digest(train.subclasses.tolist())
     return about

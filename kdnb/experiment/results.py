@@ -5,9 +5,9 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from kdnb.training.history import History
 from kdnb.evaluation.metrics import Interval, mean_interval
 from kdnb.store.store import weights_digest
+from kdnb.training.history import History
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class Run:
     """One trained model: ``loaded`` from the store or trained just now, as ``provenance`` says.
 
     ``trained_from`` names the first stage that was trained last; empty where all was. ``keys`` are
-    those of the run store, one for each recipe. ``network`` is the `kdnb.store.description.description` of
+    those of the run store, one for each config. ``network`` is the
+    `kdnb.store.description.description` of
     the untrained model; empty where it has none, and then nothing of this run is kept.
     """
 
@@ -60,7 +61,7 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Standing:
+class SweepProgress:
     """Where a sweep stands: runs ``done`` of ``total``, workers, seconds left where known."""
 
     done: float

@@ -10,15 +10,15 @@ from torch import Tensor
 from kdnb.data import Split
 from kdnb.data.dataset import stratified_indices
 from kdnb.environment import seeded
-from kdnb.experiment.experiment import Experiment
-from kdnb.store.description import precision
-from kdnb.experiment.methods import Method
 from kdnb.evaluation.metrics import Interval, mean_interval
-from kdnb.experiment.results import Run
 from kdnb.evaluation.saliency import SIMILARITIES, Saliency, deletion_and_insertion, saliency_maps
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import Method
+from kdnb.experiment.results import Run
 from kdnb.fingerprint import code_fingerprint
+from kdnb.store.description import precision
 from kdnb.store.store import digest
-from kdnb.tasks.tasks import Division
+from kdnb.tasks.tasks import SubclassConfig
 
 OTHER_TEACHER = "another teacher"
 RANDOM = "random weights"
@@ -53,22 +53,22 @@ class Measured:
         return 1 if seeds.mean > 0 else -1
 
 
-class Explanations:
+class SaliencyStudy:
     """Saliency maps for some of an experiment's test images, each made once and then stored.
 
     ``count`` images are drawn from the test split, with its class shares. The teacher is the one
     with subclasses, so that all students, whatever they hear, have the same one.
     """
 
-    def __init__(self, experiment: Experiment, count: int, division: Division):
-        self.experiment, self.division = experiment, division
+    def __init__(self, experiment: Experiment, count: int, subclass_config: SubclassConfig):
+        self.experiment, self.subclass_config = experiment, subclass_config
         test = experiment.dataset.test
         (index,) = stratified_indices(test.labels, (min(count, len(test)),), seed=0)
         self.images: Split = test.take(index)
 
     def teacher(self, seed: int) -> Run:
         """The teacher of all students with this seed."""
-        return self.experiment.teacher(seed, self.division)
+        return self.experiment.teacher(seed, self.subclass_config)
 
     def predicted(self, run: Run) -> Tensor:
         """(N,) the class that a model gives to each image."""

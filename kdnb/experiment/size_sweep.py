@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kdnb.evaluation.cost import Cost, Timing, cost, require_seconds, timing
+from kdnb.evaluation.metrics import Interval, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import Method
-from kdnb.evaluation.metrics import Interval, mean_interval
 from kdnb.experiment.results import Run
 
 
 @dataclass(frozen=True)
-class Rung:
+class SizeResult:
     """One size of student: its cost, its latency on one thread, and its runs by method.
 
     ``scores`` are test accuracies in [0, 1], in the same order of seeds on every rung.
@@ -32,23 +32,23 @@ class Rung:
         return mean_interval([a - b for a, b in zip(self.scores[label], over, strict=True)])
 
 
-def climb(
+def size_sweep(
     experiment: Experiment, methods: Sequence[Method], seeds: Sequence[int], seconds: float
-) -> list[Rung]:
+) -> list[SizeResult]:
     """Train every size of the task's ladder by every method, and measure what it costs.
 
-    Of networks in stages only the first recipe is used, for the heads. ``seconds`` limits each
+    Of networks in stages only the first config is used, for the heads. ``seconds`` limits each
     measurement of latency, which is for one image on one thread of the CPU. Raises ValueError,
     before anything is trained, unless it is a positive number.
     """
     require_seconds(seconds)
-    recipe = replace(experiment.task.student_recipe, then=None)
+    config = replace(experiment.task.student_config, next_stage=None)
     image = experiment.dataset.test.images[:1] / 255
     rungs = []
     for name, student in experiment.task.ladder:
-        result = experiment.with_student(student, recipe).compare(methods, seeds)
+        result = experiment.with_student(student, config).compare(methods, seeds)
         network = student(num_classes=experiment.num_classes)
         scores = {label: result.accuracy(label).tolist() for label in result.labels}
         latency = timing(network, image, seconds=seconds)
-        rungs.append(Rung(name, cost(network, image), latency, scores, result.runs))
+        rungs.append(SizeResult(name, cost(network, image), latency, scores, result.runs))
     return rungs

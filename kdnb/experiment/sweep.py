@@ -5,10 +5,10 @@ from itertools import product
 
 from kdnb.experiment import distributed as cluster
 from kdnb.experiment.experiment import Experiment
-from kdnb.experiment.requests import Wanted
-from kdnb.losses import check_soft_weight, check_temperature
 from kdnb.experiment.methods import ALONE, check_each, check_seeds, conventional
+from kdnb.experiment.requests import RunRequest
 from kdnb.experiment.results import Comparison
+from kdnb.losses import check_soft_weight, check_temperature
 
 
 def sweep(
@@ -28,7 +28,7 @@ def sweep(
 
     Runs are trained by so many ``workers``, processes of this machine (None: as many as suit it),
     or by those of the Dask ``scheduler`` at this address. A watcher with a method ``sweep`` is then
-    called with a `kdnb.experiment.results.Standing` about twice a second.
+    called with a `kdnb.experiment.results.SweepProgress` about twice a second.
 
     Raises ValueError before anything is trained where a number cannot be used or comes twice, and
     `kdnb.experiment.distributed.ClusterError`.
@@ -46,7 +46,7 @@ def sweep(
         conventional(float(t), float(w), f"T = {t:g}, soft_weight = {w:g}")
         for t, w in product(temperatures, soft_weights)
     ]
-    wanted = [Wanted(seed, method) for seed in seeds for method in methods]
+    wanted = [RunRequest(seed, method) for seed in seeds for method in methods]
     tell = getattr(experiment.watch, "sweep", None)
     if scheduler:
         with cluster.connected(scheduler) as client:

@@ -19,7 +19,7 @@ from torch import Tensor
 from kdnb.data import DataError
 from kdnb.environment import best_device
 from kdnb.experiment.experiment import Experiment
-from kdnb.experiment.requests import Wanted
+from kdnb.experiment.requests import RunRequest
 from kdnb.experiment.results import Update
 from kdnb.fingerprint import code_fingerprint
 from kdnb.store.store import Entry, Store
@@ -35,17 +35,17 @@ copyreg.pickle(TrainingDivergedError, lambda e: (TrainingDivergedError, (str(e),
 
 
 @dataclass(frozen=True)
-class Part:
+class WorkUnit:
     """Models to be trained by one worker: teachers, or students of teachers that are there.
 
-    ``task`` is a pickled `kdnb.tasks.Task`, ``keys`` are those of the first recipe of each, as the
+    ``task`` is a pickled `kdnb.tasks.Task`, ``keys`` are those of the first config of each, as the
     machine that asks computes them, and ``given`` is what a worker without its store needs from it.
     ``sweep`` is a name that only this sweep has.
     """
 
     sweep: str
     task: bytes
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[RunRequest, ...]
     keys: tuple[str, ...]
     given: dict[str, Entry] = field(default_factory=dict, repr=False)
 
@@ -57,7 +57,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Made:
+class WorkResult:
     """What came of a part: the keys of the runs that were ``trained`` now, seconds, an error.
 
     ``entries`` are for a store that is not the worker's own; half-trained runs are among them.
@@ -72,7 +72,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Outfit:
+class WorkerInfo:
     """A worker's code, device and store, as far as others must know."""
 
     engine: str
@@ -80,9 +80,9 @@ class Outfit:
     shares: bool
 
 
-def examine(sweep: str) -> Outfit:
+def examine(sweep: str) -> WorkerInfo:
     """What the worker is that runs this. It shares a store where it sees the ``sweep``'s mark."""
-    return Outfit(code_fingerprint(), best_device().type, (Store().root / sweep).exists())
+    return WorkerInfo(code_fingerprint(), best_device().type, (Store().root / sweep).exists())
 
 
 def stop(sweep: str) -> None:
@@ -90,7 +90,7 @@ def stop(sweep: str) -> None:
     STOPPED.add(sweep)
 
 
-def train(part: Part) -> Made:
+def train(part: WorkUnit) -> WorkResult:
     """Train a part on the worker that runs this; errors are returned, not raised."""
     worker = get_worker()
     with ALONE:
@@ -116,10 +116,10 @@ def train(part: Part) -> Made:
             entries = {key: entry for key, entry in found.items() if entry}
         seconds = time.monotonic() - start
         trained = tuple(sorted(key for key in store.trained if store.has(key)))
-        return Made(worker.address, trained, seconds, entries, error, stopped)
+        return WorkResult(worker.address, trained, seconds, entries, error, stopped)
 
 
-def _train(lab: Experiment, wanted: Sequence[Wanted], watch: "Watch") -> Exception | None:
+def _train(lab: Experiment, wanted: Sequence[RunRequest], watch: "Watch") -> Exception | None:
     """Train them all; returns what the first that diverges raised."""
     error = None
     watch.models = len(wanted)
@@ -135,7 +135,7 @@ def _train(lab: Experiment, wanted: Sequence[Wanted], watch: "Watch") -> Excepti
     return error
 
 
-def _check(lab: Experiment, part: Part, address: str) -> None:
+def _check(lab: Experiment, part: WorkUnit, address: str) -> None:
     for wanted, key in zip(part.wanted, part.keys, strict=True):
         if lab.key(wanted) != key:
             raise DataError(

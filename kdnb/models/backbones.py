@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdnb.environment import one_thread, seeded
-from kdnb.models.pretrained import Pretrained, imagenet
 from kdnb.fingerprint import code_fingerprint
+from kdnb.models.pretrained import Pretrained, imagenet
 from kdnb.store.store import Store, digest, tensors_digest
 from kdnb.torchvision_remedy import import_torchvision
 
@@ -35,20 +35,20 @@ class Normalise(nn.Module):
 def body(
     network: str,
     weights: str | None,
-    settle_on: Callable[[], Tensor] | None = None,
+    calibrate_on: Callable[[], Tensor] | None = None,
     **settings: float,
 ) -> tuple[nn.Module, str]:
     """A network of torchvision's, a new copy each time, and where its weights come from.
 
     ``weights`` is "imagenet", for which `pretrained.imagenet` looks, or None for random ones;
-    ``settle_on`` gives the (B, 3, H, W) floats in [0, 1] from which a random body takes its
+    ``calibrate_on`` gives the (B, 3, H, W) floats in [0, 1] from which a random body takes its
     batch-norm statistics (smooth noise without it), ``settings`` are torchvision's own.
     """
     if weights not in ("imagenet", None):
         raise ValueError(f"weights must be 'imagenet' or None, got {weights!r}")
     found = imagenet(network) if weights else Pretrained(None, "random weights")
     if found.state is None:
-        made = _random_body(network, settle_on or _smooth_noise, tuple(settings.items()))
+        made = _random_body(network, calibrate_on or _smooth_noise, tuple(settings.items()))
         return deepcopy(made), found.origin
     # On "meta" nothing is initialised; assigning a copy of each tensor then fills it.
     with torch.device("meta"):
@@ -59,19 +59,20 @@ def body(
 
 @cache
 def _random_body(
-    network: str, settle_on: Callable[[], Tensor], settings: tuple[tuple[str, float], ...] = ()
+    network: str, calibrate_on: Callable[[], Tensor], settings: tuple[tuple[str, float], ...] = ()
 ) -> nn.Module:
     """A random body that keeps something of what an image shows, though nothing has trained it.
 
     Orthogonal kernels (Saxe et al. 2014), depthwise ones as the identity with noise, weak residual
-    branches, and batch-norm with the statistics of the images that ``settle_on`` gives. It is made
+    branches, and batch-norm with the statistics of the images that ``calibrate_on`` gives. It is
+    made
     by one thread: the same body, and so the same stored features, however many will use it. It is
     kept in the run store, since finding orthogonal kernels takes seconds.
     """
     with torch.device("meta"):  # where nothing is initialised twice
         net = getattr(import_torchvision().models, network)(weights=None, **dict(settings))
     with one_thread(), seeded(BODY_SEED):
-        images = Normalise()(settle_on())
+        images = Normalise()(calibrate_on())
     address = {
         "code": code_fingerprint(),
         "network": network,

@@ -41,16 +41,16 @@ def resnet50_teacher(
     num_classes: int = 2,
     subclasses: int = 1,
     weights: str | None = "imagenet",
-    settle_on: Callable[[], Tensor] | None = None,
+    calibrate_on: Callable[[], Tensor] | None = None,
 ) -> StagedNetwork:
     """ResNet-50 (He et al. 2016) with a new output; 23,512,130 parameters for two outputs.
 
     Stages: normalise, stem, block1 … block16, pool, output. ``weights`` None is a random body, the
-    same for every seed; where ImageNet weights cannot be had, it is one too. ``settle_on`` gives
+    same for every seed; where ImageNet weights cannot be had, it is one too. ``calibrate_on`` gives
     the (B, 3, H, W) floats in [0, 1] from which a random body takes its batch-norm statistics;
     without it, smooth noise.
     """
-    net, origin = body("resnet50", weights, settle_on)
+    net, origin = body("resnet50", weights, calibrate_on)
     blocks = [*net.layer1, *net.layer2, *net.layer3, *net.layer4]
     stages = {
         "normalise": Normalise(),
@@ -66,7 +66,7 @@ def mobilenet_v2_student(
     num_classes: int = 2,
     subclasses: int = 1,
     weights: str | None = "imagenet",
-    settle_on: Callable[[], Tensor] | None = None,
+    calibrate_on: Callable[[], Tensor] | None = None,
     width: float = 1.0,
 ) -> StagedNetwork:
     """MobileNetV2 (Sandler et al. 2018) with a new output; 2,226,434 parameters for two outputs.
@@ -76,7 +76,7 @@ def mobilenet_v2_student(
     ones. The rest is as for `resnet50_teacher`.
     """
     settings = {} if width == 1 else {"width_mult": width}
-    net, origin = body("mobilenet_v2", weights if width == 1 else None, settle_on, **settings)
+    net, origin = body("mobilenet_v2", weights if width == 1 else None, calibrate_on, **settings)
     stem, *blocks = net.features
     stages = {
         "normalise": Normalise(),

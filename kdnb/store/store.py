@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kdnb.data.dataset import store_root
+from kdnb.files import patiently, write_whole
 from kdnb.store.entries import (
     FORMAT,
     DamagedEntryError,
@@ -28,7 +29,6 @@ from kdnb.store.entries import (
     encoded,
     is_older,
 )
-from kdnb.files import patiently, write_whole
 
 KEY_LENGTH = 20  # hexadecimal digits: 80 bits
 SUFFIX = ".kdnb.safetensors"

@@ -1,7 +1,7 @@
 """A task of the reader's own: their images, any two networks, and defaults for all the rest.
 
 >>> from kdnb.data import ImageFolder
->>> task = own_task("flowers", ImageFolder("flowers", size=64), MyTeacher, MyStudent)
+>>> task = custom_task("flowers", ImageFolder("flowers", size=64), MyTeacher, MyStudent)
 """
 
 import inspect
@@ -14,19 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from kdnb.data import Dataset
-from kdnb.data.dataset import stratified_indices
 from kdnb.data.custom.names import listed
+from kdnb.data.dataset import stratified_indices
 from kdnb.environment import seeded
 from kdnb.tasks.modules import settings_kept
-from kdnb.training.objectives import Agreement, Objective, Spread
-from kdnb.tasks.tasks import SUBSET_SEED, Division, Recipe, Task
+from kdnb.tasks.tasks import SUBSET_SEED, SubclassConfig, Task
 from kdnb.tasks.trial import MisfitError, trial
+from kdnb.training.config import TrainConfig
+from kdnb.training.objectives import AuxiliaryLoss, MutualInformation, Objective
 
 WARP = 0.15  # of the views that a dividing teacher shall agree on
 UNEQUAL = 1.5  # times as many images of one class as of another: then classes are balanced
 
 
-def own_task(
+def custom_task(
     name: str,
     data: Callable[[], Dataset],
     teacher: Callable[..., nn.Module],
@@ -68,7 +69,7 @@ def own_task(
     rungs = {"ladder": tuple((n, Network(make)) for n, make in settings.get("ladder", ()))}
     rungs = rungs if rungs["ladder"] else {}
     left_open = {f.name: None for f in fields(Task) if f.name not in settings and f.name in OPEN}
-    return OwnTask(
+    return CustomTask(
         name=name,
         dataset=data,
         teacher=Network(teacher),
@@ -80,14 +81,20 @@ def own_task(
 
 # What follows from the data where the reader does not say it.
 OPEN = {
-    *("teacher_recipe", "student_recipe", "division", "other_divisions", "temperature"),
+    *(
+        "teacher_config",
+        "student_config",
+        "subclass_config",
+        "other_subclass_configs",
+        "temperature",
+    ),
     *("soft_weight", "balanced", "student_image_sweep", "explained_images", "ladder"),
-    *("teacher_about", "division_about", "choices", "caveats"),
+    *("teacher_about", "subclass_about", "choices", "caveats"),
 }
 
 
 @dataclass(frozen=True)
-class OwnTask(Task):
+class CustomTask(Task):
     """A task some of whose fields are None until its data are known: `fitted` fills them."""
 
     subclasses: int = 3
@@ -101,22 +108,22 @@ class OwnTask(Task):
         models = [_built(make, classes) for make in (teacher, student)]
         large, small = (sum(p.numel() for p in model.parameters()) for model in models)
         rungs = [(large, "teacher's network", teacher), (small, "student's network", student)]
-        teaching = self.teacher_recipe or _recipe(len(train), 12_000, 2e-3, most=40, shift=1)
+        teaching = self.teacher_config or _recipe(len(train), 12_000, 2e-3, most=40, translate=1)
         heard = self.student_images or len(train)
-        learning = self.student_recipe or _recipe(heard, 24_000, 3e-3, most=80)
-        # Frozen stages answer for a finite set of views, of which warped images are none.
-        dividing = teaching if teaching.trains else replace(teaching, warp=WARP)
+        learning = self.student_config or _recipe(heard, 24_000, 3e-3, most=80)
+        # Frozen stages answer for a finite set of views, of which random_affine images are none.
+        dividing = teaching if teaching.first_trainable else replace(teaching, affine=WARP)
         counts = torch.bincount(train.labels, minlength=classes)
         unequal = bool(counts.max() > UNEQUAL * counts.min())
         defaults = {
-            "teacher_recipe": teaching,
-            "student_recipe": learning,
-            "division": Division(
-                "two views agree", Agreement(subclasses=size, evenness=1.5), dividing
+            "teacher_config": teaching,
+            "student_config": learning,
+            "subclass_config": SubclassConfig(
+                "two views agree", MutualInformation(subclasses=size, evenness=1.5), dividing
             ),
-            "other_divisions": (
-                Division("no auxiliary loss", Objective(subclasses=size), teaching),
-                Division("Müller's auxiliary loss", Spread(subclasses=size), teaching),
+            "other_subclass_configs": (
+                SubclassConfig("no auxiliary loss", Objective(subclasses=size), teaching),
+                SubclassConfig("Müller's auxiliary loss", AuxiliaryLoss(subclasses=size), teaching),
             ),
             "temperature": 4.0,
             "soft_weight": 0.5,
@@ -126,8 +133,8 @@ class OwnTask(Task):
             "ladder": tuple((name, make) for _, name, make in sorted(rungs, key=lambda r: -r[0])),
             "teacher_about": f"a network of the reader's own, `{_name(teacher)}`, with {large:,} "
             "parameters",
-            "division_about": "All ways have the same epochs, but two views that agree meet each "
-            "image twice an epoch, and warped.",
+            "subclass_about": "All ways have the same epochs, but two views that agree meet each "
+            "image twice an epoch, and random_affine.",
             "choices": " ".join(_facts(dataset, counts.tolist(), _name(student), small, unequal)),
             "caveats": "Recipes, temperature and weight are defaults that follow from the number "
             f"of images and are tuned for nothing. With {len(dataset.test):,} test images an "
@@ -158,7 +165,8 @@ def _facts(
 class Network:
     """Builds a module of any kind as the course asks for it: with so many classes and subclasses.
 
-    ``wrappers`` are put around it, the first one inside: `kdnb.tasks.trial.Contiguous` for modules that
+    ``wrappers`` are put around it, the first one inside: `kdnb.tasks.trial.Contiguous` for modules
+    that
     do not bear channels_last, `kdnb.tasks.trial.LogitsOnly` for those that give more than logits.
     """
 
@@ -248,13 +256,15 @@ def _name(make: Callable[..., nn.Module]) -> str:
     return getattr(make, "__name__", type(make).__name__)
 
 
-def _recipe(images: int, shown: int, learning_rate: float, most: int, shift: int = 0) -> Recipe:
+def _recipe(
+    images: int, shown: int, learning_rate: float, most: int, translate: int = 0
+) -> TrainConfig:
     """Epochs that show about ``shown`` images, from 8 to ``most``, in batches that fit them."""
     epochs = min(most, max(8, round(shown / images)))
     smallest = 8 if images < 100 else 16 if images < 1_000 else 64
     # A last batch of one image would stop batch-norm.
     batch_size = next(b for b in range(smallest, 2 * smallest) if images % b != 1)
-    return Recipe(epochs, batch_size, learning_rate, shift)
+    return TrainConfig(epochs, batch_size, learning_rate, translate)
 
 
 def _image_counts(labels: Tensor, classes: int, batch_size: int) -> tuple[int, ...]:

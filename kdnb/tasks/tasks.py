@@ -1,4 +1,4 @@
-"""A task: a dataset, a teacher, a student, and the recipe by which each is trained."""
+"""A task: a dataset, a teacher, a student, and the config by which each is trained."""
 
 import re
 from collections.abc import Callable
@@ -12,7 +12,8 @@ from kdnb.data import Dataset, Split, polyps
 from kdnb.data.dataset import stratified_indices
 from kdnb.models import StudentMLP, TeacherCNN, mobilenet_v2_student, resnet50_teacher
 from kdnb.tasks.modules import imported
-from kdnb.training.objectives import Agreement, KnownSubclasses, Objective, Spread
+from kdnb.training.config import TrainConfig
+from kdnb.training.objectives import AuxiliaryLoss, KnownSubclasses, MutualInformation, Objective
 
 SUBSET_SEED = 1
 # The numbers of the notebooks that a report holds.
@@ -26,7 +27,7 @@ CNN = (
     "about a million parameters"
 )
 OWN_RECIPE = (
-    "Two views that agree have a recipe of their own: it warps its views and meets each image "
+    "Two views that agree have a config of their own: it warps its views and meets each image "
     "twice an epoch, so what sets them apart here is a way of training, not the loss alone."
 )
 CHOSEN_IN_VIEW = (
@@ -36,12 +37,12 @@ CHOSEN_IN_VIEW = (
 
 
 @dataclass(frozen=True)
-class Division:
-    """One way for a teacher to divide each class into subclasses: an objective and a recipe."""
+class SubclassConfig:
+    """One way for a teacher to divide each class into subclasses: an objective and a config."""
 
     label: str
     objective: Objective
-    recipe: Recipe
+    config: TrainConfig
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ class Task:
 
     ``name`` is also that of its report. ``dataset`` is a name that `kdnb.data.load` knows, or a
     source such as `kdnb.data.ImageFolder`. ``teacher`` and ``student`` build an untrained network
-    when they are called with ``num_classes`` and ``subclasses``. ``division`` is how a teacher of
-    this task comes by subclasses, ``other_divisions`` what to compare it with; ``two_classes``
+    when they are called with ``num_classes`` and ``subclasses``. ``subclass_config`` is how a
+    teacher of this task comes by subclasses, ``other_subclass_configs`` what to compare it with;
+    ``two_classes``
     names the task with the same images and only two classes, where there is one. ``temperature``
     and ``soft_weight`` are the defaults of conventional distillation here. ``known_subclasses`` is
     how a teacher is shown the true subclasses, where it may know them. ``balanced`` makes every
@@ -59,15 +61,15 @@ class Task:
     in whatever hears labels, and has the course report scores that fit unequal classes.
     ``background`` is how bright an image is where it shows nothing, from 0 to 1. So many
     ``explained_images`` of the test split are explained by saliency maps, and likeness is measured
-    of the kinds in ``explained_by`` (`kdnb.evaluation.saliency.Saliency`); their pixels are removed in so many
-    ``explained_steps``. ``ladder`` holds students by name,
+    of the kinds in ``explained_by`` (`kdnb.evaluation.saliency.Saliency`); their pixels are
+    removed in so many ``explained_steps``. ``ladder`` holds students by name,
     the largest first.
     ``notebooks`` are the numbers of those that fit this task (none: as many as its classes allow).
     ``student_images`` limits how many of the training images any student sees, distilled or not
     (None: all); ``student_image_sweep`` are the numbers to compare it with.
 
     What the course says of a task stands here: ``choices`` what was chosen and why,
-    ``teacher_about`` what the teacher is, ``division_about`` how the ways to divide differ,
+    ``teacher_about`` what the teacher is, ``subclass_about`` how the ways to divide differ,
     ``caveats`` what its results do not show, ``published`` what others reached and
     ``published_scores`` their weighted F1 by label.
     """
@@ -77,15 +79,15 @@ class Task:
     dataset: str | Callable[[], Dataset]
     teacher: Callable[..., nn.Module]
     student: Callable[..., nn.Module]
-    teacher_recipe: Recipe
-    student_recipe: Recipe
-    division: Division
+    teacher_config: TrainConfig
+    student_config: TrainConfig
+    subclass_config: SubclassConfig
     temperature: float
     soft_weight: float
     student_images: int | None = None
     student_image_sweep: tuple[int, ...] = ()
-    other_divisions: tuple[Division, ...] = ()
-    known_subclasses: Division | None = None
+    other_subclass_configs: tuple[SubclassConfig, ...] = ()
+    known_subclasses: SubclassConfig | None = None
     background: float = 0.0
     explained_images: int = 60
     explained_steps: int = 10
@@ -95,7 +97,7 @@ class Task:
     balanced: bool = False
     notebooks: tuple[str, ...] = ()
     teacher_about: str = ""
-    division_about: str = ""
+    subclass_about: str = ""
     caveats: str = ""
     published_scores: tuple[tuple[str, float], ...] = ()
     choices: str = ""
@@ -146,12 +148,12 @@ DIGITS = Task(
     dataset="digits",
     teacher=TeacherCNN,
     student=partial(StudentMLP, hidden=(128, 128)),
-    teacher_recipe=Recipe(epochs=6, batch_size=16, learning_rate=2e-3, shift=1),
-    student_recipe=Recipe(epochs=40, batch_size=10, learning_rate=3e-3),
-    division=Division(  # quicker to train than two views that agree
+    teacher_config=TrainConfig(epochs=6, batch_size=16, learning_rate=2e-3, translate=1),
+    student_config=TrainConfig(epochs=40, batch_size=10, learning_rate=3e-3),
+    subclass_config=SubclassConfig(  # quicker to train than two views that agree
         "Müller's auxiliary loss",
-        Spread(subclasses=5),
-        Recipe(epochs=4, batch_size=16, learning_rate=2e-3, shift=1),
+        AuxiliaryLoss(subclasses=5),
+        TrainConfig(epochs=4, batch_size=16, learning_rate=2e-3, translate=1),
     ),
     temperature=4.0,
     soft_weight=0.9,
@@ -175,12 +177,12 @@ MNIST = Task(
     dataset="mnist",
     teacher=TeacherCNN,
     student=StudentMLP,
-    teacher_recipe=Recipe(epochs=8, batch_size=64, learning_rate=1.5e-3, shift=1),
-    student_recipe=Recipe(epochs=12, batch_size=256, learning_rate=3e-3),
-    division=Division(
+    teacher_config=TrainConfig(epochs=8, batch_size=64, learning_rate=1.5e-3, translate=1),
+    student_config=TrainConfig(epochs=12, batch_size=256, learning_rate=3e-3),
+    subclass_config=SubclassConfig(
         "two views agree",
-        Agreement(subclasses=5, evenness=1.5, weight=0.3),
-        Recipe(epochs=6, batch_size=64, learning_rate=1.5e-3, shift=1, warp=0.15),
+        MutualInformation(subclasses=5, evenness=1.5, weight=0.3),
+        TrainConfig(epochs=6, batch_size=64, learning_rate=1.5e-3, translate=1, affine=0.15),
     ),
     temperature=4.0,
     soft_weight=0.9,
@@ -207,27 +209,29 @@ DIGITS_2X5 = replace(
     temperature=8.0,
     soft_weight=0.5,
     teacher=partial(TeacherCNN, channels=(8, 16)),
-    teacher_recipe=Recipe(epochs=16, batch_size=32, learning_rate=3e-3, shift=1, warp=0.2),
-    division=Division(
-        "two views agree",
-        Agreement(subclasses=5, evenness=1.5),
-        Recipe(epochs=10, batch_size=16, learning_rate=3e-3, shift=1, warp=0.2),
+    teacher_config=TrainConfig(
+        epochs=16, batch_size=32, learning_rate=3e-3, translate=1, affine=0.2
     ),
-    other_divisions=(
-        Division(
+    subclass_config=SubclassConfig(
+        "two views agree",
+        MutualInformation(subclasses=5, evenness=1.5),
+        TrainConfig(epochs=10, batch_size=16, learning_rate=3e-3, translate=1, affine=0.2),
+    ),
+    other_subclass_configs=(
+        SubclassConfig(
             "no auxiliary loss",
             Objective(subclasses=5),
-            Recipe(epochs=10, batch_size=16, learning_rate=3e-3, shift=1),
+            TrainConfig(epochs=10, batch_size=16, learning_rate=3e-3, translate=1),
         ),
-        Division(
+        SubclassConfig(
             "Müller's auxiliary loss",
-            Spread(subclasses=5),
-            Recipe(epochs=10, batch_size=16, learning_rate=3e-3, shift=1),
+            AuxiliaryLoss(subclasses=5),
+            TrainConfig(epochs=10, batch_size=16, learning_rate=3e-3, translate=1),
         ),
     ),
     two_classes="",
     notebooks=TWO_CLASSES,
-    division_about=OWN_RECIPE,
+    subclass_about=OWN_RECIPE,
     caveats=CHOSEN_IN_VIEW,
     choices="Digits 0 to 4 are one class, 5 to 9 the other. Which digit an image shows is known, "
     "but no model is ever told. The teacher is a narrower one than in the ten-class task, so that "
@@ -239,27 +243,27 @@ MNIST_2X5 = replace(
     name="mnist-2x5",
     title="MNIST as two classes",
     dataset="mnist-2x5",
-    teacher_recipe=Recipe(epochs=6, batch_size=64, learning_rate=1.5e-3, shift=1),
-    student_recipe=Recipe(epochs=12, batch_size=256, learning_rate=3e-3, shift=1),
+    teacher_config=TrainConfig(epochs=6, batch_size=64, learning_rate=1.5e-3, translate=1),
+    student_config=TrainConfig(epochs=12, batch_size=256, learning_rate=3e-3, translate=1),
     temperature=8.0,
     soft_weight=0.5,
-    other_divisions=(
+    other_subclass_configs=(
         # The paper's epochs and batch, and no augmentation; the learning rate runs through one
         # cycle here and the epoch is picked by validation, as for every model of the course.
-        Division(
+        SubclassConfig(
             "no auxiliary loss",
             Objective(subclasses=5),
-            Recipe(epochs=12, batch_size=256, learning_rate=1e-3),
+            TrainConfig(epochs=12, batch_size=256, learning_rate=1e-3),
         ),
-        Division(
+        SubclassConfig(
             "Müller's auxiliary loss",
-            Spread(subclasses=5, weight=1.0, temperature=1.0),
-            Recipe(epochs=12, batch_size=256, learning_rate=1e-3),
+            AuxiliaryLoss(subclasses=5, weight=1.0, temperature=1.0),
+            TrainConfig(epochs=12, batch_size=256, learning_rate=1e-3),
         ),
     ),
     two_classes="",
     notebooks=TWO_CLASSES,
-    division_about=OWN_RECIPE,
+    subclass_about=OWN_RECIPE,
     caveats=f"{CHOSEN_IN_VIEW} Test errors under three earlier recipes had been seen before the "
     "present one was settled on validation images; conventional distillation missed the published "
     "error under two of them.",
@@ -276,12 +280,14 @@ MNIST_2X5 = replace(
 # The study's two steps: the head on frozen features, then the last block(s) at a tenth of the rate.
 # Frozen stages run once per image and view. Before ResNet-50's last block an image of 224 px is
 # 400 kB, so there the teacher sees one view in training: eight would be 6 GB.
-HEAD = Recipe(epochs=40, batch_size=64, learning_rate=2e-3, turns=True, trains="output")
-LAST = Recipe(epochs=3, batch_size=32, learning_rate=2e-4, mixed_precision=True)
-TEACHER_RECIPE = replace(HEAD, then=replace(LAST, trains="block16"))
+HEAD = TrainConfig(
+    epochs=40, batch_size=64, learning_rate=2e-3, dihedral=True, first_trainable="output"
+)
+LAST = TrainConfig(epochs=3, batch_size=32, learning_rate=2e-4, mixed_precision=True)
+TEACHER_RECIPE = replace(HEAD, next_stage=replace(LAST, first_trainable="block16"))
 
 MOBILE_NETS = tuple(
-    (f"width {width:g}", partial(mobilenet_v2_student, settle_on=polyps.sample, width=width))
+    (f"width {width:g}", partial(mobilenet_v2_student, calibrate_on=polyps.sample, width=width))
     for width in (1.0, 0.75, 0.5, 0.35)
 )
 
@@ -289,16 +295,20 @@ MHIST = Task(
     name="mhist",
     title="MHIST, histopathology of colorectal polyps",
     dataset="mhist",
-    teacher=partial(resnet50_teacher, settle_on=polyps.sample),
-    student=partial(mobilenet_v2_student, settle_on=polyps.sample),
-    teacher_recipe=TEACHER_RECIPE,
-    student_recipe=replace(HEAD, then=replace(LAST, trains="block17")),
-    division=Division("two views agree", Agreement(subclasses=4, evenness=1.5), TEACHER_RECIPE),
-    other_divisions=(
-        Division("no auxiliary loss", Objective(subclasses=4), TEACHER_RECIPE),
-        Division("Müller's auxiliary loss", Spread(subclasses=4), TEACHER_RECIPE),
+    teacher=partial(resnet50_teacher, calibrate_on=polyps.sample),
+    student=partial(mobilenet_v2_student, calibrate_on=polyps.sample),
+    teacher_config=TEACHER_RECIPE,
+    student_config=replace(HEAD, next_stage=replace(LAST, first_trainable="block17")),
+    subclass_config=SubclassConfig(
+        "two views agree", MutualInformation(subclasses=4, evenness=1.5), TEACHER_RECIPE
     ),
-    known_subclasses=Division("annotators' votes", KnownSubclasses(subclasses=4), TEACHER_RECIPE),
+    other_subclass_configs=(
+        SubclassConfig("no auxiliary loss", Objective(subclasses=4), TEACHER_RECIPE),
+        SubclassConfig("Müller's auxiliary loss", AuxiliaryLoss(subclasses=4), TEACHER_RECIPE),
+    ),
+    known_subclasses=SubclassConfig(
+        "annotators' votes", KnownSubclasses(subclasses=4), TEACHER_RECIPE
+    ),
     temperature=8.0,
     soft_weight=0.5,
     student_image_sweep=(200, 600, 1_849),
@@ -310,7 +320,7 @@ MHIST = Task(
     notebooks=TWO_CLASSES,
     teacher_about="a ResNet-50 with 23.5 million parameters, of which at first only the last layer "
     "is trained",
-    division_about="All ways have the same recipe, but two views that agree meet each image twice "
+    subclass_about="All ways have the same config, but two views that agree meet each image twice "
     "an epoch. The true subclasses are the numbers of annotators who voted for SSA: 0 to 3 make "
     "the class HP, 4 to 7 the class SSA.",
     choices="Both networks were made for ImageNet. First all but the last layer stays as it is: "
@@ -344,18 +354,20 @@ POLYPS_224 = replace(
 # A quick look: fewer epochs.
 QUICK_HEAD = replace(HEAD, epochs=30)
 QUICK_LAST = replace(LAST, epochs=2)
-QUICK_TEACHER = replace(QUICK_HEAD, then=replace(QUICK_LAST, trains="block16"))
+QUICK_TEACHER = replace(QUICK_HEAD, next_stage=replace(QUICK_LAST, first_trainable="block16"))
 
 POLYPS = replace(
     POLYPS_224,
     name="polyps",
     title="generated polyps",
     dataset="polyps",
-    teacher_recipe=QUICK_TEACHER,
-    student_recipe=replace(QUICK_HEAD, then=replace(QUICK_LAST, trains="block17")),
-    division=replace(MHIST.division, recipe=QUICK_TEACHER),
-    other_divisions=tuple(replace(way, recipe=QUICK_TEACHER) for way in MHIST.other_divisions),
-    known_subclasses=replace(MHIST.known_subclasses, recipe=QUICK_TEACHER),
+    teacher_config=QUICK_TEACHER,
+    student_config=replace(QUICK_HEAD, next_stage=replace(QUICK_LAST, first_trainable="block17")),
+    subclass_config=replace(MHIST.subclass_config, config=QUICK_TEACHER),
+    other_subclass_configs=tuple(
+        replace(way, config=QUICK_TEACHER) for way in MHIST.other_subclass_configs
+    ),
+    known_subclasses=replace(MHIST.known_subclasses, config=QUICK_TEACHER),
     explained_images=16,
     explained_steps=4,
     ladder=MOBILE_NETS[::2],
@@ -396,7 +408,7 @@ def _own(module_name: str, name: str) -> Task:
     if not isinstance(found, Task):
         raise ValueError(
             f"{module_name}:{name} is a {type(found).__name__} and not a task: "
-            "make one with kdnb.tasks.custom.own_task"
+            "make one with kdnb.tasks.custom.custom_task"
         )
     if found.name in TASKS and found is not TASKS[found.name]:
         raise ValueError(f"the name {found.name!r} is that of a task of the course: choose another")

@@ -13,14 +13,14 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from kdnb.data import Split
-from kdnb.data.augmentation import ShiftedImages
+from kdnb.data.augmentation import TranslatedImages
 from kdnb.environment import best_device, seeded
-from kdnb.tasks.modules import reason
 from kdnb.store.store import weights_digest
-from kdnb.tasks.tasks import Recipe
+from kdnb.tasks.modules import reason
+from kdnb.training.config import TrainConfig
 from kdnb.training.loop import TrainingDivergedError, fit, predict
 
-RECIPE = Recipe(epochs=2, batch_size=2, learning_rate=1e-3)
+RECIPE = TrainConfig(epochs=2, batch_size=2, learning_rate=1e-3)
 # By how much answers may differ, as a share of the largest: to the same batch, and where sums are
 # made in another order, since the batch or the order in memory is another.
 ROUNDING, ANOTHER_ORDER = 1e-5, 1e-3
@@ -98,7 +98,7 @@ def trial(
         _check_alike(plain, again)
         # From here on in the order of memory in which everything runs.
         with _tried("cannot take images that lie channels_last in memory", Contiguous):
-            reordered = predict(model, ShiftedImages(images.to(device)), device=device)
+            reordered = predict(model, TranslatedImages(images.to(device)), device=device)
         if not _alike(plain.float().cpu(), reordered, ANOTHER_ORDER):
             raise MisfitError("answers otherwise to images channels_last in memory", Contiguous)
         before = dict(model.named_parameters())
@@ -241,11 +241,11 @@ def _train(model: nn.Module, images: Tensor, outputs: int, device: torch.device)
 def _check_answers(model: nn.Module, fresh: nn.Module, images: Tensor) -> Tensor:
     """The trained model's answers, which must be the same whenever and by whichever copy."""
     device = next(model.parameters()).device
-    shown = ShiftedImages(images.to(device))
+    shown = TranslatedImages(images.to(device))
     answer = predict(model, shown, device=device)
     _check_alike(answer, predict(model, shown, device=device))
     with _tried("cannot take a single image"):
-        single = predict(model, ShiftedImages(images[:1].to(device)), device=device)
+        single = predict(model, TranslatedImages(images[:1].to(device)), device=device)
     if not _alike(answer[:1], single, ANOTHER_ORDER):
         raise MisfitError(
             "answers to an image as the others of its batch are: give batch-norm running "
@@ -273,7 +273,7 @@ def _notes(model: nn.Module, pixels: Tensor, answer: Tensor) -> list[str]:
     """What its reader should know of a network that can be trained."""
     notes = []
     noise = torch.randint(0, 256, pixels.shape, dtype=torch.uint8)
-    other = predict(model, ShiftedImages(noise.to(pixels.device)), device=pixels.device)
+    other = predict(model, TranslatedImages(noise.to(pixels.device)), device=pixels.device)
     if (torch.cat([answer, other]) == answer[0]).all():
         notes.append("gives the same answer to every image, also after a step of training")
     try:

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kdnb.training.history import History
 from kdnb.store.store import Entry
+from kdnb.training.history import History
 
 # Copying a training, and keeping the copy in the run store, may each take so much of the time.
 SHARE = 0.005
@@ -24,7 +24,7 @@ SHARE = 0.005
 SECONDS_APART, BYTES_PER_SECOND = 5.0, 200e6
 
 
-class Budget:
+class TimeBudget:
     """Says when something may be done again if it is to take at most `SHARE` of the time.
 
     What it takes is measured whenever it is done; before that `expect` may say it. Once and again
@@ -64,7 +64,7 @@ class Stateful(Protocol):
 class Training:
     """What changes from one step to the next: model, optimiser, schedule and all chance.
 
-    ``orders`` draw the batches; dropout and warped views draw from the random numbers of the CPU
+    ``orders`` draw the batches; dropout and affine views draw from the random numbers of the CPU
     and of ``device``, a reader's network perhaps from those of numpy and Python.
 
     A training may go on on another device than it began on. The random numbers of the new device
@@ -174,8 +174,8 @@ class Checkpoint:
         )
 
 
-class Seldom:
-    """Gives checkpoints on to ``keep``, as seldom as `Budget` says.
+class CheckpointThrottle:
+    """Gives checkpoints on to ``keep``, as seldom as `TimeBudget` says.
 
     ``keep`` returns whether it could. Where it could not, it is not asked again.
     """
@@ -185,7 +185,7 @@ class Seldom:
         keep: Callable[[Checkpoint], bool],
         clock: Callable[[], float] = time.perf_counter,
     ):
-        self._keep, self._budget = keep, Budget(SECONDS_APART, clock)
+        self._keep, self._budget = keep, TimeBudget(SECONDS_APART, clock)
         self._first, self._works = True, True
 
     def __call__(self, checkpoint: Checkpoint) -> None:

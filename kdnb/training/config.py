@@ -4,46 +4,52 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainConfig:
     """How a model is trained: Adam under a one-cycle schedule, the best epoch by validation.
 
-    ``learning_rate`` is the peak of the cycle. ``shift`` is the augmentation: each epoch shows
-    each image in one of its (2·shift+1)² views, moved by up to ``shift`` pixels. ``warp`` turns,
-    shears and stretches it too (`kdnb.data.augmentation.warped`). With ``turns`` the views are the eight
-    flips and quarter turns instead.
+    ``learning_rate`` is the peak of the cycle. ``translate`` is the augmentation: each epoch shows
+    each image in one of its (2·translate+1)² views, moved by up to ``translate`` pixels. ``affine``
+    rotates, shears and stretches it too (`kdnb.data.augmentation.random_affine`). With ``dihedral``
+    the views are the eight flips and quarter turns instead.
 
-    ``trains`` names the first stage of a `kdnb.models.StagedNetwork` that is trained; all before it
-    stays as it is, and without a name everything is trained. ``then`` is trained on the weights
-    that this recipe gives. ``mixed_precision`` has an effect on CUDA only.
+    ``first_trainable`` names the first stage of a `kdnb.models.StagedNetwork` that is trained; all
+    before it stays frozen, and without a name everything is trained. ``next_stage`` is trained on
+    the weights that this config gives. ``mixed_precision`` has an effect on CUDA only.
+
+    >>> TrainConfig(epochs=2, batch_size=32, learning_rate=1e-3, translate=1).total_epochs
+    2
     """
 
     epochs: int
     batch_size: int
     learning_rate: float
-    shift: int = 0
-    warp: float = 0.0
-    turns: bool = False
-    trains: str = ""
+    translate: int = 0
+    affine: float = 0.0
+    dihedral: bool = False
+    first_trainable: str = ""
     mixed_precision: bool = False
-    then: "Recipe | None" = None
+    next_stage: "TrainConfig | None" = None
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
-        if not (isinstance(self.shift, int) and self.shift >= 0):
-            raise ValueError(f"shift must be 0 or more whole pixels, got {self.shift!r}")
-        if not 0 <= self.warp < 1:
-            raise ValueError(f"warp must lie in [0, 1), got {self.warp!r}")
-        if self.turns and self.shift:
-            raise ValueError(f"views are shifted or turned, not both, got shift {self.shift}")
+        if not (isinstance(self.translate, int) and self.translate >= 0):
+            raise ValueError(f"translate must be 0 or more whole pixels, got {self.translate!r}")
+        if not 0 <= self.affine < 1:
+            raise ValueError(f"affine must lie in [0, 1), got {self.affine!r}")
+        if self.dihedral and self.translate:
+            raise ValueError(
+                f"views are translated or dihedral, not both, got translate {self.translate}"
+            )
 
     @property
     def trained_stages(self) -> tuple[str, ...]:
-        """``trains`` of this recipe and of all that follow it."""
-        return (self.trains, *(self.then.trained_stages if self.then else ()))
+        """``first_trainable`` of this config and of all that follow it."""
+        following = self.next_stage.trained_stages if self.next_stage else ()
+        return (self.first_trainable, *following)
 
     @property
     def total_epochs(self) -> int:
-        """Epochs of this recipe and of all that follow it."""
-        return self.epochs + (self.then.total_epochs if self.then else 0)
+        """Epochs of this config and of all that follow it."""
+        return self.epochs + (self.next_stage.total_epochs if self.next_stage else 0)

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdnb.training.checkpoint import Budget, Checkpoint, Training, copied
 from kdnb.data import Split
-from kdnb.data.augmentation import ShiftedImages, TurnedImages, Views, warped
+from kdnb.data.augmentation import DihedralImages, TranslatedImages, Views, random_affine
 from kdnb.environment import best_device, onednn_products, seeded
+from kdnb.training.checkpoint import Checkpoint, TimeBudget, Training, copied
+from kdnb.training.config import TrainConfig
 from kdnb.training.history import Epoch, History
-from kdnb.training.objectives import LABELS, Imitation, Objective, Rows
-from kdnb.tasks.tasks import Recipe
+from kdnb.training.objectives import LABELS, Batch, Objective, TeacherObjective
 
 LARGE = 200_000  # parameters
 PREDICT_BATCH = 128
@@ -33,16 +33,20 @@ class TrainingDivergedError(ArithmeticError):
         self.history = history
 
 
-def views_of(split: Split, recipe: Recipe) -> Views:
-    """The views in which a recipe shows the images of ``split``."""
-    return TurnedImages(split.images) if recipe.turns else ShiftedImages(split.images, recipe.shift)
+def views_of(split: Split, config: TrainConfig) -> Views:
+    """The views in which a config shows the images of ``split``."""
+    return (
+        DihedralImages(split.images)
+        if config.dihedral
+        else TranslatedImages(split.images, config.translate)
+    )
 
 
 def fit(
     model: nn.Module,
     train: Split,
     val: Split,
-    recipe: Recipe,
+    config: TrainConfig,
     seed: int,
     *,
     objective: Objective = LABELS,
@@ -63,7 +67,7 @@ def fit(
     threads. Where the last batch would hold one image, and the model cannot be trained on one, that
     image joins the batch before.
 
-    A recipe that trains the last stages only needs ``features``: what the stages before them make
+    A config that trains the last stages only needs ``features``: what the stages before them make
     of the training views and of the validation images. Those stages are never run here, so neither
     their weights nor their batch-norm statistics can move; the trained stages keep their statistics
     too, since few images make poor ones.
@@ -71,47 +75,47 @@ def fit(
     ``on_epoch`` is called before the first epoch and after each, ``on_step`` after each step with
     the number of images it showed. ``on_checkpoint`` is given a checkpoint of the
     epoch that ended, if epochs take much longer than to copy all that changes, and else now and
-    then (`kdnb.training.checkpoint.Budget`).
+    then (`kdnb.training.checkpoint.TimeBudget`).
 
     Ctrl-C, or a KeyboardInterrupt from any of them, stops training: what is returned is the
     history up to the last whole epoch, marked as interrupted, and ``on_stop`` is given the last
     checkpoint, if there was one. With ``resume``, a checkpoint of the same run, training goes on
     from there; on the CPU it ends, bit for bit, as if it had never been stopped.
 
-    Raises ValueError if the soft targets do not fit the images and views, the recipe warps images
+    Raises ValueError if the soft targets do not fit the images and views, the config warps images
     that were answered for beforehand, or features are missing. Raises `TrainingDivergedError` if
     the loss stops being a number: the model then holds the weights of the best epoch before that.
     """
     device = device or best_device()
-    if bool(recipe.trains) != (features is not None):
-        raise ValueError("features go with a recipe that trains the last stages only, and only so")
+    if bool(config.first_trainable) != (features is not None):
+        raise ValueError("features go with a config that trains the last stages only, and only so")
     model.eval()  # and only what is trained will leave this mode
-    if recipe.trains:
-        _, model = model.split(recipe.trains)
+    if config.first_trainable:
+        _, model = model.split(config.first_trainable)
         inputs, val_inputs = (views.to(device) for views in features)
     else:
-        inputs = views_of(train, recipe).to(device)
-        val_inputs = ShiftedImages(val.images).to(device)
+        inputs = views_of(train, config).to(device)
+        val_inputs = TranslatedImages(val.images).to(device)
     model.to(device, memory_format=torch.channels_last)
     labels = train.labels.to(device)
     subclasses = None
-    if objective.hears_subclasses and train.subclasses is not None:
+    if objective.uses_subclass_labels and train.subclasses is not None:
         subclasses = train.subclasses.to(device)
     objective = objective.prepared(len(inputs.names), len(inputs), device)
-    if recipe.warp and (features or isinstance(objective, Imitation)):
+    if config.affine and (features or isinstance(objective, TeacherObjective)):
         raise ValueError(
-            "a recipe with warp cannot be used with features or soft targets that were computed "
+            "a config with affine cannot be used with features or soft targets that were computed "
             "beforehand: use a finite set of views, for which there are answers"
         )
 
-    sizes = batch_sizes(len(train), recipe.batch_size)
-    if 1 in sizes[1:] and not takes_one(model, inputs, recipe, objective):
-        sizes = batch_sizes(len(train), recipe.batch_size, least=2)
-    optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate, fused=True)
-    schedule = one_cycle(optimizer, recipe, len(sizes))
+    sizes = batch_sizes(len(train), config.batch_size)
+    if 1 in sizes[1:] and not takes_one(model, inputs, config, objective):
+        sizes = batch_sizes(len(train), config.batch_size, least=2)
+    optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
+    schedule = one_cycle(optimizer, config, len(sizes))
     order = torch.Generator().manual_seed(seed)
     training = Training(model, optimizer, schedule, [order], device)
-    copying = Budget()
+    copying = TimeBudget()
     with copying.spending():
         kept = resume or training.checkpoint(History(), None)
     history, best_weights = kept.history, kept.best_weights  # after the last whole epoch
@@ -121,21 +125,21 @@ def fit(
                 training.restore(resume)
             if on_epoch is not None:
                 on_epoch(history)
-            while len(history.epochs) < recipe.epochs:
+            while len(history.epochs) < config.epochs:
                 start = time.perf_counter()
-                _train_mode(model, keep_statistics=bool(recipe.trains))
+                _train_mode(model, keep_statistics=bool(config.first_trainable))
                 record = []  # the loss and its parts, step after step
                 views = len(inputs.names)
                 for index, view in epoch_batches(
                     sizes, views, order, objective.views_per_image, device
                 ):
                     batch = inputs.batch(index, view)
-                    if recipe.warp:
-                        batch = warped(batch, recipe.warp)
-                    with mixed_precision(device, recipe):
+                    if config.affine:
+                        batch = random_affine(batch, config.affine)
+                    with mixed_precision(device, config):
                         logits = model(batch)
                     known = None if subclasses is None else subclasses[index]
-                    rows = Rows(labels.index_select(0, index), index, view, known)
+                    rows = Batch(labels.index_select(0, index), index, view, known)
                     loss = objective.loss(logits.float(), rows)
                     model.zero_grad()  # quicker than the same call of the optimiser
                     loss.total.backward()
@@ -147,7 +151,7 @@ def fit(
                         on_step(len(index))
                 val_loss, val_accuracy = _validate(model, val_inputs, val, objective, device)
                 losses = torch.stack(record).unflatten(0, (-1, len(parts)))
-                _check_finite(losses, val_loss, model, history, best_weights, recipe)
+                _check_finite(losses, val_loss, model, history, best_weights, config)
                 means = dict(zip(parts, losses.mean(0).tolist(), strict=True))
                 epoch = Epoch(
                     train_loss=means["total"],
@@ -158,7 +162,7 @@ def fit(
                     val_accuracy=val_accuracy,
                     seconds=time.perf_counter() - start,
                 )
-                later = history.with_epoch(epoch, objective.chooses_by_labels)
+                later = history.with_epoch(epoch, objective.selects_by_validation)
                 is_best = later.best == len(history.epochs)
                 best = copied(model.state_dict()) if is_best else best_weights
                 history, best_weights = later, best
@@ -179,17 +183,17 @@ def fit(
 
 
 def one_cycle(
-    optimizer: torch.optim.Optimizer, recipe: Recipe, batches: int
+    optimizer: torch.optim.Optimizer, config: TrainConfig, batches: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
     """The learning rate rises for a fifth of a run's steps and then falls (Smith 2018).
 
-    Each of the recipe's epochs has so many ``batches``.
+    Each of the config's epochs has so many ``batches``.
     """
-    steps = recipe.epochs * batches
+    steps = config.epochs * batches
     # A fifth of five steps rises for no step at all, and OneCycleLR divides by their number.
     rise = 0.2 if steps > 5 else 0.1
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=steps, pct_start=rise
+        optimizer, config.learning_rate, total_steps=steps, pct_start=rise
     )
 
 
@@ -205,13 +209,13 @@ def batch_sizes(images: int, batch_size: int, least: int = 1) -> list[int]:
     return sizes
 
 
-def takes_one(model: nn.Module, inputs: Views, recipe: Recipe, objective: Objective) -> bool:
+def takes_one(model: nn.Module, inputs: Views, config: TrainConfig, objective: Objective) -> bool:
     """Whether ``model`` can be trained on a batch of one image; what is tried is a copy of it.
 
     Batch-norm after a dense layer cannot: the variance of one number says nothing.
     """
     tried = deepcopy(model)
-    _train_mode(tried, keep_statistics=bool(recipe.trains))
+    _train_mode(tried, keep_statistics=bool(config.first_trainable))
     first = torch.zeros(objective.views_per_image, dtype=torch.int64)
     try:
         with seeded(0), torch.no_grad():
@@ -264,9 +268,9 @@ def predict(
     return answers
 
 
-def mixed_precision(device: torch.device, recipe: Recipe) -> AbstractContextManager:
-    """On CUDA a recipe that asks for it computes in bfloat16 where that is safe; else nothing."""
-    wanted = recipe.mixed_precision and device.type == "cuda"
+def mixed_precision(device: torch.device, config: TrainConfig) -> AbstractContextManager:
+    """On CUDA a config that asks for it computes in bfloat16 where that is safe; else nothing."""
+    wanted = config.mixed_precision and device.type == "cuda"
     return torch.autocast("cuda", torch.bfloat16) if wanted else nullcontext()
 
 
@@ -311,7 +315,7 @@ def _check_finite(
     model: nn.Module,
     before: History,
     best_weights: dict[str, Tensor],
-    recipe: Recipe,
+    config: TrainConfig,
 ) -> None:
     """Looked at once an epoch: asking after every step would make a GPU wait each time."""
     bad = ~losses.isfinite().all(1)
@@ -323,6 +327,6 @@ def _check_finite(
     model.eval()
     raise TrainingDivergedError(
         f"the loss is no longer finite in epoch {epoch}, step {step}; the weights of epoch {best} "
-        f"are kept: try a learning rate below {recipe.learning_rate}",
+        f"are kept: try a learning rate below {config.learning_rate}",
         before,
     )

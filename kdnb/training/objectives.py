@@ -10,7 +10,7 @@ from torch import Tensor
 from kdnb import losses
 
 
-class Loss(NamedTuple):
+class LossTerms(NamedTuple):
     """The loss to minimise and those of its parts that it has, each a scalar tensor (nats)."""
 
     total: Tensor
@@ -19,7 +19,7 @@ class Loss(NamedTuple):
     auxiliary: Tensor | None = None
 
 
-class Rows(NamedTuple):
+class Batch(NamedTuple):
     """What the rows of a batch show: (B,) labels, indices of images and numbers of their views.
 
     ``subclasses`` (B,) are the true ones where they are known.
@@ -45,18 +45,18 @@ class Objective:
     # How many views of each image a batch shows: first one of all images, then another.
     views_per_image: ClassVar[int] = 1
     # Whether the labels of the validation split choose the epoch that is kept.
-    chooses_by_labels: ClassVar[bool] = True
+    selects_by_validation: ClassVar[bool] = True
     # Whether the true subclasses of the training images are shown.
-    hears_subclasses: ClassVar[bool] = False
+    uses_subclass_labels: ClassVar[bool] = False
 
     def __post_init__(self):
         if self.subclasses < 1:
             raise ValueError(f"subclasses must be at least 1, got {self.subclasses}")
 
-    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+    def loss(self, logits: Tensor, rows: Batch) -> LossTerms:
         """The loss of (B, C·s) logits for what ``rows`` show."""
         hard = self._hard(logits, rows)
-        return Loss(hard, hard)
+        return LossTerms(hard, hard)
 
     def class_logits(self, logits: Tensor) -> Tensor:
         """(B, C) class logits from the (B, C·s) logits of a model."""
@@ -74,7 +74,7 @@ class Objective:
         """Itself on ``device``; raises ValueError if it is not made for these views and images."""
         return self
 
-    def _hard(self, logits: Tensor, rows: Rows) -> Tensor:
+    def _hard(self, logits: Tensor, rows: Batch) -> Tensor:
         classes = self.class_logits(logits)
         losses.check_labels(rows.labels, classes)
         return F.cross_entropy(classes, rows.labels, self._weights(classes, classes.shape[1]))
@@ -95,34 +95,34 @@ LABELS = Objective()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread(Objective):
+class AuxiliaryLoss(Objective):
     """The labels, and ``weight`` (β) times Müller's auxiliary loss at ``temperature`` (eq. 8)."""
 
     weight: float = 1.0
     temperature: float = 1.0
 
-    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+    def loss(self, logits: Tensor, rows: Batch) -> LossTerms:
         hard = self._hard(logits, rows)
         spread = losses.subclass_auxiliary_loss(logits, self.num_classes(logits), self.temperature)
-        return Loss(hard + self.weight * spread, hard, auxiliary=spread)
+        return LossTerms(hard + self.weight * spread, hard, auxiliary=spread)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement(Objective):
+class MutualInformation(Objective):
     """The labels, and ``weight`` times the loss by which two views agree on one subclass."""
 
     weight: float = 1.0
     evenness: float = 1.0
     views_per_image: ClassVar[int] = 2
 
-    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+    def loss(self, logits: Tensor, rows: Batch) -> LossTerms:
         hard = self._hard(logits, rows)
         one, other = logits.chunk(2)
         labels = rows.labels[: len(one)]
         disagreement = losses.subclass_agreement_loss(
             one, other, labels, self.num_classes(logits), self.evenness
         )
-        return Loss(hard + self.weight * disagreement, hard, auxiliary=disagreement)
+        return LossTerms(hard + self.weight * disagreement, hard, auxiliary=disagreement)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +132,9 @@ class KnownSubclasses(Objective):
     True subclass k must be column k, so that it belongs to class k // subclasses.
     """
 
-    hears_subclasses: ClassVar[bool] = True
+    uses_subclass_labels: ClassVar[bool] = True
 
-    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+    def loss(self, logits: Tensor, rows: Batch) -> LossTerms:
         if rows.subclasses is None:
             raise ValueError("these images have no known subclasses: choose another objective")
         losses.check_labels(rows.subclasses, logits)
@@ -147,14 +147,14 @@ class KnownSubclasses(Objective):
         if weights is not None:
             weights = weights.repeat_interleave(self.subclasses)
         hard = F.cross_entropy(logits, rows.subclasses, weights)
-        return Loss(hard, hard)
+        return LossTerms(hard, hard)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imitation(Objective):
+class TeacherObjective(Objective):
     """A teacher's answers, looked up and never computed again.
 
-    ``teacher_logits``: (views, images, C·s) float32, views as the recipe numbers them, images in
+    ``teacher_logits``: (views, images, C·s) float32, views as the config numbers them, images in
     the order of the training split; empty until they are needed.
     """
 
@@ -174,12 +174,12 @@ class Imitation(Objective):
             )
         return replace(self, teacher_logits=self.teacher_logits.to(device))
 
-    def _soft_targets(self, rows: Rows) -> Tensor:
+    def _soft_targets(self, rows: Batch) -> Tensor:
         return self.teacher_logits[rows.view, rows.index]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distillation(Imitation):
+class Distillation(TeacherObjective):
     """The teacher's softened answers, mixed with the labels by ``soft_weight``.
 
     With one subclass per class this is conventional distillation.
@@ -205,7 +205,7 @@ class Distillation(Imitation):
             mix=answers.new_tensor([self.soft_weight, 1 - self.soft_weight]),
         )
 
-    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+    def loss(self, logits: Tensor, rows: Batch) -> LossTerms:
         total, soft, hard = losses.subclass_distillation_loss(
             logits,
             rows.labels,
@@ -215,7 +215,7 @@ class Distillation(Imitation):
             self.soft_weight,
             self._weights(logits, self.num_classes(logits)),
         )
-        return Loss(total, hard, soft)
+        return LossTerms(total, hard, soft)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +234,7 @@ class _InOnePass(Distillation):
     scale: Tensor
     mix: Tensor
 
-    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+    def loss(self, logits: Tensor, rows: Batch) -> LossTerms:
         images = self.teacher_logits.shape[1]
         soft_targets = self.softened.index_select(0, rows.view * images + rows.index)
         hard_targets = self.certain.index_select(0, rows.labels)
@@ -243,17 +243,17 @@ class _InOnePass(Distillation):
         # Where a target underflows to 0, kl_div counts 0, as it should.
         divergences = F.kl_div(log_student, targets, reduction="none").sum((1, 2))
         soft, hard = parts = divergences * (self.scale / len(logits))
-        return Loss(parts @ self.mix, hard, soft)
+        return LossTerms(parts @ self.mix, hard, soft)
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithinClasses(Imitation):
+class WithinClasses(TeacherObjective):
     """Only how the teacher divides each class; no label, and nothing that tells classes apart."""
 
-    chooses_by_labels: ClassVar[bool] = False
+    selects_by_validation: ClassVar[bool] = False
 
-    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+    def loss(self, logits: Tensor, rows: Batch) -> LossTerms:
         soft = losses.within_class_loss(
             logits, self._soft_targets(rows), self.num_classes(logits), self.temperature
         )
-        return Loss(soft, soft=soft)
+        return LossTerms(soft, soft=soft)

@@ -18,7 +18,7 @@ UNFIT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
 ROUNDING = 1e-3  # how far numbers of about 1 may differ by the order of sums alone
 
 
-class Stacked:
+class StackedModel:
     """S networks of one architecture as one: parameters (S, …) by name.
 
     They come in ``groups`` of equal size, one group after the other, and each group is shown a
@@ -62,7 +62,7 @@ def stackable(model: nn.Module) -> bool:
 
     False where there is a buffer, a parameter that is frozen, changes its gradient, or shares its
     memory with another, and for dropout and batch-norm. To look takes no time; what a model does
-    when it is called `alike_alone` tries.
+    when it is called `same_as_alone` tries.
     """
     parameters = dict(model.named_parameters())
     places = {p.untyped_storage().data_ptr() for p in parameters.values()}
@@ -78,7 +78,7 @@ def stackable(model: nn.Module) -> bool:
     )
 
 
-def alike_alone(models: Sequence[nn.Module], images: Tensor, device: torch.device) -> bool:
+def same_as_alone(models: Sequence[nn.Module], images: Tensor, device: torch.device) -> bool:
     """Whether ``models`` compute together what each computes alone.
 
     They must be alike in all but their weights. Then it is tried on a few ``images`` (B, …) with
@@ -106,7 +106,7 @@ def _trials(models: Sequence[nn.Module], images: Tensor, device: torch.device) -
     with torch.no_grad():
         for p in copies[1].parameters():
             p.add_(torch.randn_like(p), alpha=0.1)
-    network = Stacked(copies, 1, device)
+    network = StackedModel(copies, 1, device)
     for copy in copies:
         copy.to(device, memory_format=torch.channels_last)
     for mode in (True, False):

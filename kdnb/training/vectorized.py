@@ -14,15 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdnb.training.checkpoint import Budget, Checkpoint, Training
 from kdnb.data import Split
-from kdnb.data.augmentation import ShiftedImages, Views
+from kdnb.data.augmentation import TranslatedImages, Views
 from kdnb.environment import best_device, onednn_products, seeded
-from kdnb.training.history import Epoch, History
 from kdnb.losses import class_logits
-from kdnb.training.objectives import LABELS, Distillation, Objective
-from kdnb.training.stacked import Stacked, alike_alone, stackable
-from kdnb.tasks.tasks import Recipe
+from kdnb.training.checkpoint import Checkpoint, TimeBudget, Training
+from kdnb.training.config import TrainConfig
+from kdnb.training.history import Epoch, History
 from kdnb.training.loop import (
     PREDICT_BATCH,
     TrainingDivergedError,
@@ -32,22 +30,24 @@ from kdnb.training.loop import (
     takes_one,
     views_of,
 )
+from kdnb.training.objectives import LABELS, Distillation, Objective
+from kdnb.training.stacked import StackedModel, same_as_alone, stackable
 
 TRIED = 8  # images
 SMALL = 300_000  # parameters
 MEMORY = 2**31  # bytes
 
 
-class AloneError(ValueError):
+class NotVectorizableError(ValueError):
     """Trained together, these networks would not do what each does alone."""
 
 
 @onednn_products()
-def fit_together(
+def fit_vectorized(
     models: Sequence[nn.Module],
     train: Split,
     val: Split,
-    recipe: Recipe,
+    config: TrainConfig,
     seeds: Sequence[int],
     objectives: Sequence[Objective],
     *,
@@ -70,42 +70,43 @@ def fit_together(
     the same models in the same order, training goes on from there as `fit` does.
 
     Raises ValueError for what cannot be trained together: other objectives, recipes that warp
-    images, train the last stages only or ask for mixed precision, and `AloneError` for networks
-    that would not do what they do alone (`kdnb.training.stacked`). Raises `TrainingDivergedError` if one
-    loss stops being a number; alone, the others can still be trained.
+    images, train the last stages only or ask for mixed precision, and `NotVectorizableError` for
+    networks
+    that would not do what they do alone (`kdnb.training.stacked`). Raises `TrainingDivergedError`
+    if one loss stops being a number; alone, the others can still be trained.
     """
     device = device or best_device()
-    _check(models, recipe, seeds, objectives)
+    _check(models, config, seeds, objectives)
     # Neighbours with one seed see the same batch, which is then made once for all of them.
     places = sorted(range(len(models)), key=lambda i: seeds[i])
     streams = list(dict.fromkeys(seeds[i] for i in places))
     if len({list(seeds).count(seed) for seed in streams}) > 1:
         streams = [seeds[i] for i in places]  # groups of unequal size: one batch for each student
 
-    inputs = views_of(train, recipe).to(device)
-    val_inputs, val_labels = ShiftedImages(val.images).to(device), val.labels.to(device)
+    inputs = views_of(train, config).to(device)
+    val_inputs, val_labels = TranslatedImages(val.images).to(device), val.labels.to(device)
     labels = train.labels.to(device)
     views, images = len(inputs.names), len(train)
     for objective in objectives:
         objective.prepared(views, images, torch.device("cpu"))  # it knows what does not fit
     goals = Goals([objectives[i] for i in places], device)
 
-    sizes = batch_sizes(images, recipe.batch_size)
+    sizes = batch_sizes(images, config.batch_size)
     first = torch.arange(min(images, TRIED))
-    if not alike_alone(models, inputs.batch(first, torch.zeros_like(first)), device) or (
-        1 in sizes[1:] and not takes_one(models[0].to(device), inputs, recipe, LABELS)
+    if not same_as_alone(models, inputs.batch(first, torch.zeros_like(first)), device) or (
+        1 in sizes[1:] and not takes_one(models[0].to(device), inputs, config, LABELS)
     ):
-        raise AloneError(
+        raise NotVectorizableError(
             f"networks such as {type(models[0]).__name__} do not compute together what each "
             f"computes alone: train them alone"
         )
-    network = Stacked([models[i] for i in places], len(streams), device)
-    optimizer = torch.optim.Adam(network.parameters.values(), recipe.learning_rate, fused=True)
-    schedule = one_cycle(optimizer, recipe, len(sizes))
+    network = StackedModel([models[i] for i in places], len(streams), device)
+    optimizer = torch.optim.Adam(network.parameters.values(), config.learning_rate, fused=True)
+    schedule = one_cycle(optimizer, config, len(sizes))
     orders = [torch.Generator().manual_seed(seed) for seed in streams]
 
     training = Training(network, optimizer, schedule, orders, device)
-    copying = Budget()
+    copying = TimeBudget()
     with copying.spending():
         kept = resume or training.checkpoint([History() for _ in places], None)
     done, best = kept.history, kept.best_weights  # after the last whole epoch
@@ -113,7 +114,7 @@ def fit_together(
         with seeded(0):  # there is no chance here but in the orders
             training.restore(resume)
     try:
-        for _ in range(recipe.epochs - len(done[0].epochs)):
+        for _ in range(config.epochs - len(done[0].epochs)):
             start = time.perf_counter()
             record = []
             network.train()
@@ -140,7 +141,7 @@ def fit_together(
                     raise TrainingDivergedError(
                         f"the loss of seed {seeds[i]} is no longer finite in epoch "
                         f"{len(before.epochs) + 1}: try a learning rate below "
-                        f"{recipe.learning_rate}",
+                        f"{config.learning_rate}",
                         before,
                     )
                 histories.append(before.with_epoch(epoch))
@@ -163,11 +164,11 @@ def fit_together(
     return [done[places.index(i)] for i in range(len(models))]
 
 
-def fits(model: nn.Module, recipe: Recipe, objective: Objective) -> bool:
-    """Whether `fit_together` may train such a model: as far as shows without calling the model."""
+def fits(model: nn.Module, config: TrainConfig, objective: Objective) -> bool:
+    """Whether `fit_vectorized` may train such a model, as far as shows without calling it."""
     return (
         type(objective) in (Objective, Distillation)
-        and not (recipe.warp or recipe.trains or recipe.mixed_precision)
+        and not (config.affine or config.first_trainable or config.mixed_precision)
         and stackable(model)
     )
 
@@ -270,9 +271,9 @@ class Goals:
 
 @torch.no_grad()
 def _validate(
-    network: Stacked, inputs: Views, labels: Tensor, goals: Goals
+    network: StackedModel, inputs: Views, labels: Tensor, goals: Goals
 ) -> list[tuple[float, float]]:
-    """Loss and accuracy of each network."""
+    """LossTerms and accuracy of each network."""
     network.train(False)
     chunks = []
     for index in torch.arange(len(inputs), device=labels.device).split(PREDICT_BATCH):
@@ -288,7 +289,7 @@ def _validate(
 
 def _check(
     models: Sequence[nn.Module],
-    recipe: Recipe,
+    config: TrainConfig,
     seeds: Sequence[int],
     objectives: Sequence[Objective],
 ) -> None:
@@ -297,7 +298,7 @@ def _check(
             f"each model needs a seed and an objective, got {len(models)} models, {len(seeds)} "
             f"seeds and {len(objectives)} objectives"
         )
-    if recipe.warp or recipe.trains or recipe.mixed_precision:
+    if config.affine or config.first_trainable or config.mixed_precision:
         raise ValueError(
             "recipes that warp images, train the last stages only or ask for mixed precision: "
             "train alone"
@@ -312,7 +313,7 @@ def _check(
     if len({repr(model) for model in models}) > 1:
         raise ValueError("students trained together have one architecture")
     if not all(map(stackable, models)):
-        raise AloneError(
+        raise NotVectorizableError(
             "networks with dropout, batch-norm, buffers, frozen or shared weights are trained "
             "alone, not together"
         )

@@ -10,10 +10,10 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+from kdnb.evaluation.metrics import accuracy, live_subclasses, match_subclasses
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import subclass
-from kdnb.evaluation.metrics import accuracy, live_subclasses, match_subclasses
-from kdnb.tasks.tasks import Division, task
+from kdnb.tasks.tasks import SubclassConfig, task
 
 TASK = "digits-2x5"
 SUBCLASSES = (2, 5, 10)
@@ -25,14 +25,14 @@ TARGET = Path(__file__).with_suffix(".json")
 def main() -> None:
     lab = Experiment(task(TASK))
     val, names = lab.dataset.val, lab.dataset.subclass_names
-    _, spread = lab.task.other_divisions
+    _, spread = lab.task.other_subclass_configs
     cells = []
-    for way, subclasses, weight in product((spread, lab.task.division), SUBCLASSES, WEIGHTS):
+    for way, subclasses, weight in product((spread, lab.task.subclass_config), SUBCLASSES, WEIGHTS):
         objective = replace(way.objective, subclasses=subclasses, weight=weight)
-        division = Division(way.label, objective, way.recipe)
+        subclass_config = SubclassConfig(way.label, objective, way.config)
         teachers, students = [], []
         for seed in SEEDS:
-            teacher = lab.teacher(seed, division)
+            teacher = lab.teacher(seed, subclass_config)
             logits = lab.logits(teacher, val)[0]
             matching = match_subclasses(logits, val.subclasses, len(names))
             teachers.append(
@@ -44,7 +44,7 @@ def main() -> None:
                     "accuracy": accuracy(lab.class_logits(teacher, val), val.labels),
                 }
             )
-            method = subclass(lab.task.temperature, lab.task.soft_weight, division)
+            method = subclass(lab.task.temperature, lab.task.soft_weight, subclass_config)
             student = lab.student(method, seed)
             students.append(accuracy(lab.class_logits(student, val), val.labels))
         cells.append(

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
-from kdnb.store.store import store
-from kdnb.training import checkpoint
-from kdnb.training.checkpoint import Checkpoint, Seldom
 from kdnb.data import Split
 from kdnb.environment import seeded
 from kdnb.models import StudentMLP
-from kdnb.tasks.tasks import Recipe
+from kdnb.store import store
+from kdnb.training import checkpoint
+from kdnb.training.checkpoint import Checkpoint, CheckpointThrottle
+from kdnb.training.config import TrainConfig
 from kdnb.training.loop import fit
 
 CPU = torch.device("cpu")
@@ -77,9 +77,9 @@ def seconds(
             for size in (images, val)
         ]
         model = StudentMLP(hidden=hidden)
-    recipe = Recipe(epochs=epochs, batch_size=batch, learning_rate=1e-3)
+    config = TrainConfig(epochs=epochs, batch_size=batch, learning_rate=1e-3)
     start = time.process_time()  # not the wall's: other programs may use the machine
-    fit(model, *splits, recipe, 0, on_checkpoint=Seldom(keep), device=CPU)
+    fit(model, *splits, config, 0, on_checkpoint=CheckpointThrottle(keep), device=CPU)
     return time.process_time() - start, len(stored)
 
 

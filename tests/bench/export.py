@@ -10,8 +10,8 @@ import time
 
 import nbformat
 
-from kdnb.course.report.pipeline import REPORTS
 from kdnb.course.report.page import render_chapter, render_page
+from kdnb.course.report.pipeline import REPORTS
 
 ROUNDS = 5
 

@@ -2,7 +2,8 @@
 
     python tests/bench/grid.py [--write]
 
-168 students, 12 epochs each, as many together as fit (`kdnb.training.vectorized.at_once`), with answers that
+168 students, 12 epochs each, as many together as fit (`kdnb.training.vectorized.at_once`), with
+answers that
 some teacher might have given. Without CUDA it says so and ends: on two cores this takes hours.
 """
 
@@ -16,14 +17,14 @@ from bench_record import write
 from kdnb.data import load
 from kdnb.environment import device_name, seeded
 from kdnb.models import StudentMLP
+from kdnb.training.config import TrainConfig
 from kdnb.training.objectives import Distillation
-from kdnb.tasks.tasks import Recipe
-from kdnb.training.vectorized import at_once, fit_together
+from kdnb.training.vectorized import at_once, fit_vectorized
 
 WEIGHTS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 TEMPERATURES = (1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 20.0)
 SEEDS = (0, 1, 2)
-RECIPE = Recipe(epochs=12, batch_size=256, learning_rate=3e-3)
+RECIPE = TrainConfig(epochs=12, batch_size=256, learning_rate=3e-3)
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def main() -> None:
         ]
         seeds = [seed for seed, _, _ in part]
         models = [StudentMLP() for _ in part]
-        fit_together(models, mnist.train, mnist.val, RECIPE, seeds, objectives, device=device)
+        fit_vectorized(models, mnist.train, mnist.val, RECIPE, seeds, objectives, device=device)
     torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     print(f"{device_name(device)}: {len(grid)} students, {size} at once, {seconds:.1f} s")

@@ -22,14 +22,14 @@ from bench_record import peak_memory_mb, write
 from torch import Tensor, nn
 
 from kdnb.data import Split, load
+from kdnb.data.augmentation import TranslatedImages
 from kdnb.data.dataset import data_root
-from kdnb.data.augmentation import ShiftedImages
 from kdnb.environment import best_device, device_name, onednn_products, seeded
 from kdnb.models import StudentMLP, TeacherCNN
-from kdnb.training.objectives import LABELS, Distillation, Objective
-from kdnb.tasks.tasks import Recipe
 from kdnb.torchvision_remedy import import_torchvision
+from kdnb.training.config import TrainConfig
 from kdnb.training.loop import fit, predict
+from kdnb.training.objectives import LABELS, Distillation, Objective
 
 BATCH, TEMPERATURE, SOFT_WEIGHT, EPOCHS = 128, 4.0, 0.9, 10
 STUDENTS = {"784-64-64-10": (64, 64), "784-784-784-10": (784, 784)}
@@ -172,11 +172,11 @@ def fitted(make: Callable[[], nn.Module], images: int, distils: bool, batch: int
             teacher_logits=answers[:, :images], temperature=TEMPERATURE, soft_weight=SOFT_WEIGHT
         )
     times = []
-    recipe = Recipe(epochs=1, batch_size=batch, learning_rate=1e-3)
+    config = TrainConfig(epochs=1, batch_size=batch, learning_rate=1e-3)
     with seeded(0):
         model = make()
     fit(
-        model, train, val, recipe, 0, objective=objective, device=DEVICE,
+        model, train, val, config, 0, objective=objective, device=DEVICE,
         on_step=lambda shown: times.append(now()),
     )  # fmt: skip
     return (times[-1] - times[0]) * len(times) / (len(times) - 1)
@@ -293,12 +293,12 @@ def end_to_end() -> dict:
         mnist = load("mnist")
         with seeded(0):
             teacher, student = TeacherCNN(), StudentMLP(hidden=hidden)
-        answers = predict(teacher, ShiftedImages(mnist.train.images), device=DEVICE)[None]
+        answers = predict(teacher, TranslatedImages(mnist.train.images), device=DEVICE)[None]
         objective = Distillation(
             teacher_logits=answers, temperature=TEMPERATURE, soft_weight=SOFT_WEIGHT
         )
-        recipe = Recipe(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-3)
-        fit(student, mnist.train, mnist.val, recipe, 0, objective=objective, device=DEVICE)
+        config = TrainConfig(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-3)
+        fit(student, mnist.train, mnist.val, config, 0, objective=objective, device=DEVICE)
         return now() - start
 
     first = ours()

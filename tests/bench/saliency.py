@@ -9,8 +9,8 @@ import time
 import torch
 
 from kdnb.environment import best_device, device_name, seeded
-from kdnb.models import StudentMLP, TeacherCNN
 from kdnb.evaluation.saliency import INTEGRATION_STEPS, Saliency, saliency_maps
+from kdnb.models import StudentMLP, TeacherCNN
 
 IMAGES, ROUNDS = 500, 3
 

@@ -16,11 +16,12 @@ import torch
 
 from kdnb.experiment import distributed as cluster
 from kdnb.experiment.experiment import Experiment
-from kdnb.experiment.requests import Wanted
 from kdnb.experiment.methods import ALONE, conventional
+from kdnb.experiment.requests import RunRequest
 from kdnb.models import StudentMLP
 from kdnb.store.store import Store
-from kdnb.tasks.tasks import DIGITS, Recipe
+from kdnb.tasks.tasks import DIGITS
+from kdnb.training.config import TrainConfig
 
 ROUNDS = 3
 SIZES = ((16, 16), (128, 128), (784, 784))
@@ -28,7 +29,7 @@ METHODS = [
     ALONE,
     *(conventional(t, w, f"{t} {w}") for t in (1.0, 2.0, 4.0, 8.0) for w in (0.5, 0.9)),
 ]
-WANTED = [Wanted(seed, method) for seed in (0, 1) for method in METHODS]
+WANTED = [RunRequest(seed, method) for seed in (0, 1) for method in METHODS]
 
 
 def main() -> None:
@@ -39,9 +40,9 @@ def main() -> None:
         shutil.rmtree(root, ignore_errors=True)
         task = replace(
             DIGITS,
-            teacher_recipe=Recipe(epochs=1, batch_size=64, learning_rate=2e-3),
+            teacher_config=TrainConfig(epochs=1, batch_size=64, learning_rate=2e-3),
             student=partial(StudentMLP, hidden=hidden),
-            student_recipe=Recipe(epochs=5, batch_size=10, learning_rate=1e-3),
+            student_config=TrainConfig(epochs=5, batch_size=10, learning_rate=1e-3),
         )
         return Experiment(task, store=Store(root))
 

@@ -20,13 +20,13 @@ from matplotlib.figure import Figure
 
 from kdnb.course.figures.plots import PALETTE
 from kdnb.data import Split
-from kdnb.data.augmentation import ShiftedImages
+from kdnb.data.augmentation import TranslatedImages
 from kdnb.environment import best_device, seeded
 from kdnb.models import StudentMLP, TeacherCNN
-from kdnb.training.objectives import Distillation
-from kdnb.tasks.tasks import Recipe
-from kdnb.training.vectorized import fit_together
+from kdnb.training.config import TrainConfig
 from kdnb.training.loop import predict
+from kdnb.training.objectives import Distillation
+from kdnb.training.vectorized import fit_vectorized
 
 STUDENTS = (1, 2, 4, 8, 16, 32, 64)
 IMAGES = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000)
@@ -67,13 +67,13 @@ def point(students: int, images: int) -> dict[str, float]:
     with seeded(0):
         warm_up = Split(torch.zeros(256, 1, 28, 28, dtype=torch.uint8), torch.arange(256) % 10)
         teacher = TeacherCNN()
-        predict(teacher, ShiftedImages(warm_up.images), device=DEVICE)
+        predict(teacher, TranslatedImages(warm_up.images), device=DEVICE)
         epoch(warm_up, torch.randn(1, 256, 10), 1)
         before = peak_memory_mb(DEVICE)
         labels = torch.randint(0, 10, (images,))
         train = Split(torch.randint(0, 256, (images, 1, 28, 28), dtype=torch.uint8), labels)
     start = time.perf_counter()
-    answers = predict(teacher, ShiftedImages(train.images), device=DEVICE)[None]
+    answers = predict(teacher, TranslatedImages(train.images), device=DEVICE)[None]
     once = time.perf_counter() - start
     seconds = min(epoch(train, answers, students) for _ in range(3))
     return {
@@ -83,12 +83,12 @@ def point(students: int, images: int) -> dict[str, float]:
 
 
 def epoch(train: Split, answers: torch.Tensor, students: int) -> float:
-    recipe = Recipe(epochs=1, batch_size=128, learning_rate=1e-3)
+    config = TrainConfig(epochs=1, batch_size=128, learning_rate=1e-3)
     objective = Distillation(teacher_logits=answers, temperature=4.0, soft_weight=0.9)
     models = [StudentMLP(hidden=(64, 64)) for _ in range(students)]
     start = time.perf_counter()
-    fit_together(
-        models, train, train.take(torch.arange(256)), recipe, range(students),
+    fit_vectorized(
+        models, train, train.take(torch.arange(256)), config, range(students),
         [objective] * students, device=DEVICE,
     )  # fmt: skip
     return time.perf_counter() - start

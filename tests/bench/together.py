@@ -13,10 +13,10 @@ import torch
 from kdnb.data import Split
 from kdnb.environment import seeded
 from kdnb.models import StudentMLP
-from kdnb.training.objectives import Distillation
-from kdnb.tasks.tasks import Recipe
-from kdnb.training.vectorized import fit_together
+from kdnb.training.config import TrainConfig
 from kdnb.training.loop import fit
+from kdnb.training.objectives import Distillation
+from kdnb.training.vectorized import fit_vectorized
 
 IMAGES, VAL, ROUNDS = 4_000, 500, 5
 GRID = list(product((0, 1, 2), (1.0, 2.0, 4.0, 8.0, 16.0), (0.5, 0.9)))
@@ -29,7 +29,7 @@ def main() -> None:
         labels = torch.randint(0, 10, (IMAGES + VAL,))
         answers = [torch.randn(1, IMAGES, 10) for _ in range(3)]
     train, val = Split(pixels[:IMAGES], labels[:IMAGES]), Split(pixels[IMAGES:], labels[IMAGES:])
-    recipe = Recipe(epochs=1, batch_size=128, learning_rate=1e-3)
+    config = TrainConfig(epochs=1, batch_size=128, learning_rate=1e-3)
     seeds = [seed for seed, _, _ in GRID]
     objectives = [
         Distillation(teacher_logits=answers[seed], temperature=t, soft_weight=w)
@@ -40,10 +40,10 @@ def main() -> None:
         models = [StudentMLP(hidden=hidden) for _ in GRID]
         start = time.perf_counter()
         if together:
-            fit_together(models, train, val, recipe, seeds, objectives)
+            fit_vectorized(models, train, val, config, seeds, objectives)
         else:
             for model, seed, objective in zip(models, seeds, objectives, strict=True):
-                fit(model, train, val, recipe, seed, objective=objective)
+                fit(model, train, val, config, seed, objective=objective)
         return time.perf_counter() - start
 
     print(f"{torch.get_num_threads()} threads, {len(GRID)} students, batch 128")

@@ -11,10 +11,10 @@ from dataclasses import replace
 import torch
 
 from kdnb.data import Split
-from kdnb.data.augmentation import ShiftedImages, StoredFeatures
+from kdnb.data.augmentation import CachedFeatures, TranslatedImages
 from kdnb.environment import best_device, device_name, seeded
 from kdnb.models import mobilenet_v2_student, resnet50_teacher
-from kdnb.tasks.tasks import Recipe
+from kdnb.training.config import TrainConfig
 from kdnb.training.loop import fit, predict
 
 ROUNDS = 3
@@ -29,7 +29,7 @@ def main() -> None:
         labels = torch.randint(0, 2, (count,))
     split = Split(pixels, labels)
     val = split.take(torch.arange(8))
-    images, few = ShiftedImages(pixels), ShiftedImages(val.images)
+    images, few = TranslatedImages(pixels), TranslatedImages(val.images)
     rates: dict[str, list[float]] = {}
 
     def measure(what: str, work) -> object:
@@ -48,21 +48,21 @@ def main() -> None:
                 f"{name}, frozen stages", lambda f=frozen: predict(f, images, device=device)
             )
             features = (
-                StoredFeatures([seen], images.names),
-                StoredFeatures([predict(frozen, few, device=device)], few.names),
+                CachedFeatures([seen], images.names),
+                CachedFeatures([predict(frozen, few, device=device)], few.names),
             )
-            last = Recipe(1, 32, 1e-4, trains=LAST_BLOCK[name])
-            whole = Recipe(1, 32, 1e-4)
+            last = TrainConfig(1, 32, 1e-4, first_trainable=LAST_BLOCK[name])
+            whole = TrainConfig(1, 32, 1e-4)
             for mixed in (False, True) if device.type == "cuda" else (False,):
                 precision = "mixed precision" if mixed else "float32"
-                for what, recipe, given in (
+                for what, config, given in (
                     ("last block", last, features),
                     ("all of it", whole, None),
                 ):
-                    recipe = replace(recipe, mixed_precision=mixed)
+                    config = replace(config, mixed_precision=mixed)
                     measure(
                         f"{name}, fine-tuning {what}, {precision}",
-                        lambda r=recipe, g=given, n=network: fit(
+                        lambda r=config, g=given, n=network: fit(
                             n, split, val, r, 0, features=g, device=device
                         ),
                     )

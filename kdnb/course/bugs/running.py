@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from kdnb import losses
 from kdnb.course.bugs.bug import Bug, Outcome, Place, compiled, outcome_of
-from kdnb.data.augmentation import ShiftedImages
+from kdnb.data.augmentation import TranslatedImages
 from kdnb.environment import seeded
-from kdnb.experiment.experiment import Experiment
-from kdnb.training.history import History
-from kdnb.store.description import description, precision
 from kdnb.evaluation.metrics import Interval, accuracy, mean_interval
-from kdnb.training.objectives import Loss, Objective, Rows
+from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Run
 from kdnb.fingerprint import code_fingerprint
+from kdnb.store.description import description, precision
 from kdnb.store.store import digest, weights_digest
+from kdnb.training.history import History
 from kdnb.training.loop import fit, predict
+from kdnb.training.objectives import Batch, LossTerms, Objective
 
 TEMPERATURES = (16.0, 4.0, 1.0)  # of the snippet that sweeps, in its order
 # What a trial measures by epoch; a sweep has other curves, by temperature.
@@ -82,9 +82,9 @@ class Tried:
 class FromFunction(Objective):
     """Any function of a batch's logits and rows as an objective."""
 
-    function: Callable[[Tensor, Rows], Loss]
+    function: Callable[[Tensor, Batch], LossTerms]
 
-    def loss(self, logits: Tensor, rows: Rows) -> Loss:
+    def loss(self, logits: Tensor, rows: Batch) -> LossTerms:
         return self.function(logits, rows)
 
 
@@ -101,8 +101,8 @@ def run(lab: Experiment, bug: Bug, setting: Setting) -> Tried:
 
     Raises ValueError for a task whose students are not trained as a whole on unmoved images.
     """
-    recipe = lab.task.student_recipe
-    if recipe.trains or recipe.shift or recipe.turns or recipe.warp:
+    recipe = lab.task.student_config
+    if recipe.first_trainable or recipe.translate or recipe.dihedral or recipe.affine:
         raise ValueError(
             f"the bugs are run on students that are trained whole on images as they are, which "
             f"those of {lab.task.name} are not: choose the task digits"
@@ -132,7 +132,7 @@ def _trial(lab: Experiment, bug: Bug, source: str, seed: int, setting: Setting) 
         "seed": seed,
         "temperature": with_temperatures,
         "soft_weight": setting.soft_weight,
-        "recipe": asdict(lab.task.student_recipe),
+        "recipe": asdict(lab.task.student_config),
         "student": [description(student), weights_digest(student)],
         "teacher": [stage.teacher.network, stage.teacher.weights],
         "precision": precision(),
@@ -176,7 +176,7 @@ class _Stage:
         """A student trained with the snippet at its place, and its test accuracy."""
         student = self.new_student()
         history = self._fit(student, self._loss(place, function, student))
-        logits = predict(student, ShiftedImages(self.test.images), device=self.lab.device)
+        logits = predict(student, TranslatedImages(self.test.images), device=self.lab.device)
         epochs = history.epochs
         return Trial(
             accuracy(logits, self.test.labels),
@@ -198,7 +198,7 @@ class _Stage:
         answers = self.answers
 
         def train(student: nn.Module, temperature: float) -> float:
-            def loss(logits: Tensor, rows: Rows) -> Tensor:
+            def loss(logits: Tensor, rows: Batch) -> Tensor:
                 steps[id(student)] = steps.get(id(student), 0) + 1
                 return _distilled(logits, rows, answers, temperature, self.setting.soft_weight)
 
@@ -218,21 +218,21 @@ class _Stage:
         curves = {VALIDATION: [100 * share for share in shares], STEPS: behind}
         return Trial(shares[-1], list(TEMPERATURES), curves, None, sum(seconds))
 
-    def _fit(self, student: nn.Module, loss: Callable[[Tensor, Rows], Tensor]) -> History:
+    def _fit(self, student: nn.Module, loss: Callable[[Tensor, Batch], Tensor]) -> History:
         """Train by ``loss``, and note beside it how far the student is from teacher and labels."""
         answers, temperature = self.answers, self.setting.temperature
 
-        def measured(logits: Tensor, rows: Rows) -> Loss:
+        def measured(logits: Tensor, rows: Batch) -> LossTerms:
             with torch.no_grad():
                 soft = losses.soft_target_loss(logits, answers[rows.index], temperature)
                 hard = F.cross_entropy(logits, rows.labels)
-            return Loss(loss(logits, rows), hard, soft)
+            return LossTerms(loss(logits, rows), hard, soft)
 
         history = fit(
             student,
             self.lab.transfer,
             self.val,
-            self.lab.task.student_recipe,
+            self.lab.task.student_config,
             self.seed,
             objective=FromFunction(function=measured),
             on_step=getattr(self.lab.watch, "step", None),
@@ -244,10 +244,10 @@ class _Stage:
 
     def _loss(
         self, place: Place, function: Callable, student: nn.Module
-    ) -> Callable[[Tensor, Rows], Tensor]:
+    ) -> Callable[[Tensor, Batch], Tensor]:
         """The loss of a batch, with the snippet at its place and kdnb's own code elsewhere."""
         answers, device = self.answers, self.lab.device
-        images = ShiftedImages(self.lab.transfer.images).to(device)
+        images = TranslatedImages(self.lab.transfer.images).to(device)
         mix = self.setting.temperature, self.setting.soft_weight
         if place == Place.LOSS:
             return lambda z, rows: function(z, rows.labels, answers[rows.index], *mix)
@@ -262,7 +262,7 @@ class _Stage:
             return lambda z, rows: _distilled(z, rows, cached, *mix)
         distiller = Distiller(student, teacher)
 
-        def live(z: Tensor, rows: Rows) -> Tensor:
+        def live(z: Tensor, rows: Batch) -> Tensor:
             heard = function(distiller, images.batch(rows.index, rows.view))
             return losses.distillation_loss(z, rows.labels, heard, *mix).total
 
@@ -270,7 +270,7 @@ class _Stage:
 
 
 def _distilled(
-    logits: Tensor, rows: Rows, answers: Tensor, temperature: float, soft_weight: float
+    logits: Tensor, rows: Batch, answers: Tensor, temperature: float, soft_weight: float
 ) -> Tensor:
     heard = answers[rows.index]
     return losses.distillation_loss(logits, rows.labels, heard, temperature, soft_weight).total

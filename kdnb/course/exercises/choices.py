@@ -182,7 +182,7 @@ def my_real_gain(distilled, alone):
         Misconception(
             "standard deviation instead of standard error",
             "This interval is where one more *seed* may fall. How sure the *mean* is takes a "
-            "division by √n.",
+            "subclass_config by √n.",
             lambda a, b: _interval(a, b, standard_error=False),
         ),
         Misconception(

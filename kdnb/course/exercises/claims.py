@@ -369,7 +369,7 @@ def my_difference_of_gains(small, small_alone, large, large_alone):
         Misconception(
             "standard deviation instead of standard error",
             "This interval is where one more *seed* may fall. How sure the *mean* is takes a "
-            "division by √n.",
+            "subclass_config by √n.",
             lambda *g: _around(
                 _paired(g)[0] - _paired(g)[1], _half(_paired(g)[0] - _paired(g)[1], root=False)
             ),

@@ -9,13 +9,13 @@ from IPython.display import Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kdnb.evaluation.cost import Cost, Timing
 from kdnb.course.figures.plots import GREY, MARKERS, PALETTE, Picture, styled
-from kdnb.course.report.protocol import RESULTS
 from kdnb.course.interactive.widgets import Live, explorer
+from kdnb.course.report.protocol import RESULTS
 from kdnb.course.text import percent, points
-from kdnb.experiment.size_sweep import Rung
+from kdnb.evaluation.cost import Cost, Timing
 from kdnb.evaluation.metrics import Interval, mean_interval
+from kdnb.experiment.size_sweep import SizeResult
 
 STEPS = 20  # of the budget's slider
 # What a budget may limit: its unit, and how much of it a model spends.
@@ -158,7 +158,7 @@ def cost_bars(costs: Mapping[str, Cost]) -> Picture:
 
 @styled
 def ladder(
-    rungs: Sequence[Rung], teacher: tuple[float, Interval] | None, by: str, chosen: str = "",
+    rungs: Sequence[SizeResult], teacher: tuple[float, Interval] | None, by: str, chosen: str = "",
     budget: float | None = None,
 ) -> Picture:  # fmt: skip
     """Accuracy with intervals against one cost, a curve per method; rings mark the Pareto front.
@@ -208,18 +208,18 @@ def ladder(
     return Picture(figure, f"Accuracy against {by}. {'; '.join(alt)}.{note}")
 
 
-def pareto_front(rungs: Sequence[Rung], by: str) -> list[tuple[Rung, str]]:
+def pareto_front(rungs: Sequence[SizeResult], by: str) -> list[tuple[SizeResult, str]]:
     """The (rung, method) pairs that are better on average than all that cost no more, by cost."""
     offers = [(rung, label) for rung in rungs for label in rung.scores]
     offers.sort(key=lambda offer: (_spends(offer[0], by), -offer[0].mean(offer[1])))
-    front: list[tuple[Rung, str]] = []
+    front: list[tuple[SizeResult, str]] = []
     for offer in offers:
         if not front or offer[0].mean(offer[1]) > front[-1][0].mean(front[-1][1]):
             front.append(offer)
     return front
 
 
-def best_within(rungs: Sequence[Rung], by: str, budget: int) -> tuple[Rung, str, float]:
+def best_within(rungs: Sequence[SizeResult], by: str, budget: int) -> tuple[SizeResult, str, float]:
     """The best (rung, method) that a budget buys, and its limit.
 
     ``budget`` is 0 for what the cheapest student needs and `STEPS` for what the dearest does.
@@ -231,7 +231,7 @@ def best_within(rungs: Sequence[Rung], by: str, budget: int) -> tuple[Rung, str,
 
 
 def budget_explorer(
-    rungs: Sequence[Rung], teacher_costs: Mapping[str, float], accuracy: Interval
+    rungs: Sequence[SizeResult], teacher_costs: Mapping[str, float], accuracy: Interval
 ) -> Live:
     """What a device with a given budget would get: a slider over each cost of `BUDGETS`."""
 
@@ -277,7 +277,7 @@ def _percents(share: Interval) -> tuple[float, float, float]:
     return 100 * share.mean, 100 * share.low, 100 * share.high
 
 
-def ladder_answer(rungs: Sequence[Rung], distilled: str, alone: str) -> Markdown:
+def ladder_answer(rungs: Sequence[SizeResult], distilled: str, alone: str) -> Markdown:
     """How small can a distilled student be and still beat the big one alone?"""
     big = max(rungs, key=lambda rung: rung.cost.parameters)
     over = big.scores[alone]
@@ -308,7 +308,7 @@ def ladder_answer(rungs: Sequence[Rung], distilled: str, alone: str) -> Markdown
     return Markdown(text)
 
 
-def times_smaller(rungs: Sequence[Rung], distilled: str, alone: str) -> float | None:
+def times_smaller(rungs: Sequence[SizeResult], distilled: str, alone: str) -> float | None:
     """In parameters, by which factor the smallest distilled student that beats the big one alone.
 
     None where none of them clearly beats it.
@@ -323,7 +323,7 @@ def times_smaller(rungs: Sequence[Rung], distilled: str, alone: str) -> float | 
 class LadderTable:
     """Students by size: cost, accuracy of each method, and what the teacher gains each of them."""
 
-    def __init__(self, rungs: Sequence[Rung], distilled: str, alone: str):
+    def __init__(self, rungs: Sequence[SizeResult], distilled: str, alone: str):
         self.rungs, self.distilled, self.alone = rungs, distilled, alone
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
@@ -358,7 +358,7 @@ class LadderTable:
         return "\n".join([*rows, *_below({rung.name: rung.cost for rung in self.rungs})])
 
 
-def _spends(rung: Rung, by: str) -> float:
+def _spends(rung: SizeResult, by: str) -> float:
     return BUDGETS[by](rung.cost, rung.latency)
 
 

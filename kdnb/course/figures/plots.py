@@ -27,9 +27,9 @@ from kdnb.course.figures.drawings import GREY, PALETTE, Drawing
 from kdnb.course.figures.leading import MATRIX, MOST, Leading, leading
 from kdnb.course.figures.lettering import give_fonts, written
 from kdnb.course.report.protocol import live_kernel
-from kdnb.training.history import History
 from kdnb.evaluation.metrics import Calibration, Interval, Matching, entropy_bits
 from kdnb.experiment.results import Comparison
+from kdnb.training.history import History
 
 MARKERS = "osD^vPX*"
 WIDE = 4  # characters of a class's name: longer ones do not fit under a bar

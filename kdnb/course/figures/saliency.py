@@ -17,11 +17,11 @@ from torch import Tensor
 
 from kdnb.course.figures.lettering import written
 from kdnb.course.figures.plots import MARKERS, PALETTE, Picture, show_image, styled
-from kdnb.course.report.protocol import RESULTS
 from kdnb.course.interactive.widgets import Live, explorer, png_source, png_text
+from kdnb.course.report.protocol import RESULTS
 from kdnb.course.text import percent
-from kdnb.experiment.saliency_study import RANDOM, Measured
 from kdnb.evaluation.saliency import Saliency, normalised
+from kdnb.experiment.saliency_study import RANDOM, Measured
 
 FOR, AGAINST = PALETTE[3], PALETTE[0]
 LEVELS = 20  # of strength in the page, for and against

@@ -8,14 +8,14 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parents[1] / "static"
 
 
 def page_script() -> str:
     """All that a page runs: what components share, the components, and what starts them."""
-    names = sorted(path.name for path in STATIC.glob("*.js"))
-    between = [name for name in names if name not in ("base.js", "start.js")]
-    files = [STATIC / name for name in ("base.js", *between, "start.js")]
+    page = {path.stem: path for path in sorted((STATIC / "page").glob("*.js"))}
+    first, last = page.pop("base"), page.pop("start")
+    files = [first, *page.values(), *sorted((STATIC / "components").glob("*.js")), last]
     return '"use strict";\n' + "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
@@ -25,7 +25,7 @@ def scripted(template: str, **values: object) -> str:
     What is given is text, and escaped, unless it says that it is markup.
     """
     environment = Environment(
-        loader=PackageLoader("kdnb.course", "templates"),
+        loader=PackageLoader("kdnb.course.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

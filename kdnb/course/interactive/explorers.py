@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from scipy.special import stdtrit
 from torch import Tensor
 
-from kdnb.course.interactive import moving
 from kdnb.course.figures.drawings import Drawing
 from kdnb.course.figures.lettering import written
 from kdnb.course.figures.plots import (
@@ -32,10 +31,18 @@ from kdnb.course.figures.plots import (
     subclass_tables,
     subclass_words,
 )
+from kdnb.course.interactive import moving
+from kdnb.course.interactive.widgets import (
+    Live,
+    ends_of,
+    explorer,
+    packed,
+    png_source,
+    temperature_slider,
+)
 from kdnb.course.report.protocol import OTHER_DATA
-from kdnb.course.interactive.widgets import Live, ends_of, explorer, packed, png_source, temperature_slider
-from kdnb.training.history import History
 from kdnb.evaluation.metrics import Calibration, Matching, calibration, mean_interval
+from kdnb.training.history import History
 
 MOST_IN_PAGE = 500_000  # logits whose bytes a page can bear, about three million
 

@@ -7,9 +7,9 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from kdnb.course.figures.drawings import GREY, PALETTE
-from kdnb.course.report.execution import NOTEBOOKS
-from kdnb.course.interactive.guesses import Guessed, Guesses
 from kdnb.course.figures.plots import Picture, styled
+from kdnb.course.interactive.guesses import Guessed, Guesses
+from kdnb.course.report.execution import NOTEBOOKS
 from kdnb.course.report.protocol import live_kernel
 from kdnb.tasks.tasks import COURSE, Task
 

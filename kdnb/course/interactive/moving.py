@@ -20,9 +20,9 @@ from kdnb.course.figures.drawings import (
 )
 from kdnb.course.figures.leading import MATRIX, MOST, Leading, leading
 from kdnb.course.figures.lettering import shortened
-from kdnb.training.history import History
-from kdnb.losses import distillation_loss
 from kdnb.evaluation.metrics import Calibration, entropy_bits
+from kdnb.losses import distillation_loss
+from kdnb.training.history import History
 
 STEP = 44  # pixels between bars
 TOP, TALL = 42, 160  # where charts begin, and their height, in pixels

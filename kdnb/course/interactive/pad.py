@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from IPython.display import Markdown
 from torch import Tensor, nn
 
-from kdnb.course.interactive.components import frame
 from kdnb.course.figures.plots import answers
-from kdnb.course.report.protocol import COMPONENT, HEADLESS
+from kdnb.course.interactive.components import frame
 from kdnb.course.interactive.widgets import Live, ends_of, image_tag, temperature_slider
-from kdnb.data.augmentation import ShiftedImages
+from kdnb.course.report.protocol import COMPONENT, HEADLESS
+from kdnb.data.augmentation import TranslatedImages
 from kdnb.experiment.experiment import Experiment
-from kdnb.models import StudentMLP, TeacherCNN
 from kdnb.experiment.results import Run
+from kdnb.models import StudentMLP, TeacherCNN
 from kdnb.training.loop import predict
 
 CPU = torch.device("cpu")  # where the page computes
@@ -195,7 +195,7 @@ def rounding_sentence(
     parts = []
     for name, run in runs.items():
         before = lab.logits(run, val)[0].argmax(1)
-        after = predict(networks[name].module, ShiftedImages(val.images), device=CPU).argmax(1)
+        after = predict(networks[name].module, TranslatedImages(val.images), device=CPU).argmax(1)
         right = [100 * (a == val.labels).double().mean().item() for a in (before, after)]
         parts.append(
             f"{(before != after).sum().item()} of the {name} "

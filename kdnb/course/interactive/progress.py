@@ -9,13 +9,13 @@ import ipywidgets
 from IPython import get_ipython
 from IPython.display import DisplayHandle
 
-from kdnb.course.interactive import moving
 from kdnb.course.figures.plots import image_tag, training_curves, training_words
+from kdnb.course.interactive import moving
+from kdnb.course.interactive.widgets import Live
 from kdnb.course.report.protocol import HEADLESS, live_kernel
 from kdnb.course.report.sweeping import SweepLine, sweep_words, time_left
-from kdnb.course.interactive.widgets import Live
 from kdnb.course.text import trained_elsewhere
-from kdnb.experiment.results import Standing, Update
+from kdnb.experiment.results import SweepProgress, Update
 
 REDRAW_SECONDS = 1.0
 
@@ -57,7 +57,7 @@ class Progress:
         else:
             self._draw(update)
 
-    def sweep(self, standing: Standing) -> None:
+    def sweep(self, standing: SweepProgress) -> None:
         """Called by a sweep on several workers; raises KeyboardInterrupt once Stop was pressed."""
         if _cell() != self._cell:
             self._begin()

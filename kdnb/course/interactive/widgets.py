@@ -14,14 +14,14 @@ from PIL import Image
 from torch import Tensor
 
 from kdnb.course.figures.drawings import Drawing
-from kdnb.course.interactive.guesses import Guessed, Guesses
 from kdnb.course.figures.plots import (
     Picture,
     image_tag,
 )
+from kdnb.course.interactive.guesses import Guessed, Guesses
 from kdnb.course.report.protocol import COMPONENT, live_kernel
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parents[1] / "static"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 LATE = " It was moved after the answer was shown: only what stood there before counts."
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import papermill
 
-from kdnb.evaluation.cost import require_seconds
 from kdnb.course.report.execution import NotebookError
 from kdnb.course.text import listed
-from kdnb.losses import check_soft_weight, check_temperature
+from kdnb.evaluation.cost import require_seconds
 from kdnb.experiment.methods import check_each, check_seed, check_seeds
+from kdnb.losses import check_soft_weight, check_temperature
 
 
 def parse_parameters(

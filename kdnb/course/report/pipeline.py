@@ -12,8 +12,8 @@ import torch
 
 from kdnb.course.report.editions import edition as edition_of
 from kdnb.course.report.execution import execute, find_notebooks
-from kdnb.course.report.parameters import check_label, parse_parameters
 from kdnb.course.report.page import published_results, render_chapter, render_page, seeds_of
+from kdnb.course.report.parameters import check_label, parse_parameters
 from kdnb.course.report.terminal import ReportProgress
 from kdnb.course.report.written import Written
 from kdnb.data.dataset import PROJECT

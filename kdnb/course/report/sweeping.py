@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from kdnb.course import text as words
-from kdnb.experiment.results import Comparison, Standing, Update
+from kdnb.experiment.results import Comparison, SweepProgress, Update
 
 LINE_SECONDS = 5.0  # between two lines that stay
 
@@ -33,7 +33,7 @@ class SweepLine:
             text = f"{_name(update)}: epoch {len(update.history.epochs)} of {update.epochs}"
             self._say(text, last=update.run_finished)
 
-    def sweep(self, standing: Standing) -> None:
+    def sweep(self, standing: SweepProgress) -> None:
         """A sweep on several workers stands so."""
         self._say(sweep_words(standing), last=standing.finished)
 
@@ -74,7 +74,7 @@ def sweep_lines(result: Comparison, over: str) -> Iterator[str]:
         yield "one seed has no interval: give --seed a second one to compare"
 
 
-def sweep_words(standing: Standing) -> str:
+def sweep_words(standing: SweepProgress) -> str:
     """How many runs are done, on how many workers, and for how long still."""
     words = f"{int(standing.done)} of {standing.total} runs done"
     if standing.finished:

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kdnb.data.dataset import DataError
 from kdnb.data.custom.names import listed, plain
 from kdnb.data.custom.pixels import is_picture
 from kdnb.data.custom.splits import MUCH, PARTS
+from kdnb.data.dataset import DataError
 
 SPLITS = {
     **dict.fromkeys(("train", "training", "trn"), "train"),

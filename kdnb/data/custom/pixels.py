@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from kdnb.data.dataset import DataError
 from kdnb.data.custom.names import plain
+from kdnb.data.dataset import DataError
 
 # Raise this with every change of what pixels come out: those that are kept are then decoded again.
 VERSION = 2

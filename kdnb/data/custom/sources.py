@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdnb.data.dataset import DataError, Dataset, Split, start_folder, store_root, whole_folder
 from kdnb.data.custom.layout import Layout, check_classes, layout, said
 from kdnb.data.custom.names import plain, shown
 from kdnb.data.custom.pixels import VERSION, decoded
 from kdnb.data.custom.splits import PARTS, Part, settled
+from kdnb.data.dataset import DataError, Dataset, Split, start_folder, store_root, whole_folder
 
 SMALLEST = 11  # pixels: the window of SSIM, by which notebook 04 compares maps
 DARKEST = 16  # of 255: if no pixel is brighter, the values are not meant to reach from 0 to 255
@@ -33,7 +33,8 @@ class ImageFolder:
     """Images in torchvision's layout, ``folder/class/image.png``, as ``size`` × ``size`` pixels.
 
     The shorter side is resized to ``size`` and the middle is cut out. Images are read in colour; as
-    ``grey`` they have one channel, drawn as ink on paper. `kdnb.data.custom.pixels` says how their values
+    ``grey`` they have one channel, drawn as ink on paper. `kdnb.data.custom.pixels` says how their
+    values
     are scaled. A ``folder`` that is not absolute is looked for where the command was started.
 
     Where the folder holds ``train/`` and ``test/``, each with the class folders, these are the
