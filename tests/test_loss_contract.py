@@ -168,7 +168,7 @@ def objective(request):
     if "teacher_logits" in {f.name for f in fields(kind)}:
         given["teacher_logits"] = table
     made = kind(**given, **{name: known[name] for name in needed})
-    return made.prepared(2, IMAGES, torch.device("cpu"))
+    return made.on(torch.device("cpu"))
 
 
 def shown(objective):

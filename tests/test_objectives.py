@@ -61,7 +61,7 @@ def test_distillation_looks_up_image_and_view(subclasses):
     z = draw(2, 4, seed=1)
     objective = Distillation(
         subclasses=subclasses, teacher_logits=answers, temperature=4.0, soft_weight=0.7
-    ).prepared(3, 6, CPU)
+    ).on(CPU)
     loss = objective.loss(z, objective.batch(labels, view, index))
     teacher = torch.stack([answers[2, 5], answers[0, 2]])
     expected = losses.subclass_distillation_loss(z, labels, teacher, 4 // subclasses, 4.0, 0.7)
@@ -76,7 +76,7 @@ def test_soft_targets_computed_ahead_give_the_same_loss_and_gradient(subclasses)
     here = Distillation(
         teacher_logits=answers, temperature=4.0, soft_weight=0.3, subclasses=subclasses
     )
-    ahead = here.prepared(3, 6, CPU)
+    ahead = here.on(CPU)
     z = [draw(3, 4, seed=1).requires_grad_() for _ in range(2)]
     for objective, logits in zip((here, ahead), z, strict=True):
         objective.loss(logits, objective.batch(labels, view, index)).total.backward()

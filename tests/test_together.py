@@ -98,7 +98,7 @@ def test_in_double_precision_twenty_steps_differ_by_less_than_1e_10():
     order = sorted(range(len(GRID)), key=lambda i: seeds[i])
     models = [student(seeds[i]).double() for i in order]
     stacked = StackedModel([student(seeds[i]).double() for i in order], 2, CPU)
-    mapped = StackedObjective([objectives[i] for i in order], 9, 150, CPU)
+    mapped = StackedObjective([objectives[i] for i in order], CPU, torch.float64)
     together = torch.optim.Adam(stacked.parameters.values(), 1e-2)
     alone = [torch.optim.Adam(model.parameters(), 1e-2) for model in models]
     for _ in range(20):

@@ -92,7 +92,8 @@ def fit(
     labels, subclasses = train.labels.to(device), train.subclasses
     if subclasses is not None:
         subclasses = subclasses.to(device) if objective.uses_subclass_labels else None
-    objective = objective.prepared(len(inputs.names), len(inputs), device)
+    objective.check_table(len(inputs.names), len(inputs))
+    objective = objective.on(device)
     sizes = batch_sizes(len(train), config.batch_size)
     if 1 in sizes[1:] and not takes_one(model, inputs, config, objective):
         sizes = batch_sizes(len(train), config.batch_size, least=2)

@@ -69,8 +69,11 @@ class Objective:
             )
         return logits.shape[1] // self.subclasses
 
-    def prepared(self, views: int, images: int, device: torch.device) -> "Objective":
-        """Itself on ``device``; raises ValueError if it is not made for these views and images."""
+    def check_table(self, views: int, images: int) -> None:
+        """Raise ValueError unless all that is looked up is there for these views and images."""
+
+    def on(self, device: torch.device) -> "Objective":
+        """Itself on ``device``, with all that can be computed before training."""
         return self
 
     def batch(self, labels: Tensor, view: Tensor, index: Tensor) -> Batch:
@@ -168,13 +171,15 @@ class TeacherObjective(Objective):
         super().__post_init__()
         losses.check_temperature(self.temperature)
 
-    def prepared(self, views: int, images: int, device: torch.device) -> Objective:
-        have, need = tuple(self.teacher_logits.shape[:2]), (views, images)
-        if have != need:
+    def check_table(self, views: int, images: int) -> None:
+        have = tuple(self.teacher_logits.shape[:2])
+        if have != (views, images):
             raise ValueError(
-                f"teacher_logits must cover {need[0]} views of {need[1]} images, "
+                f"teacher_logits must cover {views} views of {images} images, "
                 f"got {have[0]} views of {have[1]}"
             )
+
+    def on(self, device: torch.device) -> Objective:
         return replace(self, teacher_logits=self.teacher_logits.to(device))
 
     def batch(self, labels: Tensor, view: Tensor, index: Tensor) -> Batch:
@@ -197,8 +202,8 @@ class Distillation(TeacherObjective):
         super().__post_init__()
         losses.check_soft_weight(self.soft_weight)
 
-    def prepared(self, views: int, images: int, device: torch.device) -> Objective:
-        ready = super().prepared(views, images, device)
+    def on(self, device: torch.device) -> Objective:
+        ready = super().on(device)
         return replace(ready, soft_targets=losses.soften(ready.teacher_logits, self.temperature))
 
     def loss(self, logits: Tensor, batch: Batch) -> LossTerms:

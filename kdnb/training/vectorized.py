@@ -81,7 +81,9 @@ def fit_vectorized(
     inputs = views_of(train, config).to(device)
     val_inputs, val_labels = TranslatedImages(val.images).to(device), val.labels.to(device)
     labels, views = train.labels.to(device), len(inputs.names)
-    objective = StackedObjective([objectives[i] for i in places], views, len(train), device)
+    for each in objectives:
+        each.check_table(views, len(train))
+    objective = StackedObjective([objectives[i] for i in places], device)
     sizes = batch_sizes(len(train), config.batch_size)
     first = torch.arange(min(len(train), TRIED))
     if not same_as_alone(models, inputs.batch(first, torch.zeros_like(first)), device) or (
@@ -186,54 +188,43 @@ class StackedObjective:
     """
 
     def __init__(
-        self, objectives: Sequence[Objective], views: int, images: int, device: torch.device
+        self,
+        objectives: Sequence[Objective],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
     ):
-        for each in objectives:
-            each.prepared(views, images, torch.device("cpu"))  # it knows what does not fit
         self.one = next((o for o in objectives if isinstance(o, Distillation)), objectives[0])
-        numbers = [(getattr(o, "temperature", 1.0), getattr(o, "soft_weight", 0.0))
-                   for o in objectives]  # fmt: skip
-        self._numbers = torch.tensor(numbers, device=device).T
-        self._distilled = [isinstance(o, Distillation) for o in objectives]
-        tables = {id(o.teacher_logits): o.teacher_logits for o in objectives
-                  if isinstance(o, Distillation)}  # fmt: skip
-        places = {key: place for place, key in enumerate(tables)}
-        self._tables = torch.stack([*tables.values()]).to(device) if tables else None
-        self._table_of = torch.tensor(
-            [
-                places[id(o.teacher_logits)] if isinstance(o, Distillation) else 0
-                for o in objectives
-            ],
-            device=device,
-        )[:, None]
+        self._tables = None
+        if isinstance(self.one, Distillation):
+            silence = torch.zeros_like(self.one.teacher_logits)
+            alone = replace(self.one, temperature=1.0, soft_weight=0.0, teacher_logits=silence)
+            taught = [o if isinstance(o, Distillation) else alone for o in objectives]
+            numbers = [(o.temperature, o.soft_weight) for o in taught]
+            self._numbers = torch.tensor(numbers, dtype=dtype, device=device)
+            tables = {id(o.teacher_logits): o.teacher_logits for o in taught}
+            places = [list(tables).index(id(o.teacher_logits)) for o in taught]
+            self._table_of = torch.tensor(places, device=device)[:, None]
+            self._tables = torch.stack([*tables.values()]).to(device, dtype)
 
     def loss(self, logits: Tensor, labels: Tensor, view: Tensor, index: Tensor) -> Tensor:
         """(3, S) total, hard and soft losses of (S, B, C·s) logits.
 
         ``labels``, ``view`` and ``index`` are (groups, B).
         """
-        students = len(logits)
-        labels, view, index = (
-            each.repeat_interleave(students // len(each), 0) for each in (labels, view, index)
-        )
+        each = len(logits) // len(labels)
+        labels, view, index = (t.repeat_interleave(each, 0) for t in (labels, view, index))
         if self._tables is None:
-            total = torch.vmap(lambda z, y: self.one.loss(z, Batch(y)).total)(logits, labels)
-            return torch.stack([total, total, torch.zeros_like(total)])
-        teacher_logits = self._tables[self._table_of, view, index].to(logits.dtype)
-        distilled = torch.tensor(self._distilled, device=logits.device)[:, None, None]
-        teacher_logits = teacher_logits.masked_fill(~distilled, 0)
+            hard = torch.vmap(lambda z, y: self.one.loss(z, Batch(y)).total)(logits, labels)
+            return torch.stack([hard, hard, torch.zeros_like(hard)])
+        teacher_logits = self._tables[self._table_of, view, index]
+        return torch.stack(torch.vmap(self._loss)(logits, labels, teacher_logits, self._numbers))
 
-        def student_loss(
-            logits: Tensor, labels: Tensor, teacher_logits: Tensor, numbers: Tensor
-        ) -> tuple[Tensor, ...]:
-            temperature, soft_weight = numbers
-            mine = replace(self.one, temperature=temperature, soft_weight=soft_weight)
-            return mine.loss(logits, Batch(labels, teacher_logits=teacher_logits))[:3]
-
-        numbers = self._numbers.to(logits.dtype)
-        return torch.stack(
-            torch.vmap(student_loss, (0, 0, 0, 1))(logits, labels, teacher_logits, numbers)
-        )
+    def _loss(
+        self, logits: Tensor, labels: Tensor, teacher_logits: Tensor, numbers: Tensor
+    ) -> tuple[Tensor, ...]:
+        temperature, soft_weight = numbers
+        objective = replace(self.one, temperature=temperature, soft_weight=soft_weight)
+        return objective.loss(logits, Batch(labels, teacher_logits=teacher_logits))[:3]
 
     def class_logits(self, logits: Tensor) -> Tensor:
         """(S, B, C) class logits of (S, B, C·s) logits."""
