@@ -51,7 +51,7 @@ def soft_target_loss(
     # As F.kl_div(log_student, soft_targets, reduction="batchmean"), which torch.vmap cannot map.
     # xlogy is p log p, and 0 where p is 0.
     divergence = torch.xlogy(soft_targets, soft_targets) - soft_targets * log_student
-    return temperature**2 * divergence.sum(1).mean()
+    return divergence.sum() * (temperature**2 / len(divergence))
 
 
 def soften(logits: Tensor, temperature: float | Tensor) -> Tensor:

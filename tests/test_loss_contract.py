@@ -177,7 +177,7 @@ def shown(objective):
     labels = index % CLASSES
     generator = torch.Generator().manual_seed(2)
     logits = torch.randn(len(index), CLASSES * SUBCLASSES, generator=generator).requires_grad_()
-    batch = objective.batch(labels, torch.ones_like(index), index)
+    batch = objective.batch(labels, index, torch.ones_like(index))
     return logits, batch._replace(subclasses=labels * SUBCLASSES)
 
 

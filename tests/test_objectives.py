@@ -57,12 +57,12 @@ def test_agreement_compares_the_first_block_of_rows_with_the_second():
 @pytest.mark.parametrize("subclasses", [1, 2])
 def test_distillation_looks_up_image_and_view(subclasses):
     answers = draw(3, 6, 4)  # 3 views of 6 images
-    labels, view, index = torch.tensor([[1, 0], [2, 0], [5, 2]])
+    labels, index, view = torch.tensor([[1, 0], [5, 2], [2, 0]])
     z = draw(2, 4, seed=1)
     objective = Distillation(
         subclasses=subclasses, teacher_logits=answers, temperature=4.0, soft_weight=0.7
     ).on(CPU)
-    loss = objective.loss(z, objective.batch(labels, view, index))
+    loss = objective.loss(z, objective.batch(labels, index, view))
     teacher = torch.stack([answers[2, 5], answers[0, 2]])
     expected = losses.subclass_distillation_loss(z, labels, teacher, 4 // subclasses, 4.0, 0.7)
     assert (loss.total, loss.soft, loss.hard) == expected
@@ -72,16 +72,16 @@ def test_distillation_looks_up_image_and_view(subclasses):
 def test_soft_targets_computed_ahead_give_the_same_loss_and_gradient(subclasses):
     answers = draw(3, 6, 4)
     answers[2, 5, 0] = 2000.0  # all other probabilities underflow to 0
-    labels, view, index = torch.tensor([[1, 0, 1], [2, 0, 1], [5, 2, 0]])
+    labels, index, view = torch.tensor([[1, 0, 1], [5, 2, 0], [2, 0, 1]])
     here = Distillation(
         teacher_logits=answers, temperature=4.0, soft_weight=0.3, subclasses=subclasses
     )
     ahead = here.on(CPU)
     z = [draw(3, 4, seed=1).requires_grad_() for _ in range(2)]
     for objective, logits in zip((here, ahead), z, strict=True):
-        objective.loss(logits, objective.batch(labels, view, index)).total.backward()
-    assert here.batch(labels, view, index).soft_targets is None
-    assert ahead.batch(labels, view, index).teacher_logits is None
+        objective.loss(logits, objective.batch(labels, index, view)).total.backward()
+    assert here.batch(labels, index, view).soft_targets is None
+    assert ahead.batch(labels, index, view).teacher_logits is None
     torch.testing.assert_close(z[0].grad, z[1].grad, atol=1e-12, rtol=1e-12)
 
 
@@ -89,7 +89,7 @@ def test_within_classes_never_hears_a_label():
     answers, z = draw(1, 6, 4), draw(6, 4, seed=1)
     objective = WithinClasses(subclasses=2, teacher_logits=answers, temperature=4.0)
     assert not objective.selects_by_validation and LABELS.selects_by_validation
-    batch = objective.batch(torch.arange(6) % 2, torch.zeros(6, dtype=torch.int64), torch.arange(6))
+    batch = objective.batch(torch.arange(6) % 2, torch.arange(6), torch.zeros(6, dtype=torch.int64))
     loss = objective.loss(z, batch)
     swapped = batch._replace(labels=1 - batch.labels)
     assert loss.total == objective.loss(z, swapped).total == loss.soft

@@ -439,7 +439,7 @@ def test_known_subclasses_by_hand():
     """Cross-entropy over all columns; summed probabilities are those of the classes."""
     logits = torch.tensor([[1.0, 2.0, 0.0, -1.0], [0.0, 0.0, 3.0, 0.0]], dtype=torch.float64)
     votes, labels = torch.tensor([1, 2]), torch.tensor([0, 1])
-    rows = Batch(labels, votes)
+    rows = Batch(labels, subclasses=votes)
     p = logits.softmax(1)
     loss = KnownSubclasses(subclasses=2).loss(logits, rows)
     torch.testing.assert_close(loss.total, -(p[0, 1].log() + p[1, 2].log()) / 2)

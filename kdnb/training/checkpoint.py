@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from kdnb.store.entries import Entry
 from kdnb.training.history import History
@@ -53,11 +53,12 @@ class Checkpoint:
     def entry(self) -> Entry:
         """As the run store keeps it: the bytes that `torch.save` writes, and the history."""
         buffer = io.BytesIO()
-        torch.save({"best": self.best_weights, "state": self.state}, buffer)
-        saved = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
+        saved = {"best": self.best_weights, "state": self.state}
+        torch.save(tree_map_only(Tensor, Tensor.cpu, saved), buffer)
         several = isinstance(self.history, list)
         history = [asdict(each) for each in self.history] if several else asdict(self.history)
-        return Entry({"checkpoint": saved}, {"history": history})
+        written = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
+        return Entry({"checkpoint": written}, {"history": history})
 
     @classmethod
     def from_entry(cls, entry: Entry) -> "Checkpoint":

@@ -28,7 +28,6 @@ class TrainingDivergedError(ArithmeticError):
         self.history = history
 
 
-@onednn_products()
 def fit(
     model: nn.Module,
     train: Split,
@@ -105,7 +104,7 @@ def fit(
     keeper = Keeper(training, History(), resume, on_checkpoint)
     history, best_weights = keeper.last.history, keeper.last.best_weights
     try:
-        with seeded(seed):
+        with seeded(seed), onednn_products(sum(p.numel() for p in model.parameters())):
             if resume is not None:
                 training.restore(resume)
             if on_epoch is not None:
@@ -122,7 +121,7 @@ def fit(
                         images = random_affine(images, config.affine)
                     with mixed_precision(device, config):
                         logits = model(images)
-                    batch = objective.batch(labels.index_select(0, index), view, index)
+                    batch = objective.batch(labels.index_select(0, index), index, view)
                     if subclasses is not None:
                         batch = batch._replace(subclasses=subclasses[index])
                     loss = objective.loss(logits.float(), batch)

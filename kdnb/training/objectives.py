@@ -19,12 +19,15 @@ class LossTerms(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a loss needs beside the logits of (B,) images: their labels (B,) int64, and as needed
+    """What is known of the (B,) images whose logits a loss is given; None where nobody asks.
 
-    their true ``subclasses`` (B,) and the teacher's logits or soft targets, both (B, outputs).
+    Labels, true subclasses, indices of the images and numbers of their views are (B,) int64, the
+    teacher's logits and soft targets (B, outputs).
     """
 
     labels: Tensor
+    index: Tensor | None = None
+    view: Tensor | None = None
     subclasses: Tensor | None = None
     teacher_logits: Tensor | None = None
     soft_targets: Tensor | None = None
@@ -76,9 +79,9 @@ class Objective:
         """Itself on ``device``, with all that can be computed before training."""
         return self
 
-    def batch(self, labels: Tensor, view: Tensor, index: Tensor) -> Batch:
+    def batch(self, labels: Tensor, index: Tensor, view: Tensor) -> Batch:
         """What is known of image ``index[b]``, with its label, in view ``view[b]``."""
-        return Batch(labels)
+        return Batch(labels, index, view)
 
     def _label_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         return losses.label_loss(self.class_logits(logits), batch.labels, self._weights(logits))
@@ -92,7 +95,7 @@ class Objective:
                 f"class_weights must have one entry for each of {self.num_classes(logits)} "
                 f"classes, got {len(self.class_weights)}"
             )
-        return logits.new_tensor(self.class_weights)
+        return torch.tensor(self.class_weights, dtype=logits.dtype, device=logits.device)
 
 
 LABELS = Objective()
@@ -159,8 +162,8 @@ class TeacherObjective(Objective):
     """A teacher's logits, looked up and never computed again.
 
     ``teacher_logits``: (views, images, C·s) float32, views as the config numbers them, images in
-    the order of the training split; empty until they are needed. ``soft_targets`` are the same
-    softened, computed once when training begins.
+    the order of the training split; empty until they are needed. ``soft_targets``, (views · images,
+    C·s), are the same softened, computed once when training begins.
     """
 
     temperature: float
@@ -182,11 +185,11 @@ class TeacherObjective(Objective):
     def on(self, device: torch.device) -> Objective:
         return replace(self, teacher_logits=self.teacher_logits.to(device))
 
-    def batch(self, labels: Tensor, view: Tensor, index: Tensor) -> Batch:
-        rows = view * self.teacher_logits.shape[1] + index
+    def batch(self, labels: Tensor, index: Tensor, view: Tensor) -> Batch:
         if self.soft_targets is None:
-            return Batch(labels, teacher_logits=self.teacher_logits.flatten(0, 1)[rows])
-        return Batch(labels, soft_targets=self.soft_targets.flatten(0, 1).index_select(0, rows))
+            return Batch(labels, index, view, teacher_logits=self.teacher_logits[view, index])
+        rows = view * self.teacher_logits.shape[1] + index
+        return Batch(labels, index, view, soft_targets=self.soft_targets.index_select(0, rows))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +207,8 @@ class Distillation(TeacherObjective):
 
     def on(self, device: torch.device) -> Objective:
         ready = super().on(device)
-        return replace(ready, soft_targets=losses.soften(ready.teacher_logits, self.temperature))
+        targets = losses.soften(ready.teacher_logits, self.temperature)
+        return replace(ready, soft_targets=targets.flatten(0, 1))
 
     def loss(self, logits: Tensor, batch: Batch) -> LossTerms:
         numbers = (self.temperature, self.soft_weight, self._weights(logits), batch.soft_targets)

@@ -15,7 +15,6 @@ BATCH = 128
 BATCH_ON_CPU = 32
 
 
-@onednn_products()
 def predict(
     model: nn.Module, inputs: Views, *, view: int = 0, device: torch.device | None = None
 ) -> Tensor:
@@ -26,7 +25,7 @@ def predict(
     device = device or best_device()
     model.to(device, memory_format=torch.channels_last)
     outputs = None
-    with evaluating(model):
+    with evaluating(model), onednn_products(sum(p.numel() for p in model.parameters())):
         size = BATCH_ON_CPU if device.type == "cpu" else BATCH
         for index in torch.arange(len(inputs)).split(size):
             batch = inputs.batch(index, torch.full_like(index, view))
