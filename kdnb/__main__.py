@@ -20,9 +20,9 @@ from kdnb.course.report.editions import EDITIONS, FOLDER, write_edition
 from kdnb.course.report.execution import NotebookError, find_notebooks
 from kdnb.course.report.pipeline import REPORTS, make_report, make_reports
 from kdnb.course.report.sweeping import SweepLine, sweep_lines
-from kdnb.data.dataset import folder_of
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE
+from kdnb.files import folder_of
 from kdnb.store.store import Store
 from kdnb.tasks.tasks import TASKS, task
 from kdnb.training.loop import TrainingDivergedError

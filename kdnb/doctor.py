@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from packaging.requirements import Requirement
 
 from kdnb.data import LOADERS, DataError
-from kdnb.data.dataset import data_root
 from kdnb.environment import best_device, device_name
+from kdnb.files import data_root
 from kdnb.models.pretrained import NETWORKS, VARIABLE, WeightsError, local_file
 from kdnb.store.store import Store, StoreError
 

@@ -15,9 +15,8 @@ from pathlib import Path
 
 from kdnb.data import DataError, mhist
 from kdnb.data.custom import sources
-from kdnb.data.dataset import is_part_of_folder, is_whole_folder
 from kdnb.experiment.requests import group_key
-from kdnb.files import patiently
+from kdnb.files import is_part_of_folder, is_whole_folder, patiently
 from kdnb.fingerprint import code_fingerprint
 from kdnb.store.entries import (
     DamagedEntryError,

@@ -11,7 +11,8 @@ from kdnb import __main__ as command_line
 from kdnb import doctor
 from kdnb.course.report.execution import NotebookError, find_notebooks
 from kdnb.course.report.parameters import parse_parameters
-from kdnb.data.dataset import DataError, data_root, start_folder, store_root
+from kdnb.data.dataset import DataError
+from kdnb.files import data_root, start_folder, store_root
 
 
 def run(*arguments):

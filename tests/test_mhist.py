@@ -17,7 +17,7 @@ from PIL import Image
 
 from kdnb import data, doctor
 from kdnb.data import DataError, Split, mhist
-from kdnb.data.dataset import store_root, whole_folder
+from kdnb.files import data_root, store_root, whole_folder
 
 SIZE, TRAIN, TEST = 16, 20, 4
 
@@ -629,7 +629,7 @@ def test_the_doctor_looks_whether_mhist_is_there(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(
-    not os.access(data.dataset.data_root() / "mhist" / "annotations.csv", os.R_OK),
+    not os.access(data_root() / "mhist" / "annotations.csv", os.R_OK),
     reason="the real MHIST is not on this machine",
 )
 def test_real_mhist():

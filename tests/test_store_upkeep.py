@@ -20,9 +20,9 @@ from kdnb import maintenance as upkeep
 from kdnb.course.interactive.guesses import Guessed, Guesses
 from kdnb.data import DataError, ImageFolder, polyps
 from kdnb.data.custom import sources as own
-from kdnb.data.dataset import whole_folder
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE
+from kdnb.files import whole_folder
 from kdnb.store.store import SUFFIX, Store
 
 TESTS = Path(__file__).parent

@@ -20,13 +20,13 @@ from distributed.comm import CommClosedError, get_address_host_port
 from distributed.protocol import pickle
 from distributed.security import Security
 
-from kdnb.data.dataset import data_root
 from kdnb.evaluation.flops import Arithmetic, unfused
 from kdnb.experiment import worker as parts
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.requests import MissingRun, RunRequest
 from kdnb.experiment.results import SweepProgress
 from kdnb.experiment.worker import WorkerInfo, WorkResult, WorkUnit
+from kdnb.files import data_root
 from kdnb.fingerprint import code_fingerprint
 from kdnb.training.vectorized import at_once
 

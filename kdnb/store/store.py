@@ -16,8 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdnb.data.dataset import store_root
-from kdnb.files import patiently, write_whole
+from kdnb.files import patiently, store_root, write_whole
 from kdnb.store.entries import (
     FORMAT,
     DamagedEntryError,
