@@ -14,8 +14,7 @@ import argparse
 import time
 from pathlib import Path
 
-from kdnb import doctor
-from kdnb import maintenance as upkeep
+from kdnb import doctor, maintenance
 from kdnb.course.report.editions import EDITIONS, FOLDER, write_edition
 from kdnb.course.report.execution import NotebookError, find_notebooks
 from kdnb.course.report.pipeline import REPORTS, make_report, make_reports
@@ -153,10 +152,10 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     store = Store()
-    found = upkeep.items(store)
+    found = maintenance.items(store)
     for item in found:
         days = item.age / 86400
-        print(f"{item.name:52} {item.bytes / 1e6:9.2f} MB {days:7.1f} days  {item.about}")
+        print(f"{item.path.name:52} {item.bytes / 1e6:9.2f} MB {days:7.1f} days  {item.about}")
     for kind in sorted({item.kind for item in found}):
         sizes = [item.bytes for item in found if item.kind == kind]
         print(f"{kind}: {len(sizes):,} ({sum(sizes) / 1e6:,.1f} MB)")
@@ -167,23 +166,21 @@ def _list(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     store, damaged = Store(), 0
-    for name, problem in upkeep.problems(store):
+    for item, problem in maintenance.problems(store):
         damaged += 1
-        print(f"{name}: {problem}", flush=True)
-    print(f"{store.root}: {damaged or 'no'} damaged of {len(upkeep.items(store)):,}")
+        print(f"{item.path.name}: {problem}", flush=True)
+    print(f"{store.root}: {damaged or 'no'} damaged of {len(maintenance.items(store)):,}")
     return int(damaged > 0)
 
 
 def _prune(options: argparse.Namespace) -> int:
     store, removed, freed = Store(), 0, 0
-    sizes = {item.name: item.bytes for item in upkeep.items(store)}
-    if not options.dry_run and sizes:
-        store.require_writable()
-    for name, why in upkeep.superfluous(store):
-        removed, freed = removed + 1, freed + sizes.get(name, 0)
-        print(f"{name}: {why}", flush=True)
+    for item, why in maintenance.superfluous(store):
         if not options.dry_run:
-            upkeep.prune(store, name)
+            store.require_writable()
+            maintenance.prune(item)
+        removed, freed = removed + 1, freed + item.bytes
+        print(f"{item.path.name}: {why}", flush=True)
     verb = "would be removed" if options.dry_run else "removed"
     print(f"{store.root}: {removed or 'nothing'} {verb} ({freed / 1e6:,.1f} MB)")
     return 0

@@ -45,9 +45,8 @@ def folder_of(path: str | Path) -> Path:
     try:
         return Path(path).expanduser().resolve()
     except RuntimeError as error:
-        raise DataError(
-            f"this machine knows no home folder for {str(path)!r}: write the path out"
-        ) from error
+        says = f"this machine knows no home folder for {str(path)!r}: write the path out"
+        raise DataError(says) from error
 
 
 @contextmanager
@@ -74,8 +73,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         new.rename(folder)
     except OSError as error:
         raise DataError(
-            f"cannot write {folder.name} to {folder.parent} ({error}): "
-            f"set KDNB_RUNS to a folder that you can write"
+            f"cannot write {folder.name} to {folder.parent} ({error}): set KDNB_RUNS to a folder "
+            f"that you can write"
         ) from error
     finally:
         if part:
@@ -84,13 +83,10 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 def is_whole_folder(folder: Path) -> bool:
     """Whether `whole_folder` made it, under this name, and nobody put anything else into it."""
-    made = _made_in(folder)
-    if made is None or folder.is_symlink():
+    made, found = _made_in(folder), list(folder.rglob("*"))
+    if made is None or any(path.is_symlink() for path in (folder, *found)):
         return False
-    found = list(folder.rglob("*"))
-    return {path.relative_to(folder).as_posix() for path in found} <= {*made, MARK} and not any(
-        path.is_symlink() for path in found
-    )
+    return {path.relative_to(folder).as_posix() for path in found} <= {*made, MARK}
 
 
 def is_part_of_folder(folder: Path) -> bool:
