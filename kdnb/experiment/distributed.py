@@ -456,7 +456,8 @@ def _starting(threads: int) -> Iterator[None]:
     os.environ.update(environment)
     sys.modules["__main__"] = ModuleType("__main__")
     resource_tracker.ensure_running()  # where it started first, it would let signals through again
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # threads inherit it
+    mask = getattr(signal, "pthread_sigmask", lambda *_: None)  # Windows has none
+    blocked = mask(getattr(signal, "SIG_BLOCK", None), {signal.SIGINT})  # threads inherit it
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Port .* is already in use")
@@ -467,4 +468,4 @@ def _starting(threads: int) -> Iterator[None]:
             os.environ.pop(name)
             if value is not None:
                 os.environ[name] = value
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        mask(getattr(signal, "SIG_SETMASK", None), blocked)
