@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from stat import S_ISREG
 
 from kdnb.data import DataError, mhist
 from kdnb.data.custom import sources
@@ -74,16 +75,10 @@ def _item(path: Path) -> Item | None:
         return None
     if not marked and (left or not is_entry):
         return None
-    files = [file for file in (path, *path.rglob("*")) if file == path or file.is_file()]
-    return Item(
-        path,
-        name.partition("-")[0],
-        sum(file.stat().st_size for file in files if file.is_file()),
-        max(0.0, time.time() - max(file.stat().st_mtime for file in files)),
-        _about(about),
-        marked,
-        bool(left),
-    )
+    states = [each.lstat() for each in (path, *path.rglob("*"))]
+    size = sum(state.st_size for state in states if S_ISREG(state.st_mode))
+    age = max(0.0, time.time() - max(state.st_mtime for state in states))
+    return Item(path, name.partition("-")[0], size, age, _about(about), marked, bool(left))
 
 
 def _about(header: dict[str, str]) -> str:

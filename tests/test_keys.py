@@ -169,6 +169,15 @@ def times(factor):
     return lambda x: factor * x
 
 
+def without_value():
+    def act(x):
+        return factor * x
+
+    if not act:
+        factor = 1.0
+    return act
+
+
 def closed_over(factor):
     class Closed(Net):
         def forward(self, images):
@@ -390,9 +399,10 @@ def test_plain_values_are_described_exactly(one, other):
         open,
         torch.zeros(2)[::2],
         torch.tensor(1.0),
+        without_value(),
     ],
 )
-def test_what_libraries_compile_can_be_described(value):
+def test_what_libraries_compile_or_leave_empty_can_be_described(value):
     assert description(with_attribute(value)) == description(with_attribute(value))
 
 

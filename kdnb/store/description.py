@@ -96,8 +96,11 @@ class _Description:
         self._alive: list[object] = []  # so that no other object gets an id that was seen
         self._entered: set[tuple[str, str]] = set()  # names in modules of the reader's
 
-    def add(self, value: object, where: str) -> None:
-        """Describe ``value``, which an error would call ``where``."""
+    def add(self, value: object, where: str, words: set[str] | None = None) -> None:
+        """Describe ``value``, which an error would call ``where``.
+
+        Of a module only what may be meant by one of ``words``, where they are given.
+        """
         kind = type(value)
         if kind in PLAIN:
             self._put(kind.__name__, value)
@@ -106,6 +109,8 @@ class _Description:
             self._code(value, where) if kind is CodeType else self._items(value, where)
         elif kind in (set, frozenset):  # their order is not the same in every process
             self._put(kind.__name__, *sorted(_digest(each, where) for each in value))
+        elif isinstance(value, ModuleType):
+            self._module(value, set(vars(value)) if words is None else words, where)
         elif not self._was_seen(value):
             self._once(value, where)
 
@@ -134,8 +139,6 @@ class _Description:
             self._network(value)
         elif isinstance(value, Tensor):
             self._tensor(value, where)
-        elif isinstance(value, ModuleType):
-            self._module(value, set(vars(value)), where)
         elif isinstance(value, Mapping) and _is_library(type(value).__module__):
             self._put(type(value).__name__)
             self._items([part for item in value.items() for part in item], where)
@@ -170,24 +173,17 @@ class _Description:
         is_named = self._is_named(function.__module__ or "", name)
         self._items((function.__defaults__, function.__kwdefaults__), name)
         for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-            no_value = cell == CellType()
-            self.add(None if no_value else cell.cell_contents, f"{name}'s {variable}")
+            value = () if cell == CellType() else (cell.cell_contents,)  # it may have none yet
+            self.add(value, f"{name}'s {variable}")
         if is_named and "<" not in name:
             return
         self._code(code, name)
         words, names = _words(code)
         for called in sorted(names & function.__globals__.keys()):
             self._put(called)
-            self._named(function.__globals__[called], words, called)
-
-    def _named(self, value: object, words: set[str], where: str) -> None:
-        if isinstance(value, ModuleType):
-            self._module(value, words, where)
-        else:
-            self.add(value, where)
+            self.add(function.__globals__[called], called, words)
 
     def _module(self, module: ModuleType, words: set[str], where: str) -> None:
-        """Those of a module's attributes that may be meant by one of these ``words``."""
         if self._is_named(module.__name__, ""):
             return
         names = {(module.__name__, name) for name in words & vars(module).keys()} - self._entered
@@ -195,7 +191,7 @@ class _Description:
         for _, name in sorted(names):
             if not name.startswith("__"):
                 self._put(name)
-                self._named(getattr(module, name), words, f"{where}.{name}")
+                self.add(getattr(module, name), f"{where}.{name}", words)
 
     def _code(self, code: CodeType, where: str) -> None:
         self._put(code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_flags)

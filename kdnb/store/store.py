@@ -133,12 +133,8 @@ class Store:
 
     def names(self, start: str = "") -> list[str]:
         """The keys of all entries, whatever their state, that begin with ``start``, in order."""
-        names = (path.name for path in self.root.iterdir()) if self.root.is_dir() else ()
-        return sorted(
-            name.removesuffix(SUFFIX)
-            for name in names
-            if name.startswith(start) and name.endswith(SUFFIX) and not name.startswith(".")
-        )
+        found = self.root.glob(f"{start}*{SUFFIX}")
+        return sorted(path.name.removesuffix(SUFFIX) for path in found)
 
     def put(self, key: str, tensors: Mapping[str, Tensor], record: dict) -> None:
         """Store an entry, whole or not at all; an entry that is already there is replaced.

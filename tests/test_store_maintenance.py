@@ -130,7 +130,7 @@ def test_prune_takes_what_no_present_code_would_load(filled, reader, capsys, dry
         assert "6 removed" in lines[-1]
 
 
-def test_every_kind_of_entry_that_the_code_writes_is_known_to_upkeep():
+def test_every_kind_of_entry_that_the_code_writes_is_known_to_maintenance():
     written = set()
     for path in (TESTS.parent / "kdnb").rglob("*.py"):
         for kind in {*maintenance.ENTRIES, *maintenance.FOLDERS}:
