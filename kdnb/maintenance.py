@@ -55,9 +55,11 @@ class Item:
 
 def items(store: Store) -> list[Item]:
     """All that kdnb wrote into the store, newest last; nothing is compared with its digests."""
-    paths = sorted(store.root.iterdir()) if store.root.is_dir() else []
-    found = [item for item in map(_item, paths) if item]
-    return sorted(found, key=lambda item: -item.age)
+    found = []
+    for path in sorted(store.root.iterdir()) if store.root.is_dir() else []:
+        with suppress(FileNotFoundError):  # another process moved or removed it
+            found.append(_item(path))
+    return sorted(filter(None, found), key=lambda item: -item.age)
 
 
 def _item(path: Path) -> Item | None:

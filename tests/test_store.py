@@ -15,7 +15,7 @@ from conftest import TinyTeacher
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from kdnb import files
 from kdnb.store.store import DamagedEntryError, Store, StoreError, digest, weights_digest
@@ -240,6 +240,26 @@ def test_a_damaged_entry_is_made_again(store, length):
         assert store.get("run-1") is None
     store.put("run-1", TENSORS, {"n": 2})
     assert store.get("run-1").record == {"n": 2}
+
+
+def test_no_byte_of_an_entry_can_be_another_unnoticed(store):
+    store.put("run-1", TENSORS, {"n": 1})
+    content = store.path("run-1").read_bytes()
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        store.path("run-1").write_bytes(flipped)
+        with pytest.raises(DamagedEntryError):
+            store.read("run-1")
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"kdnb": "run store, format 3"}])
+def test_another_safetensors_file_is_no_entry(store, metadata):
+    store.root.mkdir()
+    save_file(TENSORS, store.path("run-1"), metadata)
+    with pytest.raises(DamagedEntryError, match="it does not begin as an entry does"):
+        store.read("run-1")
+    assert not store.has("run-1")
 
 
 def test_an_unwritable_folder_is_named(tmp_path):

@@ -71,6 +71,19 @@ def test_list_tells_kinds_labels_and_sizes(filled, reader, capsys):
     assert f"3 in all ({size / 1e6:,.1f} MB)" in printed
 
 
+def test_list_does_without_what_vanishes_meanwhile(filled, reader, monkeypatch, capsys):
+    (run,), lstat = filled.names("run-"), Path.lstat
+
+    def vanished(path):
+        if path == filled.path(run):
+            raise FileNotFoundError(path)
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", vanished)
+    assert reader("list") == 0
+    assert "2 in all" in capsys.readouterr().out
+
+
 def test_verify_names_what_is_damaged(filled, reader, capsys):
     assert reader("verify") == 0
     assert "no damaged of 3" in capsys.readouterr().out
