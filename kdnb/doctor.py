@@ -30,31 +30,29 @@ class Finding:
     remedy: str = ""
 
 
-def examine() -> list[Finding]:
-    """Look at Python, packages, device, data and run store; nothing is downloaded or changed."""
+def examine(*names: str) -> list[Finding]:
+    """Look at Python, packages, device, data and run store, or only at those of these ``names``.
+
+    Nothing is downloaded or changed.
+    """
     needed = [f"python{metadata('kdnb')['Requires-Python']}", *(requires("kdnb") or [])]
-    findings = [
-        _finding(each.name, partial(_version, each), f"install {each}")
+    packages = {
+        each.name: (partial(_version, each), f"install {each}")
         for each in map(Requirement, needed)
         if each.marker is None  # the others are only for the tests
-    ]
-    return findings + [look_at(name) for name in CHECKS]
-
-
-def look_at(name: str) -> Finding:
-    """One of ``CHECKS``."""
-    return _finding(name, *CHECKS[name])
+    }
+    checks = (packages | CHECKS).items()
+    return [_finding(name, *check) for name, check in checks if not names or name in names]
 
 
 def report(findings: list[Finding]) -> str:
     """The findings as lines of text."""
-    width = max(len(finding.name) for finding in findings)
-    lines = []
+    width, lines = max(len(finding.name) for finding in findings), []
     for finding in findings:
-        sign = "ok     " if finding.ok else "MISSING"
-        lines.append(f"{sign} {finding.name:<{width}}  {finding.found}")
+        sign = "ok" if finding.ok else "MISSING"
+        lines.append(f"{sign:7} {finding.name:{width}}  {finding.found}")
         if finding.remedy:
-            lines.append(f"{'':8}{'':<{width}}  -> {finding.remedy}")
+            lines.append(f"{'':7} {'':{width}}  -> {finding.remedy}")
     return "\n".join(lines)
 
 

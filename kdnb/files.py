@@ -81,17 +81,23 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
 
 
-def is_whole_folder(folder: Path) -> bool:
-    """Whether `whole_folder` made it, under this name, and nobody put anything else into it."""
-    made, found = _made_in(folder), list(folder.rglob("*"))
-    if made is None or any(path.is_symlink() for path in (folder, *found)):
+def is_ours(folder: Path) -> bool:
+    """Whether `whole_folder` made it under this name and nobody put anything else into it.
+
+    Also one, beside its place, that it was filling when its process was killed, or fills now.
+    """
+    try:
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        name, made = mark["made by kdnb as"], {*mark["files"], MARK}
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    return {path.relative_to(folder).as_posix() for path in found} <= {*made, MARK}
-
-
-def is_part_of_folder(folder: Path) -> bool:
-    """Whether `whole_folder` was filling it when its process was killed, or fills it now."""
-    return folder.name.startswith(".") and not folder.is_symlink() and _made_in(folder) == []
+    if folder.is_symlink() or name != folder.name:
+        return False
+    if name.startswith(".") and made == {MARK}:
+        return True
+    found = list(folder.rglob("*"))
+    names = {path.relative_to(folder).as_posix() for path in found}
+    return names <= made and not any(path.is_symlink() for path in found)
 
 
 def _mark(folder: Path, name: str, made: list[str]) -> None:
@@ -100,17 +106,8 @@ def _mark(folder: Path, name: str, made: list[str]) -> None:
     (folder / MARK).write_text(text, encoding="utf-8")
 
 
-def _made_in(folder: Path) -> list[str] | None:
-    """What the mark says was written into a folder; None without a mark of that name."""
-    try:
-        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        return mark["files"] if mark["made by kdnb as"] == folder.name else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def _require_replaceable(folder: Path) -> None:
-    if os.path.lexists(folder) and not is_whole_folder(folder):
+    if os.path.lexists(folder) and not is_ours(folder):
         raise DataError(
             f"{folder} is in the way, and not all of it was made by kdnb: move it, or set "
             f"KDNB_RUNS to another folder"

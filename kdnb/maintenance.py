@@ -17,7 +17,7 @@ from stat import S_ISREG
 
 from kdnb.data import DataError, mhist
 from kdnb.data.custom import sources
-from kdnb.files import is_part_of_folder, is_whole_folder, patiently
+from kdnb.files import is_ours, patiently
 from kdnb.fingerprint import code_fingerprint
 from kdnb.store.store import FORMAT, SUFFIX, Entry, Store, metadata
 
@@ -72,7 +72,7 @@ def _item(path: Path) -> Item | None:
         marked = about.get("key") == name.removesuffix(SUFFIX)
         marked = marked and int(about["kdnb"].split()[-1]) <= FORMAT
     elif FOLDER.fullmatch(name):
-        marked = is_part_of_folder(path) if left else is_whole_folder(path)
+        marked = is_ours(path)
     else:
         return None
     if not marked and (left or not is_entry):

@@ -241,7 +241,7 @@ def test_the_doctor_sees_a_corrupt_mnist(monkeypatch, tmp_path):
     for name in FILES:
         (raw / name).write_bytes(b"short")
     monkeypatch.setenv("KDNB_DATA", str(tmp_path))
-    finding = doctor.look_at("mnist")
+    finding = doctor.examine("mnist")[0]
     assert not finding.ok and "truncated: 5 of" in finding.found
 
 

@@ -612,18 +612,18 @@ def test_what_was_published_must_be_there(layout, monkeypatch):
 def test_the_doctor_looks_whether_mhist_is_there(tmp_path, monkeypatch):
     monkeypatch.setenv("KDNB_DATA", str(tmp_path))
     folder = tmp_path / "mhist"
-    finding = doctor.look_at("mhist")
+    finding = doctor.examine("mhist")[0]
     assert not finding.ok and "annotations.csv and images.zip missing" in finding.found
     assert "data/README.md" in finding.remedy and finding.name in doctor.OPTIONAL
     folder.mkdir()
     (folder / "annotations.csv").write_text("")
-    finding = doctor.look_at("mhist")
+    finding = doctor.examine("mhist")[0]
     assert not finding.ok and finding.found.startswith("images.zip missing in")
     (folder / "images.zip").write_bytes(b"never opened")
-    assert doctor.look_at("mhist").ok
+    assert doctor.examine("mhist")[0].ok
     (folder / "images.zip").unlink()
     (folder / "images").mkdir()
-    assert doctor.look_at("mhist").ok
+    assert doctor.examine("mhist")[0].ok
     monkeypatch.setitem(doctor.CHECKS, "torchvision import", (str, ""))  # which takes seconds
     assert "mhist" in [finding.name for finding in doctor.examine()]
 
