@@ -28,15 +28,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kdnb.data.dataset import (
-    DataError,
-    Dataset,
-    Split,
-    data_root,
-    store_root,
-    stratified_indices,
-    whole_folder,
-)
+from kdnb.data.dataset import DataError, Dataset, Split, stratified_indices
+from kdnb.files import data_root, store_root, whole_folder
 
 CLASS_NAMES = ("HP", "SSA")
 ANNOTATORS, MAJORITY = 7, 4

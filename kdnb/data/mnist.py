@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kdnb.data.dataset import DataError, Dataset, Split, data_root, stratified_indices
+from kdnb.data.dataset import DataError, Dataset, Split, stratified_indices
+from kdnb.files import data_root
 
 VAL = 5_000
 SPLIT_SEED = 0

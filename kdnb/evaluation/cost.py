@@ -150,7 +150,7 @@ def joules_per_image(
     packages = sorted(counters.glob("intel-rapl:?/energy_uj"))
 
     def microjoules() -> list[int]:
-        return [int(package.read_text()) for package in packages]
+        return [int(package.read_text(encoding="ascii")) for package in packages]
 
     try:
         before = microjoules()
