@@ -15,7 +15,7 @@ class StagedNetwork(nn.Module):
     ``origin`` says where its weights come from. Maps (B, 3, H, W) floats in [0, 1] to logits.
     """
 
-    only_told = ("origin",)  # `kdnb.store.description`: an attribute that decides nothing
+    not_described = ("origin",)  # `kdnb.store.description`: an attribute that decides nothing
 
     def __init__(self, stages: dict[str, nn.Module], origin: str):
         super().__init__()

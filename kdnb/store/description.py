@@ -203,7 +203,7 @@ class _Description:
         kind = type(network)
         self.add(kind, kind.__name__)
         for name, value in vars(network).items():
-            if name == "training" or name in getattr(kind, "only_told", ()):
+            if name == "training" or name in getattr(kind, "not_described", ()):
                 continue
             self._put(name)
             here = f"{kind.__name__}.{name}"
