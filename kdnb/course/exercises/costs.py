@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from kdnb.course.exercises.exercise import Case, Exercise, Misconception, Question
+from kdnb.course.exercises.exercise import Case, Function, Header, Question
 from kdnb.course.exercises.verdict import Paragraph
 from kdnb.environment import seeded
 
@@ -80,27 +80,21 @@ def _case(
         return Case(about, (kind(*sizes, **options), torch.zeros(shape)))
 
 
-layer_flops = Exercise(
-    key="layer_flops",
-    title="Count the FLOPs of a layer",
-    difficulty=2,
-    minutes=15,
-    where=COUNTING,
-    stub='''\
 def my_layer_flops(layer, batch):
     """FLOPs for one image of an `nn.Linear` or `nn.Conv2d` that is given a batch of them.
 
     The batch is (N, features) or (N, channels, height, width).
     """
-    ...  # your code''',
-    solved='''\
-def my_layer_flops(layer, batch):
-    """FLOPs for one image of an `nn.Linear` or `nn.Conv2d` that is given a batch of them."""
     with torch.no_grad():
         output = layer(batch[:1])[0]  # let the layer say how large its output is
     places = output[0].numel()  # 1 for a dense layer, h · w for a convolution
     flops = 2 * layer.weight.numel() * places  # a multiplication and an addition
-    return flops + (output.numel() if layer.bias is not None else 0)''',
+    return flops + (output.numel() if layer.bias is not None else 0)
+
+
+layer_flops = Function(
+    header=Header("Count the FLOPs of a layer", difficulty=2, minutes=15, where=COUNTING),
+    solved_by=my_layer_flops,
     hints=(
         "Two for each multiply-add, one for each bias that is added, for one image.",
         "`layer.weight.numel()` is the number of weights, whatever the channels, kernel and "
@@ -135,96 +129,62 @@ def my_layer_flops(layer, batch):
             groups=4,
         ),
     ),
-    misconceptions=(
-        Misconception(
-            "MACs instead of FLOPs",
-            "A multiply-add is two operations: multiply by 2.",
-            (_products, lambda m, x: _products(m, x) + _sums(m, x)),
+    mistakes={
+        "MACs instead of FLOPs": (_products, lambda m, x: _products(m, x) + _sums(m, x)),
+        "bias forgotten": lambda m, x: 2 * _products(m, x),
+        "bias counted twice": lambda m, x: 2 * (_products(m, x) + _sums(m, x)),
+        "bias at one place only": lambda m, x: (
+            2 * _products(m, x) + (0 if m.bias is None else len(m.bias))
         ),
-        Misconception(
-            "bias forgotten",
-            "The biases are added too: one operation for each value of the output.",
-            lambda m, x: 2 * _products(m, x),
+        "a bias that is not there": lambda m, x: 2 * _products(m, x) + _outputs(m, x),
+        "the whole batch": lambda m, x: len(x) * _flops(m, x),
+        "each weight used once": _at(lambda m, x: 1),
+        "the input's places": _at(lambda m, x: x[0, 0].numel()),
+        "stride forgotten": _at(lambda m, x: _places(m, x, stride=False)),
+        "padding forgotten": _at(lambda m, x: _places(m, x, padding=False)),
+        "one side of the kernel": (
+            _with_weights(lambda m: m.weight[..., 0].numel()),
+            _with_weights(lambda m: m.weight[..., 0, :].numel()),
         ),
-        Misconception(
-            "bias counted twice",
-            "A bias is added and not multiplied: one operation, not two.",
-            lambda m, x: 2 * (_products(m, x) + _sums(m, x)),
-        ),
-        Misconception(
-            "bias at one place only",
-            "A convolution adds its bias at every place, not once for each channel.",
-            lambda m, x: 2 * _products(m, x) + (0 if m.bias is None else len(m.bias)),
-        ),
-        Misconception(
-            "a bias that is not there",
-            "This layer has `bias=False`, and you count one: ask whether `layer.bias` is None.",
-            lambda m, x: 2 * _products(m, x) + _outputs(m, x),
-        ),
-        Misconception(
-            "the whole batch",
-            "That is for all images of the batch. A cost per image does not depend on how many "
-            "come at once.",
-            lambda m, x: len(x) * _flops(m, x),
-        ),
-        Misconception(
-            "each weight used once",
-            "A convolution uses each of its weights at every place of its output. Few weights, "
-            "much arithmetic.",
-            _at(lambda m, x: 1),
-        ),
-        Misconception(
-            "the input's places",
-            "You counted the places of the *input*. The kernel stops at those of the output, "
-            "which stride and border make fewer.",
-            _at(lambda m, x: x[0, 0].numel()),
-        ),
-        Misconception(
-            "stride forgotten",
-            "With stride 2 the kernel stops at every second place in each direction.",
-            _at(lambda m, x: _places(m, x, stride=False)),
-        ),
-        Misconception(
-            "padding forgotten",
-            "The padding makes the image larger on both sides before the kernel goes over it.",
-            _at(lambda m, x: _places(m, x, padding=False)),
-        ),
-        Misconception(
-            "one side of the kernel",
-            "A kernel has k × k weights for each pair of channels: you took one side of it.",
-            (
-                _with_weights(lambda m: m.weight[..., 0].numel()),
-                _with_weights(lambda m: m.weight[..., 0, :].numel()),
-            ),
-        ),
-        Misconception(
-            "kernel forgotten",
-            "Each place sees k × k pixels: you counted one.",
-            _with_weights(lambda m: m.weight[..., 0, 0].numel()),
-        ),
-        Misconception(
-            "input channels forgotten",
-            "Every output channel looks at all input channels of its group: multiply by them.",
-            _with_weights(lambda m: _area(m) * m.out_channels),
-        ),
-        Misconception(
-            "groups forgotten",
-            "In groups a channel sees only its own group, not all input channels: that is what "
-            "makes the networks of phones light.",
-            _with_weights(lambda m: _area(m) * m.in_channels * m.out_channels),
-        ),
-        Misconception(
-            "only dense layers",
-            "Convolutions get 0, and they do most of the arithmetic of such networks.",
-            lambda m, x: _flops(m, x) if isinstance(m, nn.Linear) else 0,
-        ),
-        Misconception(
-            "parameters instead of FLOPs",
-            "That is the number of parameters: what the layer *is*, not what it does.",
-            lambda m, x: sum(p.numel() for p in m.parameters()),
-            read=CURRENCIES,
-        ),
-    ),
+        "kernel forgotten": _with_weights(lambda m: m.weight[..., 0, 0].numel()),
+        "input channels forgotten": _with_weights(lambda m: _area(m) * m.out_channels),
+        "groups forgotten": _with_weights(lambda m: _area(m) * m.in_channels * m.out_channels),
+        "only dense layers": lambda m, x: _flops(m, x) if isinstance(m, nn.Linear) else 0,
+        "parameters instead of FLOPs": lambda m, x: sum(p.numel() for p in m.parameters()),
+    },
+    says={
+        "MACs instead of FLOPs": "A multiply-add is two operations: multiply by 2.",
+        "bias forgotten": "The biases are added too: one operation for each value of the output.",
+        "bias counted twice": "A bias is added and not multiplied: one operation, not two.",
+        "bias at one place only": "A convolution adds its bias at every place, not once for each "
+        "channel.",
+        "a bias that is not there": "This layer has `bias=False`, and you count one: ask whether "
+        "`layer.bias` is None.",
+        "the whole batch": "That is for all images of the batch. A cost per image does not depend "
+        "on how many come at once.",
+        "each weight used once": "A convolution uses each of its weights at every place of its "
+        "output. Few weights, much arithmetic.",
+        "the input's places": "You counted the places of the *input*. The kernel stops at those "
+        "of the output, which stride and border make fewer.",
+        "stride forgotten": "With stride 2 the kernel stops at every second place in each "
+        "direction.",
+        "padding forgotten": "The padding makes the image larger on both sides before the kernel "
+        "goes over it.",
+        "one side of the kernel": "A kernel has k × k weights for each pair of channels: you took "
+        "one side of it.",
+        "kernel forgotten": "Each place sees k × k pixels: you counted one.",
+        "input channels forgotten": "Every output channel looks at all input channels of its "
+        "group: multiply by them.",
+        "groups forgotten": "In groups a channel sees only its own group, not all input channels: "
+        "that is what makes the networks of phones light.",
+        "only dense layers": "Convolutions get 0, and they do most of the arithmetic of such "
+        "networks.",
+        "parameters instead of FLOPs": "That is the number of parameters: what the layer *is*, "
+        "not what it does.",
+    },
+    read={
+        "parameters instead of FLOPs": CURRENCIES,
+    },
     praise="Add this up over the layers, and the poolings, and you have kdnb's count.",
 )
 
@@ -238,11 +198,8 @@ def _arithmetic(student: "Cost", teacher: "Cost") -> float:
 
 
 which_currency = Question(
-    key="which_currency",
-    title="Smaller, in which currency?",
-    difficulty=1,
-    minutes=5,
-    where=CURRENCIES,
+    header=Header("Smaller, in which currency?", difficulty=1, minutes=5, where=CURRENCIES),
+    about="the student's share of its teacher",
     stub="my_which_currency = None  # (share of parameters, share of FLOPs)",
     solved="""\
 my_which_currency = (
@@ -254,56 +211,46 @@ my_which_currency = (
         "currency.",
         '`costs["student"].parameters`, `costs["student"].flops`, and the same of the teacher.',
     ),
-    about="the student's share of its teacher",
     right=lambda s, t: (_parameters(s, t), _arithmetic(s, t)),
     tolerance=0.02,
-    misconceptions=(
-        Misconception(
-            "upside down",
-            "That is how many times the teacher is larger. Divide the student's number by the "
-            "teacher's.",
-            lambda s, t: (_parameters(t, s), _arithmetic(t, s)),
+    mistakes={
+        "upside down": lambda s, t: (_parameters(t, s), _arithmetic(t, s)),
+        "currencies exchanged": lambda s, t: (_arithmetic(s, t), _parameters(s, t)),
+        "parameters for FLOPs": lambda s, t: (_parameters(s, t),) * 2,
+        "FLOPs for parameters": lambda s, t: (_arithmetic(s, t),) * 2,
+        "what is saved instead of what is left": lambda s, t: (
+            1 - _parameters(s, t),
+            1 - _arithmetic(s, t),
         ),
-        Misconception(
-            "currencies exchanged",
-            "The first number is that of the FLOPs, the second that of the parameters.",
-            lambda s, t: (_arithmetic(s, t), _parameters(s, t)),
+        "differences instead of shares": (
+            lambda s, t: (s.parameters - t.parameters, s.flops - t.flops),
+            lambda s, t: (t.parameters - s.parameters, t.flops - s.flops),
         ),
-        Misconception(
-            "parameters for FLOPs",
-            "Both numbers are that of the parameters. A weight of a convolution is used at every "
-            "place, so FLOPs go their own way.",
-            lambda s, t: (_parameters(s, t),) * 2,
-            read=COUNTING,
+        "per cent instead of shares": lambda s, t: (
+            100 * _parameters(s, t),
+            100 * _arithmetic(s, t),
         ),
-        Misconception(
-            "FLOPs for parameters",
-            "Both numbers are that of the FLOPs. What is stored on disk is the parameters.",
-            lambda s, t: (_arithmetic(s, t),) * 2,
-        ),
-        Misconception(
-            "what is saved instead of what is left",
-            "That is 1 less the share: what the student saves, below 0 where it is larger.",
-            lambda s, t: (1 - _parameters(s, t), 1 - _arithmetic(s, t)),
-        ),
-        Misconception(
-            "differences instead of shares",
-            "A difference cannot be compared between currencies: divide.",
-            (
-                lambda s, t: (s.parameters - t.parameters, s.flops - t.flops),
-                lambda s, t: (t.parameters - s.parameters, t.flops - s.flops),
-            ),
-        ),
-        Misconception(
-            "per cent instead of shares",
-            "A share of 1 is 100 %: divide by 100.",
-            lambda s, t: (100 * _parameters(s, t), 100 * _arithmetic(s, t)),
-        ),
-        Misconception(
-            "one currency only",
-            "One number is missing: small in one currency says little about another.",
-            (_parameters, _arithmetic),
-        ),
-    ),
+        "one currency only": (_parameters, _arithmetic),
+    },
+    says={
+        "upside down": "That is how many times the teacher is larger. Divide the student's number "
+        "by the teacher's.",
+        "currencies exchanged": "The first number is that of the FLOPs, the second that of the "
+        "parameters.",
+        "parameters for FLOPs": "Both numbers are that of the parameters. A weight of a "
+        "convolution is used at every place, so FLOPs go their own way.",
+        "FLOPs for parameters": "Both numbers are that of the FLOPs. What is stored on disk is "
+        "the parameters.",
+        "what is saved instead of what is left": "That is 1 less the share: what the student "
+        "saves, below 0 where it is larger.",
+        "differences instead of shares": "A difference cannot be compared between currencies: "
+        "divide.",
+        "per cent instead of shares": "A share of 1 is 100 %: divide by 100.",
+        "one currency only": "One number is missing: small in one currency says little about "
+        "another.",
+    },
+    read={
+        "parameters for FLOPs": COUNTING,
+    },
     praise="A model is smaller in a currency, not as such: always name it.",
 )
