@@ -23,13 +23,8 @@ def _places(layer: nn.Module, batch: Tensor, *, stride: bool = True, padding: bo
     """At how many places each weight of the layer is used in one image."""
     if isinstance(layer, nn.Linear):
         return 1
-    sides = []
-    for side, k, s, p in zip(
-        batch.shape[2:], layer.kernel_size, layer.stride, layer.padding, strict=True
-    ):
-        room = side + 2 * p * padding - k
-        sides.append(room // (s if stride else 1) + 1)
-    return math.prod(sides)
+    sides = zip(batch.shape[2:], layer.kernel_size, layer.stride, layer.padding, strict=True)
+    return math.prod((n + 2 * p * padding - k) // (s if stride else 1) + 1 for n, k, s, p in sides)
 
 
 def _products(layer: nn.Module, batch: Tensor) -> int:
@@ -46,10 +41,6 @@ def _sums(layer: nn.Module, batch: Tensor) -> int:
     return 0 if layer.bias is None else _outputs(layer, batch)
 
 
-def _flops(layer: nn.Module, batch: Tensor) -> int:
-    return 2 * _products(layer, batch) + _sums(layer, batch)
-
-
 def _at(places: Callable) -> Callable:
     """FLOPs with the places counted in this way."""
     return lambda layer, batch: (
@@ -63,7 +54,7 @@ def _with_weights(weights: Callable) -> Callable:
 
     def flops(layer: nn.Module, batch: Tensor) -> int:
         if isinstance(layer, nn.Linear):
-            return _flops(layer, batch)
+            return my_layer_flops(layer, batch)
         return 2 * weights(layer) * _places(layer, batch) + _sums(layer, batch)
 
     return flops
@@ -73,11 +64,17 @@ def _area(layer: nn.Conv2d) -> int:
     return math.prod(layer.kernel_size)
 
 
-def _case(
-    about: str, shape: tuple, kind: type[nn.Module], *sizes: object, **options: object
-) -> Case:
-    with seeded(0):
-        return Case(about, (kind(*sizes, **options), torch.zeros(shape)))
+def _case(layer: nn.Module, *shape: int) -> Case:
+    return Case(f"{layer} and a batch of shape {shape}", (layer, torch.zeros(shape)))
+
+
+with seeded(0):
+    CASES = (
+        _case(nn.Linear(12, 5), 5, 12),
+        _case(nn.Conv2d(2, 3, (3, 5), stride=2, padding=2), 2, 2, 5, 6),
+        _case(nn.Conv2d(2, 6, 3, bias=False), 3, 2, 6, 6),
+        _case(nn.Conv2d(4, 4, 3, groups=4), 2, 4, 5, 5),
+    )
 
 
 def my_layer_flops(layer, batch):
@@ -102,33 +99,8 @@ layer_flops = Function(
         "The size of the output depends on stride and padding: run the layer on one image and "
         "look.",
     ),
-    right=_flops,
-    cases=(
-        _case("a dense layer from 12 to 5 values, five images", (5, 12), nn.Linear, 12, 5),
-        _case(
-            "a 3 × 5 convolution of stride 2 and padding 2 from 2 to 3 channels, two images of "
-            "5 × 6 pixels,",
-            (2, 2, 5, 6),
-            nn.Conv2d,
-            *(2, 3, (3, 5)),
-            stride=2,
-            padding=2,
-        ),
-        _case(
-            "a 3 × 3 convolution without bias from 2 to 6 channels, three images of 6 × 6 pixels,",
-            (3, 2, 6, 6),
-            nn.Conv2d,
-            *(2, 6, 3),
-            bias=False,
-        ),
-        _case(
-            "a 3 × 3 convolution from 4 to 4 channels in four groups, two images of 5 × 5 pixels,",
-            (2, 4, 5, 5),
-            nn.Conv2d,
-            *(4, 4, 3),
-            groups=4,
-        ),
-    ),
+    right=my_layer_flops,
+    cases=CASES,
     mistakes={
         "MACs instead of FLOPs": (_products, lambda m, x: _products(m, x) + _sums(m, x)),
         "bias forgotten": lambda m, x: 2 * _products(m, x),
@@ -137,7 +109,7 @@ layer_flops = Function(
             2 * _products(m, x) + (0 if m.bias is None else len(m.bias))
         ),
         "a bias that is not there": lambda m, x: 2 * _products(m, x) + _outputs(m, x),
-        "the whole batch": lambda m, x: len(x) * _flops(m, x),
+        "the whole batch": lambda m, x: len(x) * my_layer_flops(m, x),
         "each weight used once": _at(lambda m, x: 1),
         "the input's places": _at(lambda m, x: x[0, 0].numel()),
         "stride forgotten": _at(lambda m, x: _places(m, x, stride=False)),
@@ -149,7 +121,7 @@ layer_flops = Function(
         "kernel forgotten": _with_weights(lambda m: m.weight[..., 0, 0].numel()),
         "input channels forgotten": _with_weights(lambda m: _area(m) * m.out_channels),
         "groups forgotten": _with_weights(lambda m: _area(m) * m.in_channels * m.out_channels),
-        "only dense layers": lambda m, x: _flops(m, x) if isinstance(m, nn.Linear) else 0,
+        "only dense layers": lambda m, x: my_layer_flops(m, x) if isinstance(m, nn.Linear) else 0,
         "parameters instead of FLOPs": lambda m, x: sum(p.numel() for p in m.parameters()),
     },
     says={
@@ -189,12 +161,8 @@ layer_flops = Function(
 )
 
 
-def _parameters(student: "Cost", teacher: "Cost") -> float:
-    return student.parameters / teacher.parameters
-
-
-def _arithmetic(student: "Cost", teacher: "Cost") -> float:
-    return student.flops / teacher.flops
+def _shares(student: "Cost", teacher: "Cost") -> tuple[float, float]:
+    return student.parameters / teacher.parameters, student.flops / teacher.flops
 
 
 which_currency = Question(
@@ -211,26 +179,22 @@ my_which_currency = (
         "currency.",
         '`costs["student"].parameters`, `costs["student"].flops`, and the same of the teacher.',
     ),
-    right=lambda s, t: (_parameters(s, t), _arithmetic(s, t)),
+    right=_shares,
     tolerance=0.02,
     mistakes={
-        "upside down": lambda s, t: (_parameters(t, s), _arithmetic(t, s)),
-        "currencies exchanged": lambda s, t: (_arithmetic(s, t), _parameters(s, t)),
-        "parameters for FLOPs": lambda s, t: (_parameters(s, t),) * 2,
-        "FLOPs for parameters": lambda s, t: (_arithmetic(s, t),) * 2,
-        "what is saved instead of what is left": lambda s, t: (
-            1 - _parameters(s, t),
-            1 - _arithmetic(s, t),
+        "upside down": lambda s, t: _shares(t, s),
+        "currencies exchanged": lambda s, t: _shares(s, t)[::-1],
+        "parameters for FLOPs": lambda s, t: _shares(s, t)[:1] * 2,
+        "FLOPs for parameters": lambda s, t: _shares(s, t)[1:] * 2,
+        "what is saved instead of what is left": lambda s, t: tuple(
+            1 - share for share in _shares(s, t)
         ),
         "differences instead of shares": (
             lambda s, t: (s.parameters - t.parameters, s.flops - t.flops),
             lambda s, t: (t.parameters - s.parameters, t.flops - s.flops),
         ),
-        "per cent instead of shares": lambda s, t: (
-            100 * _parameters(s, t),
-            100 * _arithmetic(s, t),
-        ),
-        "one currency only": (_parameters, _arithmetic),
+        "per cent instead of shares": lambda s, t: tuple(100 * share for share in _shares(s, t)),
+        "one currency only": (lambda s, t: _shares(s, t)[0], lambda s, t: _shares(s, t)[1]),
     },
     says={
         "upside down": "That is how many times the teacher is larger. Divide the student's number "

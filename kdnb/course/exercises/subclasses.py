@@ -107,19 +107,16 @@ class_logits = Function(
 )
 
 
-def _unit(logits: Tensor, *, dim: int = 1, correction: int = 0, centred: bool = True) -> Tensor:
-    """Rows without their mean and of length 1, with one choice replaced."""
-    v = logits - logits.mean(dim, keepdim=True) if centred else logits
-    spread = logits.var(dim, correction=correction, keepdim=True).sqrt() if centred else None
-    if spread is None:
-        return F.normalize(v, dim=dim)
-    return v / spread / logits.shape[1] ** 0.5
+def _unit(logits: Tensor, *, dim: int = 1, correction: int = 0) -> Tensor:
+    """Rows without their mean and of length 1, with a choice replaced."""
+    deviation, mean = torch.std_mean(logits, dim, correction=correction, keepdim=True)
+    return (logits - mean) / deviation / logits.shape[1] ** 0.5
 
 
 def _auxiliary(v: Tensor, temperature: float) -> Tensor:
     """The loss of rows v that are normalised in whatever way."""
-    likeness = v @ v.T / temperature
-    return likeness.logsumexp(1).mean() - 1 / temperature - math.log(len(v))
+    similarity = v @ v.T / temperature
+    return similarity.logsumexp(1).mean() - 1 / temperature - math.log(len(v))
 
 
 ALIKE = _logits(2, 8, 7)[[0, 0, 1]]
@@ -135,9 +132,9 @@ def my_auxiliary_loss(subclass_logits, temperature):
     """(N, outputs) logits of a batch in, one number to minimise out: 0 if all rows are alike."""
     centred = subclass_logits - subclass_logits.mean(dim=1, keepdim=True)
     v = F.normalize(centred, dim=1)  # each image by itself
-    likeness = v @ v.T / temperature  # (N, N)
+    similarity = v @ v.T / temperature  # (N, N)
     n = torch.tensor(float(len(v)))
-    return torch.logsumexp(likeness, dim=1).mean() - 1 / temperature - n.log()
+    return torch.logsumexp(similarity, dim=1).mean() - 1 / temperature - n.log()
 
 
 auxiliary_loss = Function(
@@ -156,7 +153,7 @@ auxiliary_loss = Function(
             lambda z, t: _auxiliary(F.normalize(z - z.mean(0), dim=0), t),
             lambda z, t: _auxiliary(F.normalize(z - z.mean(0), dim=1), t),
         ),
-        "mean not taken off": lambda z, t: _auxiliary(_unit(z, centred=False), t),
+        "mean not taken off": lambda z, t: _auxiliary(F.normalize(z), t),
         "not scaled to length 1": lambda z, t: _auxiliary(z - z.mean(1, keepdim=True), t),
         "scaled to deviation 1 instead of length 1": (
             lambda z, t: _auxiliary(_unit(z) * z.shape[1] ** 0.5, t),
@@ -179,10 +176,7 @@ auxiliary_loss = Function(
             ),
         ),
         "one logarithm for all": lambda z, t: (
-            (_unit(z) @ _unit(z).T / t).flatten().logsumexp(0)
-            - math.log(len(z))
-            - 1 / t
-            - math.log(len(z))
+            (_unit(z) @ _unit(z).T / t).logsumexp((0, 1)) - 2 * math.log(len(z)) - 1 / t
         ),
         "the wrong sign": lambda z, t: -_auxiliary(_unit(z), t),
         "no gradient": gradient_missing(BATCHES[0], 0, "the subclass logits"),

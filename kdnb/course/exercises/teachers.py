@@ -216,9 +216,11 @@ def _gaps(logits: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, T
     return 100 * (found.confidence - found.accuracy), found.share
 
 
-def _mean_gap(logits: Tensor, labels: Tensor, temperature: float) -> float:
+def _mean_gap(
+    logits: Tensor, labels: Tensor, temperature: float, of: Callable = torch.positive
+) -> float:
     gaps, share = _gaps(logits, labels, temperature)
-    return (gaps * share).sum().item()
+    return (of(gaps) * share).sum().item()
 
 
 def _worst_gap(logits: Tensor, labels: Tensor, temperature: float) -> float:
@@ -226,18 +228,14 @@ def _worst_gap(logits: Tensor, labels: Tensor, temperature: float) -> float:
     return gaps[gaps.abs().argmax()].item()
 
 
-def _confidence(logits: Tensor, temperature: float) -> float:
-    return 100 * F.softmax(logits.double() / temperature, dim=1).amax(1).mean().item()
-
-
 confidence_gap = Question(
     header=Header("Too bold or too modest?", difficulty=1, minutes=8, where=CALIBRATION),
     about="the validation images at the temperature of distillation",
     stub="my_confidence_gap = None  # points: above 0 too bold, below 0 too modest",
     solved="""\
-heard = calibration(val_logits, val.labels, lab.task.temperature)
-gap_of_each = heard.confidence - heard.accuracy  # above 0: surer than it is right
-my_confidence_gap = 100 * (heard.share * gap_of_each).sum().item()""",
+bins = calibration(val_logits, val.labels, lab.task.temperature)
+gaps = bins.confidence - bins.accuracy  # above 0: surer than it is right
+my_confidence_gap = 100 * (bins.share * gaps).sum().item()""",
     hints=(
         "Move the explorer above to that T. On which side of the diagonal do the points lie, and "
         "which of them stand for many images?",
@@ -248,13 +246,11 @@ my_confidence_gap = 100 * (heard.share * gap_of_each).sum().item()""",
     tolerance=0.02,
     mistakes={
         "the wrong sign": lambda z, y, t: -_mean_gap(z, y, t),
-        "distance without direction": lambda z, y, t: (
-            (_gaps(z, y, t)[0].abs() * _gaps(z, y, t)[1]).sum().item()
-        ),
+        "distance without direction": lambda z, y, t: _mean_gap(z, y, t, torch.abs),
         "at T = 1": lambda z, y, t: _mean_gap(z, y, 1.0),
         "the worst bin": _worst_gap,
         "every bin the same weight": lambda z, y, t: _gaps(z, y, t)[0].mean().item(),
-        "the confidence alone": lambda z, y, t: _confidence(z, t),
+        "the confidence alone": lambda z, y, t: 100 * F.softmax(z / t, dim=1).amax(1).mean().item(),
         "the accuracy alone": lambda z, y, t: 100 * (z.argmax(1) == y).double().mean().item(),
         "a share instead of points": lambda z, y, t: _mean_gap(z, y, t) / 100,
     },
@@ -264,7 +260,7 @@ my_confidence_gap = 100 * (heard.share * gap_of_each).sum().item()""",
         "0.",
         "distance without direction": "That is the expected calibration error: it adds up "
         "distances, and bold and modest bins cannot make up for one another. Keep each bin's sign.",
-        "at T = 1": "That is the teacher as it answers by itself. The student hears it softened: "
+        "at T = 1": "That is the teacher as it answers by itself. The student sees it softened: "
         "divide the logits by T.",
         "the worst bin": "That is the bin farthest from the diagonal, which may hold few images. "
         "Weigh each bin with its share.",
