@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TinyTeacher
+from torch import nn
 
 from kdnb.course import bugs
 from kdnb.course.bugs import published, running
@@ -127,7 +128,7 @@ def test_a_teacher_in_training_mode_answers_anew_and_drifts():
     for version, steady in zip(both(published.TEACHER_IN_TRAIN_MODE), (False, True), strict=True):
         teacher = TinyTeacher().eval()
         before = teacher.layers[1].running_mean.clone()
-        distiller = running.Distiller(TinyTeacher(), teacher)
+        distiller = nn.ModuleDict({"student": TinyTeacher(), "teacher": teacher})
         one, other = version(distiller, images), version(distiller, images)
         assert torch.equal(one, other) == steady
         assert torch.equal(teacher.layers[1].running_mean, before) == steady

@@ -19,8 +19,8 @@ class Place(StrEnum):
 
     LOSS = "for the loss of each batch"
     INDEXED_LOSS = "for the loss of each batch, with the numbers of its images"
-    ANSWERS = "once, for the teacher's answers"
-    LIVE_ANSWERS = "at each step, for the teacher's answers"
+    CACHED_LOGITS = "once, for the teacher's logits"
+    LIVE_LOGITS = "at each step, for the teacher's logits"
     SWEEP = "once, for a sweep over the temperature"
 
 

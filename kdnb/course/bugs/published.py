@@ -89,9 +89,9 @@ ONE_LOG = Bug(
 )
 
 SHUFFLED_CACHE = Bug(
-    "Cached answers in the wrong order",
-    Place.ANSWERS,
-    '''def cached_answers(teacher, images, batch_size=16):
+    "Cached logits in the wrong order",
+    Place.CACHED_LOGITS,
+    '''def cached_logits(teacher, images, batch_size=16):
     """The teacher's logits for the training images, computed once."""
     loader = DataLoader(images, batch_size, shuffle=True)
     logits = []
@@ -110,9 +110,9 @@ SHUFFLED_CACHE = Bug(
 
 TEACHER_IN_TRAIN_MODE = Bug(
     "The teacher is in training mode",
-    Place.LIVE_ANSWERS,
+    Place.LIVE_LOGITS,
     '''def soft_targets(distiller, images):
-    """The teacher's answers to a batch; a distiller holds student and teacher."""
+    """The teacher's logits for a batch; a distiller holds student and teacher."""
     distiller.train()  # a training step begins
     with torch.no_grad():
         return distiller.teacher(images)
@@ -129,10 +129,10 @@ TEACHER_IN_TRAIN_MODE = Bug(
 FIRST_LABELS = Bug(
     "Every batch gets the first labels",
     Place.INDEXED_LOSS,
-    '''def loss(student_logits, index, train_labels, train_answers, temperature, soft_weight):
+    '''def loss(student_logits, index, train_labels, train_logits, temperature, soft_weight):
     """The loss of a batch: of the images whose numbers are in index."""
     labels = train_labels[: len(index)]
-    teacher_logits = train_answers[index]
+    teacher_logits = train_logits[index]
     log_ps = F.log_softmax(student_logits / temperature, dim=1)
     pt = F.softmax(teacher_logits / temperature, dim=1)
     soft = temperature**2 * F.kl_div(log_ps, pt, reduction="batchmean")
@@ -142,7 +142,7 @@ FIRST_LABELS = Bug(
     "    labels = train_labels[: len(index)]\n",
     "    labels = train_labels[index]\n",
     "The labels are those of other images, in every batch of a shuffled epoch. A student that "
-    "hears only labels learns nothing from that; here the teacher is right, pulls the other way, "
+    "sees only labels learns nothing from that; here the teacher is right, pulls the other way, "
     "and hides much of the harm. Run the student *without* a teacher through the same code, and it "
     "shows.",
     TO_LABELS,

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kdnb.course.bugs.bug import Bug, Outcome
-from kdnb.course.bugs.running import VALIDATION, Tried
+from kdnb.course.bugs.running import VALIDATION, BugResult
 from kdnb.course.figures.drawings import GREY, PALETTE
 from kdnb.course.figures.plots import Picture, styled
 from kdnb.course.interactive.widgets import Prediction
@@ -29,7 +29,7 @@ def ask(bug: Bug, number: int, task: str) -> Prediction:
 
 
 @styled
-def picture(tried: Tried) -> Picture:
+def picture(tried: BugResult) -> Picture:
     """Left validation accuracy, right what shows the bug; means, and each seed faintly."""
     figure = Figure(figsize=(7.8, 3.0), layout="constrained")
     axes = figure.subplots(1, 2)
@@ -51,7 +51,7 @@ def picture(tried: Tried) -> Picture:
     return Picture(figure, f"Means over {seeds} seeds. {'; '.join(said)}.")
 
 
-def _scales(ax: Axes, tried: Tried, name: str, positive: bool) -> None:
+def _scales(ax: Axes, tried: BugResult, name: str, positive: bool) -> None:
     if tried.broken[0].history is None:
         ax.set_xscale("log", base=2)
         ax.set_xticks(tried.broken[0].x, [f"{t:g}" for t in tried.broken[0].x])
@@ -65,7 +65,7 @@ def _scales(ax: Axes, tried: Tried, name: str, positive: bool) -> None:
         ax.set_yscale("log")
 
 
-def reveal(tried: Tried, guess: Prediction) -> Markdown:
+def reveal(tried: BugResult, guess: Prediction) -> Markdown:
     """What happened beside what was guessed."""
     gap = tried.difference
     said = guess.reveal_choice(
@@ -74,7 +74,7 @@ def reveal(tried: Tried, guess: Prediction) -> Markdown:
     return Markdown(f"{sentence(tried)}\n\n{said.data}")
 
 
-def sentence(tried: Tried) -> str:
+def sentence(tried: BugResult) -> str:
     """Accuracy with and without the bug, and the difference with its interval."""
     wrong, right = (sum(t.score for t in trials) / len(trials) for trials in _both(tried))
     last = "" if tried.broken[0].history else f" at T = {tried.broken[0].x[-1]:g}"
@@ -88,7 +88,7 @@ def sentence(tried: Tried) -> str:
     return text
 
 
-def found(all_tried: Sequence[Tried]) -> Markdown:
+def found(all_tried: Sequence[BugResult]) -> Markdown:
     """All bugs as a table, the name of each beside what it did."""
     rows = ["| bug | points, and 95 % interval | what happened |", "| --- | --- | --- |"]
     for number, tried in enumerate(all_tried, 1):
@@ -106,7 +106,7 @@ def found(all_tried: Sequence[Tried]) -> Markdown:
 
 
 @styled
-def overview(all_tried: Sequence[Tried]) -> Picture:
+def overview(all_tried: Sequence[BugResult]) -> Picture:
     """The difference that each bug makes, with its interval."""
     figure = Figure(figsize=(7.8, 0.9 + 0.34 * len(all_tried)), layout="constrained")
     ax = figure.subplots()
@@ -130,5 +130,5 @@ def overview(all_tried: Sequence[Tried]) -> Picture:
     return Picture(figure, f"What each bug did to accuracy, in points: {'; '.join(said)}.")
 
 
-def _both(tried: Tried) -> tuple[list, list]:
+def _both(tried: BugResult) -> tuple[list, list]:
     return tried.broken, tried.repaired
