@@ -66,21 +66,19 @@ def execute(
     cell_timeout: int | None = None,
     cells: NotebookNode | None = None,
 ) -> NotebookNode:
-    """Run one notebook in its own folder and save it, executed, as ``output``.
+    """Run one notebook in its own folder and save it, executed, as ``output``; returns it.
 
-    It runs under the interpreter that runs this, whatever kernels there are, and under nobody's
-    settings for IPython and matplotlib, so that a report looks the same whoever makes it. With
-    ``cells``, run these in its place: an edition of it (`kdnb.course.report.editions`).
+    It runs under this interpreter and nobody's settings for IPython and matplotlib, so that a
+    report looks the same whoever makes it. ``cells`` are run in its place: an edition of it.
 
-    Returns the executed notebook. Raises `NotebookError` if a cell fails, takes longer than
-    ``cell_timeout`` seconds or did not run, or if the kernel dies; what had run by then is kept
-    in ``output``.
+    Raises `NotebookError` if a cell fails, takes longer than ``cell_timeout`` seconds or did not
+    run, or if the kernel dies; what had run by then is kept in ``output``.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (
             TemporaryDirectory(prefix="kdnb-") as empty,
-            _environment(**_surroundings(empty)),
+            environment(**_without_a_reader(empty)),
             _written_beside(output) as part,
         ):
             papermill.execute_notebook(
@@ -99,13 +97,11 @@ def execute(
                 on_cell=lambda *where: on_cell and on_cell(CellDone(notebook.stem, *where)),
             )
     except CellTimeoutError as error:
-        raise _failed(
-            notebook, output, f"a cell took longer than {cell_timeout} s (--cell-timeout)"
-        ) from error
+        cause = f"a cell took longer than {cell_timeout} s (--cell-timeout)"
+        raise _failed(notebook, output, cause) from error
     except DeadKernelError as error:
-        raise _failed(
-            notebook, output, "its kernel died, often for lack of memory: close other programs"
-        ) from error
+        cause = "its kernel died, often for lack of memory: close other programs"
+        raise _failed(notebook, output, cause) from error
     except PapermillException as error:
         name = getattr(error, "ename", type(error).__name__)
         cause = f"{name}: {getattr(error, 'evalue', error)}"
@@ -115,8 +111,8 @@ def execute(
     return executed
 
 
-def _surroundings(empty: str) -> dict[str, str]:
-    """The environment of a kernel without a reader; ``empty`` is a folder for its settings."""
+def _without_a_reader(empty: str) -> dict[str, str]:
+    """Variables of a kernel without a reader; ``empty`` is a folder for its settings."""
     settings = Path(empty) / "matplotlibrc"
     settings.touch()
     return {
@@ -134,17 +130,16 @@ def _surroundings(empty: str) -> dict[str, str]:
 
 
 @contextmanager
-def _environment(**values: str) -> Iterator[None]:
+def environment(**values: str) -> Iterator[None]:
     """Inside the block the environment has these values; processes started there inherit them."""
-    before = {name: os.environ.get(name) for name in values}
+    before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+        for name in values:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextmanager

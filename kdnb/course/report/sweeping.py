@@ -23,15 +23,13 @@ class SweepLine:
         self._said, self._text = time.monotonic(), ""
 
     def __call__(self, update: Update) -> None:
+        epochs = len(update.history.epochs)
+        where = f"run {update.number} of {update.total}, " if update.total > 1 else ""
+        name = f"{where}{update.label}, seed {update.seed}"
         if update.history.interrupted:
-            epochs = len(update.history.epochs)
-            text = f"{_name(update)}: stopped after {epochs} epochs; run again to go on"
-            self._say(text, last=True)
-        elif update.loaded:
-            return
-        else:
-            text = f"{_name(update)}: epoch {len(update.history.epochs)} of {update.epochs}"
-            self._say(text, last=update.run_finished)
+            self._say(f"{name}: stopped after {epochs} epochs; run again to go on", last=True)
+        elif not update.loaded:
+            self._say(f"{name}: epoch {epochs} of {update.epochs}", last=update.run_finished)
 
     def sweep(self, standing: SweepProgress) -> None:
         """A sweep on several workers stands so."""
@@ -76,20 +74,15 @@ def sweep_lines(result: Comparison, over: str) -> Iterator[str]:
 
 def sweep_words(standing: SweepProgress) -> str:
     """How many runs are done, on how many workers, and for how long still."""
-    words = f"{int(standing.done)} of {standing.total} runs done"
+    says = f"{int(standing.done)} of {standing.total} runs done"
     if standing.finished:
-        return words
-    words += f", {standing.workers} worker{'s' * (standing.workers != 1)}"
+        return says
+    says += f", {standing.workers} worker{'s' * (standing.workers != 1)}"
     if standing.seconds_left is not None:
-        words += f", {time_left(standing.seconds_left)} left"
-    return words
+        says += f", {time_left(standing.seconds_left)} left"
+    return says
 
 
 def time_left(seconds: float) -> str:
     """A time that is only estimated."""
     return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
-
-
-def _name(update: Update) -> str:
-    where = f"run {update.number} of {update.total}, " if update.total > 1 else ""
-    return f"{where}{update.label}, seed {update.seed}"
