@@ -79,10 +79,8 @@ choose_temperature = Function(
         "images that made it: the best of several is too high. Report the test split.",
         "the best seed reported": "The choice is right, but you report its best seed. The mean "
         "over the seeds is what another run may expect.",
-        "both splits decide": "Test images had a say in the choice. Even half a say makes their "
-        "accuracy flatter.",
-        "the row instead of the temperature": "That is the number of the row: look up its "
-        "temperature.",
+        "both splits decide": "Test images took part in the choice: their accuracy flatters.",
+        "the row instead of the temperature": "That is the row: look up its temperature.",
         "the worst instead of the best": "Accuracies are to be large: `argmax`, not `argmin`.",
     },
     praise="Validation images chose, and the test split was looked at once.",
@@ -175,18 +173,13 @@ real_gain = Function(
         "itself uncertain, and Student's t says how much: 4.30 for three seeds.",
         "divided by n instead of n − 1": "Your standard deviation is that of a whole population. "
         "Of a sample the mean is estimated too, so divide by n − 1: NumPy wants `ddof=1`.",
-        "one-sided quantile": "Leaving 5 % on *each* side makes a 90 % interval: the quantile is "
-        "at 0.975.",
-        "n degrees of freedom": "The mean has used up one of the n differences: n − 1 degrees of "
-        "freedom are left.",
-        "the wrong way round": "That is alone minus distilled: a gain is what the distilled "
-        "student has more.",
+        "one-sided quantile": "5 % on *each* side leave 90 %: the quantile is at 0.975.",
+        "n degrees of freedom": "The mean uses up one degree of freedom: n − 1 are left.",
+        "the wrong way round": "That is alone minus distilled: take distilled minus alone.",
         "the range of the seeds": "Smallest and largest difference are what was seen, and grow "
         "apart with more seeds. An interval for the mean shrinks.",
-        "best seed against best seed": "The best of each group is compared. One lucky run says "
-        "nothing about the next.",
-        "only the mean": "A mean without an interval cannot say whether the gain is real: give "
-        "(low, high).",
+        "best seed against best seed": "Two lucky runs are compared: take the mean difference.",
+        "only the mean": "A mean alone cannot say whether the gain is real: give (low, high).",
     },
     praise="A gain is called one only where this whole interval lies above 0.",
 )

@@ -89,8 +89,7 @@ gap_won_back = Function(
         "distilled less alone over teacher less alone.",
         "what is still missing": "That is the part of the gap that is left: 1 less the share.",
         "upside down": "That is the gap in units of the gain: turn the fraction over.",
-        "not divided by the gap": "That is the gain itself. 0.02 is much where the teacher is "
-        "0.03 ahead, and little where it is 0.3.",
+        "not divided by the gap": "That is the gain itself: divide it by the gap of the teacher.",
         "distilled over teacher": "That is how close the two accuracies are, and it is near 1 "
         "even where nothing was won. Take the student alone off both.",
         "the best seeds": "The luckiest seed of each group is compared. Take means.",
@@ -169,18 +168,14 @@ my_allowed_claims = [(gain.low > 0) - (gain.high < 0) for gain in gains]""",
         "nothing may be claimed": lambda table: (0,) * len(CLAIMS),
     },
     says={
-        "means alone": "The larger mean wins here. With a few seeds means differ by chance: look "
-        "at the interval of their difference.",
+        "means alone": "With a few seeds means differ by chance: look at the interval.",
         "one clear, the other not, so they differ": "That one gain is clear and another not does "
         "not make the two differ: the difference between them has an interval of its own.",
         "overlapping intervals": "You asked whether the intervals of the two accuracies overlap. "
         "Both students share a seed's luck: take the interval of the paired difference.",
-        "best seed against best seed": "The best seed of each is compared, one run against one "
-        "run.",
-        "the wrong way round": "Gains and losses are exchanged: 1 where the *first* named is "
-        "better.",
-        "nothing may be claimed": "Nothing is claimed. An interval that leaves out 0 allows a "
-        "claim.",
+        "best seed against best seed": "Two lucky runs are compared: take the mean difference.",
+        "the wrong way round": "Gains and losses are exchanged: 1 where the *first* is better.",
+        "nothing may be claimed": "An interval that excludes 0 allows a claim.",
     },
     praise="No clear gain does not mean no gain: these seeds do not show one.",
 )
@@ -270,15 +265,12 @@ difference_of_gains = Function(
         "which may be as large. Take the difference of the two.",
         "the students alone forgotten": "The distilled students are compared. The large one was "
         "ahead before it heard a teacher: take what each has *alone* off first.",
-        "gains added": "The two gains are added. Asked for is how much larger one is than the "
-        "other.",
+        "gains added": "The two gains are added: how much larger is one than the other?",
         "the wrong way round": "That is how much more the *large* student gains.",
         "standard deviation instead of standard error": "This interval is where one more *seed* "
         "may fall. How sure the *mean* is takes a division by √n.",
-        "normal instead of t": "1.96 holds for many seeds. With few, Student's t is wider: 4.30 "
-        "for three.",
-        "only the mean": "Whether the difference is real, a mean alone cannot say: give (low, "
-        "high).",
+        "normal instead of t": "1.96 holds for many seeds. Student's t for three is 4.30.",
+        "only the mean": "A mean alone cannot say whether they differ: give (low, high).",
     },
     praise='Only if this interval lies above 0 does the table allow "small students gain more".',
 )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,21 +33,18 @@ def _products(layer: nn.Module, batch: Tensor) -> int:
     return layer.weight.numel() * _places(layer, batch)
 
 
-def _outputs(layer: nn.Module, batch: Tensor) -> int:
-    return layer.weight.shape[0] * _places(layer, batch)
+def _biases(layer: nn.Module) -> int:
+    return 0 if layer.bias is None else len(layer.bias)
 
 
 def _sums(layer: nn.Module, batch: Tensor) -> int:
     """Biases that are added for one image."""
-    return 0 if layer.bias is None else _outputs(layer, batch)
+    return _biases(layer) * _places(layer, batch)
 
 
 def _at(places: Callable) -> Callable:
     """FLOPs with the places counted in this way."""
-    return lambda layer, batch: (
-        (2 * layer.weight.numel() + (0 if layer.bias is None else len(layer.bias)))
-        * places(layer, batch)
-    )
+    return lambda layer, x: (2 * layer.weight.numel() + _biases(layer)) * places(layer, x)
 
 
 def _with_weights(weights: Callable) -> Callable:
@@ -105,10 +103,10 @@ layer_flops = Function(
         "MACs instead of FLOPs": (_products, lambda m, x: _products(m, x) + _sums(m, x)),
         "bias forgotten": lambda m, x: 2 * _products(m, x),
         "bias counted twice": lambda m, x: 2 * (_products(m, x) + _sums(m, x)),
-        "bias at one place only": lambda m, x: (
-            2 * _products(m, x) + (0 if m.bias is None else len(m.bias))
+        "bias at one place only": lambda m, x: 2 * _products(m, x) + _biases(m),
+        "a bias that is not there": lambda m, x: (
+            (2 * m.weight.numel() + len(m.weight)) * _places(m, x)
         ),
-        "a bias that is not there": lambda m, x: 2 * _products(m, x) + _outputs(m, x),
         "the whole batch": lambda m, x: len(x) * my_layer_flops(m, x),
         "each weight used once": _at(lambda m, x: 1),
         "the input's places": _at(lambda m, x: x[0, 0].numel()),
@@ -128,31 +126,21 @@ layer_flops = Function(
         "MACs instead of FLOPs": "A multiply-add is two operations: multiply by 2.",
         "bias forgotten": "The biases are added too: one operation for each value of the output.",
         "bias counted twice": "A bias is added and not multiplied: one operation, not two.",
-        "bias at one place only": "A convolution adds its bias at every place, not once for each "
-        "channel.",
-        "a bias that is not there": "This layer has `bias=False`, and you count one: ask whether "
-        "`layer.bias` is None.",
-        "the whole batch": "That is for all images of the batch. A cost per image does not depend "
-        "on how many come at once.",
-        "each weight used once": "A convolution uses each of its weights at every place of its "
-        "output. Few weights, much arithmetic.",
+        "bias at one place only": "A convolution adds its bias at every place of the output.",
+        "a bias that is not there": "This layer has no bias: ask whether `layer.bias` is None.",
+        "the whole batch": "That is for the whole batch: a cost is per image.",
+        "each weight used once": "A convolution uses each weight at every place of its output.",
         "the input's places": "You counted the places of the *input*. The kernel stops at those "
         "of the output, which stride and border make fewer.",
-        "stride forgotten": "With stride 2 the kernel stops at every second place in each "
-        "direction.",
-        "padding forgotten": "The padding makes the image larger on both sides before the kernel "
-        "goes over it.",
-        "one side of the kernel": "A kernel has k × k weights for each pair of channels: you took "
-        "one side of it.",
+        "stride forgotten": "With stride 2 the kernel stops at every second pixel only.",
+        "padding forgotten": "The padding enlarges the image before the kernel goes over it.",
+        "one side of the kernel": "A kernel has k × k weights for each pair of channels.",
         "kernel forgotten": "Each place sees k × k pixels: you counted one.",
-        "input channels forgotten": "Every output channel looks at all input channels of its "
-        "group: multiply by them.",
+        "input channels forgotten": "An output channel sees all input channels of its group.",
         "groups forgotten": "In groups a channel sees only its own group, not all input channels: "
         "that is what makes the networks of phones light.",
-        "only dense layers": "Convolutions get 0, and they do most of the arithmetic of such "
-        "networks.",
-        "parameters instead of FLOPs": "That is the number of parameters: what the layer *is*, "
-        "not what it does.",
+        "only dense layers": "Convolutions get 0, but do most of the arithmetic.",
+        "parameters instead of FLOPs": "That is the number of parameters, not the arithmetic.",
     },
     read={
         "parameters instead of FLOPs": CURRENCIES,
@@ -161,8 +149,8 @@ layer_flops = Function(
 )
 
 
-def _shares(student: "Cost", teacher: "Cost") -> tuple[float, float]:
-    return student.parameters / teacher.parameters, student.flops / teacher.flops
+def _shares(student: "Cost", teacher: "Cost") -> np.ndarray:
+    return np.array([student.parameters / teacher.parameters, student.flops / teacher.flops])
 
 
 which_currency = Question(
@@ -183,35 +171,27 @@ my_which_currency = (
     tolerance=0.02,
     mistakes={
         "upside down": lambda s, t: _shares(t, s),
-        "currencies exchanged": lambda s, t: _shares(s, t)[::-1],
-        "parameters for FLOPs": lambda s, t: _shares(s, t)[:1] * 2,
-        "FLOPs for parameters": lambda s, t: _shares(s, t)[1:] * 2,
-        "what is saved instead of what is left": lambda s, t: tuple(
-            1 - share for share in _shares(s, t)
-        ),
+        "currencies exchanged": lambda s, t: _shares(s, t)[[1, 0]],
+        "parameters for FLOPs": lambda s, t: _shares(s, t)[[0, 0]],
+        "FLOPs for parameters": lambda s, t: _shares(s, t)[[1, 1]],
+        "what is saved instead of what is left": lambda s, t: 1 - _shares(s, t),
         "differences instead of shares": (
             lambda s, t: (s.parameters - t.parameters, s.flops - t.flops),
             lambda s, t: (t.parameters - s.parameters, t.flops - s.flops),
         ),
-        "per cent instead of shares": lambda s, t: tuple(100 * share for share in _shares(s, t)),
+        "per cent instead of shares": lambda s, t: 100 * _shares(s, t),
         "one currency only": (lambda s, t: _shares(s, t)[0], lambda s, t: _shares(s, t)[1]),
     },
     says={
-        "upside down": "That is how many times the teacher is larger. Divide the student's number "
-        "by the teacher's.",
-        "currencies exchanged": "The first number is that of the FLOPs, the second that of the "
-        "parameters.",
+        "upside down": "Divide the student's number by the teacher's.",
+        "currencies exchanged": "Parameters come first, FLOPs second.",
         "parameters for FLOPs": "Both numbers are that of the parameters. A weight of a "
         "convolution is used at every place, so FLOPs go their own way.",
-        "FLOPs for parameters": "Both numbers are that of the FLOPs. What is stored on disk is "
-        "the parameters.",
-        "what is saved instead of what is left": "That is 1 less the share: what the student "
-        "saves, below 0 where it is larger.",
-        "differences instead of shares": "A difference cannot be compared between currencies: "
-        "divide.",
+        "FLOPs for parameters": "Both are FLOPs. What is stored on disk is the parameters.",
+        "what is saved instead of what is left": "That is 1 less the share: what is saved.",
+        "differences instead of shares": "Differences have a currency: divide.",
         "per cent instead of shares": "A share of 1 is 100 %: divide by 100.",
-        "one currency only": "One number is missing: small in one currency says little about "
-        "another.",
+        "one currency only": "One number is missing: give both.",
     },
     read={
         "parameters for FLOPs": COUNTING,

@@ -76,7 +76,7 @@ def _softmax_twice(z: Tensor, t: float) -> Tensor:
     return F.log_softmax(F.softmax(z / t, dim=1), dim=1)
 
 
-def _over_the_batch(z: Tensor, t: float) -> Tensor:
+def _over_batch(z: Tensor, t: float) -> Tensor:
     return F.log_softmax(z / t, dim=0)
 
 
@@ -117,27 +117,19 @@ kd_loss = Function(
             _with(log_student=_softmax_twice),
         ),
         "softmax twice in the hard term": _with(hard_logits=lambda z, v, t: F.softmax(z, dim=1)),
-        "probabilities where logarithms belong": _with(
-            log_student=lambda z, t: F.softmax(z / t, dim=1)
-        ),
+        "probabilities where logarithms belong": _with(log_student=lambda z, t: (z / t).softmax(1)),
         "KL reversed": lambda z, y, v, t, w: _with(hard_logits=lambda v, z, t: z)(v, y, z, t, w),
         "cross-entropy instead of the divergence": lambda z, y, v, t, w: (
             w * t**2 * F.cross_entropy(z / t, F.softmax(v / t, dim=1))
             + (1 - w) * F.cross_entropy(z, y)
         ),
-        "temperature on the student's side only": _with(
-            log_teacher=lambda v, t: F.log_softmax(v, dim=1)
-        ),
-        "temperature on the teacher's side only": _with(
-            log_student=lambda z, t: F.log_softmax(z, dim=1)
-        ),
+        "temperature on the student's side only": _with(log_teacher=lambda v, t: v.log_softmax(1)),
+        "temperature on the teacher's side only": _with(log_student=lambda z, t: z.log_softmax(1)),
         "soft_weight on the wrong term": lambda z, y, v, t, w: _total(z, y, v, t, 1 - w),
         "hard term softened too": _with(hard_logits=lambda z, v, t: z / t),
         "hard loss on the teacher's logits": _with(hard_logits=lambda z, v, t: v),
         "no weights": lambda z, y, v, t, w: 2 * _total(z, y, v, t, 0.5),
-        "normalised over the batch": _with(
-            log_student=_over_the_batch, log_teacher=_over_the_batch
-        ),
+        "normalised over the batch": _with(log_student=_over_batch, log_teacher=_over_batch),
         "0 · log 0": differs_on(FAR_APART, _total),
         "no gradient for the student": gradient_missing(CASES[0], 0, "the student's logits"),
         "teacher's gradient not stopped": gradient_leaks(CASES[0], 2, "the teacher's logits"),
@@ -149,19 +141,15 @@ kd_loss = Function(
         "hidden in the difference of the softmaxes.",
         "T² on the hard term too": "The labels' term is taken at T = 1 and needs no factor: "
         "multiplied as well, the balance that the weight stands for is lost again.",
-        "mean instead of batchmean": "Your soft term is divided by the number of classes too: "
-        "`kl_div`'s default averages over all entries. Sum over the classes, average over the "
-        'images: `"batchmean"`.',
+        "mean instead of batchmean": "`kl_div`'s default averages over the classes too. Sum over "
+        'the classes, average over the images: `"batchmean"`.',
         "sum instead of mean": "Your soft term is summed over the images while the labels' is "
         "averaged: the batch size would set their balance.",
-        "softmax twice in the soft term": "Your softened probabilities went through a softmax "
-        "again, which takes them for logits between 0 and 1: hardly anything of the teacher is "
-        "left.",
-        "softmax twice in the hard term": "`F.cross_entropy` wants logits and takes the softmax "
-        "itself; it got probabilities.",
-        "probabilities where logarithms belong": "`F.kl_div` wants the student as "
-        "*log*-probabilities; it got probabilities, and its result is no divergence: it is not 0 "
-        "where both agree.",
+        "softmax twice in the soft term": "Your softened probabilities went through a second "
+        "softmax, which takes them for logits between 0 and 1: little of the teacher is left.",
+        "softmax twice in the hard term": "`F.cross_entropy` has a softmax of its own.",
+        "probabilities where logarithms belong": "`F.kl_div` wants *log*-probabilities of the "
+        "student. Of probabilities its result is not 0 where both agree.",
         "KL reversed": "That is KL(student ‖ teacher), which lets a student ignore classes that "
         "its teacher holds possible. The teacher's probabilities must do the weighting.",
         "cross-entropy instead of the divergence": "Your soft term is a cross-entropy: the same "
@@ -172,21 +160,17 @@ kd_loss = Function(
         "the soft term, so the student is to become as undecided as the teacher is at T.",
         "soft_weight on the wrong term": "Your weight multiplies the labels' term. Here 0 is "
         "labels only and 1 teacher only; elsewhere alpha may be either.",
-        "hard term softened too": "The cross-entropy with the labels is taken at T = 1: the "
-        "student is used at T = 1.",
+        "hard term softened too": "The cross-entropy with the labels is taken at T = 1.",
         "hard loss on the teacher's logits": "Your cross-entropy compares the *teacher* with the "
-        "labels: no gradient of it reaches the student, who never hears a label.",
-        "no weights": "Both terms are added as they are; `soft_weight` and 1 − `soft_weight` mix "
-        "them.",
+        "labels: it has no gradient for the student.",
+        "no weights": "Both terms are added: `soft_weight` and 1 − `soft_weight` mix them.",
         "normalised over the batch": "Your softmax runs along `dim=0`, so the images compete for "
         "a class. The classes must compete for an image: `dim=1`.",
         "0 · log 0": "Far apart, a softened probability is 0 in float32 and its logarithm minus "
         "infinity. Stay with `log_softmax` for both and `log_target=True`.",
-        "no gradient for the student": "A number without its graph trains nobody: no `.item()`, "
-        "`.detach()` or NumPy on the student's side.",
-        "teacher's gradient not stopped": "An optimiser that knows the teacher's weights would "
-        "move the teacher towards the student; and its graph costs memory. "
-        "`teacher_logits.detach()` stops it.",
+        "no gradient for the student": "No `.item()`, `.detach()` or NumPy on the student's side.",
+        "teacher's gradient not stopped": "An optimiser with the teacher's weights would move the "
+        "teacher towards the student: `teacher_logits.detach()` stops it.",
     },
     read={
         "T² forgotten": WHY_T2,
@@ -243,17 +227,13 @@ why_t2 = Function(
         "chain rule brings a factor 1/T: this one is explicit.",
         "T² is in it already": "The factor is what the exercise wants to explain: leave it out, "
         "and see how the gradient fades without it.",
-        "mean over the images forgotten": "This is the gradient of the *sum* over the images: "
-        "divide by their number.",
-        "mean over the classes too": "You divided by all entries. The divergence is summed over "
-        "the classes and averaged over the images only.",
+        "mean over the images forgotten": "That is the gradient of the *sum*: divide by N.",
+        "mean over the classes too": "You divided by all entries: average over the images only.",
         "the wrong sign": "Teacher minus student is the *step* that lowers the loss. The gradient "
         "points uphill: student minus teacher.",
-        "not softened": "Your probabilities are those at T = 1: divide the logits by T inside "
-        "both softmaxes.",
-        "the limit of large T for every T": "The difference of centred logits by T² and the "
-        "number of classes is what the gradient *comes close to* as T grows. At small T the "
-        "softmaxes are far from linear.",
+        "not softened": "Your probabilities are those at T = 1: divide both logits by T.",
+        "the limit of large T for every T": "The gradient *comes close to* this difference of "
+        "centred logits as T grows. At small T the softmaxes are far from linear.",
         "teacher's labels instead of its probabilities": "The teacher's answer has been made a "
         "label: what is pulled at is the whole softened distribution.",
     },

@@ -100,12 +100,8 @@ map_likeness = Function(
             lambda a, b: my_map_likeness(a, b.abs()),
         ),
         "signs thrown away": lambda a, b: my_map_likeness(a.abs(), b.abs()),
-        "all images as one map": lambda a, b: my_map_likeness(
-            a.reshape(1, -1, 1), b.reshape(1, -1, 1)
-        ).squeeze(),
-        "mean map first": lambda a, b: my_map_likeness(
-            a.mean(0, keepdim=True), b.mean(0, keepdim=True)
-        )[0],
+        "all images as one map": lambda a, b: my_map_likeness(a.view(1, -1), b.view(1, -1))[0],
+        "mean map first": lambda a, b: my_map_likeness(a.mean(0)[None], b.mean(0)[None])[0],
         "averaged over the images": lambda a, b: my_map_likeness(a, b).mean(),
         "ranked across the images": lambda a, b: _correlation(
             _ranks(_flat(a).T), _ranks(_flat(b).T)
@@ -118,14 +114,11 @@ map_likeness = Function(
         "ties broken by their place": differs_on(TIED, my_map_likeness),
     },
     says={
-        "Pearson instead of ranks": "Values are compared, so a few glaring pixels decide. Replace "
-        "each value by its rank first.",
+        "Pearson instead of ranks": "A few glaring pixels decide: replace values by ranks.",
         "cosine without centring": "That is the cosine of the values: two maps with a large mean "
         "are alike for that alone. Rank, and take the mean off.",
-        "ranks not centred": "Ranks are all positive, so their cosine is large for any two maps. "
-        "Take the mean rank off first.",
-        "positions instead of ranks": "`argsort` says which pixel comes first, not at which place "
-        "a pixel comes: apply it twice.",
+        "ranks not centred": "Ranks are all positive: take the mean rank off first.",
+        "positions instead of ranks": "`argsort` says which pixel comes first: apply it twice.",
         "magnitude of one map only": "One map has lost its signs, the other has not, so pixels "
         "against the class count as for it in one of them.",
         "signs thrown away": "That compares magnitudes: a map and its opposite are equal to it. "
@@ -134,14 +127,11 @@ map_likeness = Function(
         "model with larger gradients for some images looks alike for that. Compare image by image.",
         "mean map first": "You averaged the maps and compared the averages: what differs from "
         "image to image is gone. Compare each pair first.",
-        "averaged over the images": "That is the mean, and what an interval is made from is gone: "
-        "return one for each image.",
-        "ranked across the images": "There is a number for each pixel: you ranked the images at a "
-        "pixel. Rank the pixels of an image.",
+        "averaged over the images": "That is the mean: return one value for each image.",
+        "ranked across the images": "You ranked the images at a pixel: rank an image's pixels.",
         "Kendall instead of Spearman": "That counts pairs of pixels in the same order, which is a "
         "measure too, and smaller. The course's is the correlation of ranks.",
-        "distance instead of likeness": "Equal maps give 0 here. Likeness is 1 for them: leave "
-        "out the 1 minus.",
+        "distance instead of likeness": "Equal maps must give 1: leave out the 1 minus.",
         "the short formula where pixels are equal": "1 − 6 Σd²/(n(n² − 1)) holds where all ranks "
         "differ. Take the correlation of the mean ranks.",
         "ties broken by their place": "`argsort` puts equal pixels into an order which they do "
@@ -254,17 +244,12 @@ deletion_area = Function(
         "1, the share of pixels that are gone, so divide by the steps.",
         "rectangles instead of trapezoids": "One end of the curve is left out, so a falling curve "
         "comes out too large or too small. Count both ends half.",
-        "the empty image forgotten": "Your curve ends before all pixels are gone. `range(steps)` "
-        "stops one step early.",
-        "the whole image forgotten": "Your curve starts after the first step: its first point is "
-        "the answer to the whole image.",
+        "the empty image forgotten": "`range(steps)` stops before all pixels are gone.",
+        "the whole image forgotten": "The first point is the answer to the whole image.",
         "the least important first, or insertion": "What matters goes last here, or comes first "
-        "into an empty image: that is one curve, read in two directions, of one area. Take away "
-        "first what speaks most for the class.",
-        "by magnitude": "Pixels that speak strongly against the class go early here, which raises "
-        "its probability. Keep the sign.",
-        "removed pixels come back": "Each step starts from the whole image and takes only its own "
-        "pixels. What is gone stays gone.",
+        "into an empty image. Take away first what speaks most for the class.",
+        "by magnitude": "Pixels against the class go early here, which raises it: keep the sign.",
+        "removed pixels come back": "Each step starts anew: pixels that are gone stay gone.",
         "the brightest instead of the most important": "The order is that of the pixels "
         "themselves. It is the map that is put to the test.",
     },

@@ -66,20 +66,15 @@ softened_softmax = Function(
     },
     says={
         "multiplied by T": "Multiplying makes a large T harder instead of softer: divide.",
-        "temperature without effect": "These are the probabilities at T = 1. Either T is not "
-        "used, or it divides the exponentials, where it cancels: it belongs inside, below each "
-        "logit.",
-        "temperature after the softmax": "Probabilities divided by T sum to 1/T: it is the logits "
-        "that are divided.",
-        "softmax twice": "A softmax of probabilities treats them as logits between 0 and 1, and "
-        "comes out nearly flat.",
+        "temperature without effect": "That is T = 1. T is not used, or divides the exponentials, "
+        "where it cancels: divide each logit.",
+        "temperature after the softmax": "Divide the logits by T, not the probabilities.",
+        "softmax twice": "A second softmax takes probabilities for logits between 0 and 1.",
         "normalised over the batch": "Your columns sum to 1: the images compete for a class. The "
         "classes must compete for an image, so sum along `dim=1`.",
-        "one sum for all images": "The whole table sums to 1. Each image's row must: give `sum` "
-        "its `dim=1` and `keepdim=True`.",
+        "one sum for all images": "The whole table sums to 1: sum along `dim=1`, each row.",
         "not normalised": "Exponentials alone do not sum to 1: divide by the sum of the row.",
-        "logarithms of probabilities": "All are negative: these are log-probabilities, as "
-        "`log_softmax` gives.",
+        "logarithms of probabilities": "These are log-probabilities, as of `log_softmax`.",
         "overflow": "The exponential of a large logit is infinite, and infinite by infinite is "
         "not a number. Take the largest logit of the row off first: it cancels.",
         "one maximum for all images": "The batch's largest logit was taken off every image, and "
@@ -131,23 +126,18 @@ soft_target_bits = Function(
         "0 · log 0": differs_on(ZEROS, entropy_bits),
     },
     says={
-        "nats instead of bits": "The natural logarithm counts in nats. A bit is log 2 = 0.693 of "
-        "them: take `log2`.",
+        "nats instead of bits": "The natural logarithm counts in nats: take `log2`.",
         "decimal logarithm": "The logarithm to base 10 counts in decimal digits: take `log2`.",
-        "sign forgotten": "Logarithms of probabilities are negative, entropy is not: a minus is "
-        "missing.",
+        "sign forgotten": "Logarithms of probabilities are negative: a minus is missing.",
         "mean over the classes": "The probabilities are weights already: their p · log p are "
         "summed. A mean divides by the number of classes once more.",
         "summed over the images": "There is one value per class: you summed over the batch. Each "
         "image has an entropy of its own, so sum along `dim=1`.",
-        "one number for all images": "The images have been put together. Keep one value for each: "
-        "sum along `dim=1` only.",
+        "one number for all images": "Keep one value for each image: sum along `dim=1` only.",
         "only the largest class counts": "That is the surprise at the answer most expected. "
         "Entropy is the mean surprise over all classes, each weighted with its probability.",
-        "not weighted": "You summed the surprises −log₂ p. The unlikely ones hardly ever come: "
-        "weight each with its p.",
-        "softmax again": "Probabilities come in. Another softmax takes them for logits, and all "
-        "answers look undecided.",
+        "not weighted": "You summed the surprises −log₂ p: weight each with its p.",
+        "softmax again": "Probabilities come in: another softmax takes them for logits.",
         "0 · log 0": "The logarithm of 0 is minus infinity, and 0 times infinity is not a number, "
         "but p · log p goes to 0 with p: `torch.xlogy` knows.",
     },
@@ -187,10 +177,8 @@ my_second_opinion = next(t for t, p in zip(steps, second, strict=True) if p >= 0
     },
     says={
         "the third class": "That is where the *third* class reaches 10 %.",
-        "all wrong classes together": "There all classes but the first have 10 % *together*: one "
-        "bar alone is asked for.",
-        "the logarithm of T": "That is log₂ T: the slider moves in doublings, and its reading is "
-        "T itself.",
+        "all wrong classes together": "There all other classes have 10 % *together*.",
+        "the logarithm of T": "That is log₂ T: the slider shows T itself.",
     },
     praise="A temperature that only just shows the second class leaves most others in the dark.",
 )

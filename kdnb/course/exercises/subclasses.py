@@ -69,9 +69,7 @@ class_logits = Function(
             lambda z, c: F.log_softmax(_by_class(z, c), dim=2).logsumexp(2),
         ),
         "logarithm forgotten": lambda z, c: _by_class(z, c).exp().sum(2),
-        "mean of the exponentials": lambda z, c: (
-            _by_class(z, c).logsumexp(2) - math.log(z.shape[1] // c)
-        ),
+        "mean of the exponentials": lambda z, c: _by_class(z, c).exp().mean(2).log(),
         "the wrong columns": lambda z, c: z.unflatten(1, (-1, c)).logsumexp(1),
         "summed over the classes": lambda z, c: _by_class(z, c).logsumexp(1),
         "overflow": differs_on(LARGE, logsumexp_by_class),
@@ -86,9 +84,8 @@ class_logits = Function(
         "two equal ones make a class twice as probable: that adds log 2.",
         "probabilities instead of logits": "These are class probabilities. `F.cross_entropy` "
         "takes a softmax of what it gets, so they would be softened twice: return logits.",
-        "log-probabilities instead of logits": "A softmax went over all subclasses first, so each "
-        "row lacks a constant. The softmax of it is right, but logits have not been normalised "
-        "yet.",
+        "log-probabilities instead of logits": "A softmax went over all subclasses first: its "
+        "softmax is right, but logits are not normalised yet.",
         "softmax inside each class": "Normalised inside its class, every class comes out alike: "
         "what the logits say about the classes is gone.",
         "logarithm forgotten": "Sums of exponentials are not logits yet: take their logarithm.",
@@ -96,12 +93,9 @@ class_logits = Function(
         "log s. Probabilities of subclasses are summed.",
         "the wrong columns": "You took every C-th column for a class. Here the columns of a class "
         "stand side by side: c·s to c·s + s − 1.",
-        "summed over the classes": "There is one value per subclass: you put the classes together "
-        "and kept the subclasses apart.",
-        "overflow": "The exponential of a large logit is infinite. `torch.logsumexp` takes the "
-        "largest one off first.",
-        "no gradient": "Without its graph the head learns nothing from the labels: stay with "
-        "tensors, without `.detach()` or NumPy.",
+        "summed over the classes": "You put the classes together and kept the subclasses apart.",
+        "overflow": "The exponential of a large logit is infinite: use `torch.logsumexp`.",
+        "no gradient": "Without its graph the head learns nothing: no `.detach()` or NumPy.",
     },
     praise="Their softmax is the sum of each class's subclass probabilities.",
 )
@@ -113,7 +107,7 @@ def _unit(logits: Tensor, *, dim: int = 1, correction: int = 0) -> Tensor:
     return (logits - mean) / deviation / logits.shape[1] ** 0.5
 
 
-def _auxiliary(v: Tensor, temperature: float) -> Tensor:
+def _loss(v: Tensor, temperature: float) -> Tensor:
     """The loss of rows v that are normalised in whatever way."""
     similarity = v @ v.T / temperature
     return similarity.logsumexp(1).mean() - 1 / temperature - math.log(len(v))
@@ -149,42 +143,38 @@ auxiliary_loss = Function(
     cases=BATCHES,
     mistakes={
         "normalised over the batch": (
-            lambda z, t: _auxiliary(_unit(z, dim=0), t),
-            lambda z, t: _auxiliary(F.normalize(z - z.mean(0), dim=0), t),
-            lambda z, t: _auxiliary(F.normalize(z - z.mean(0), dim=1), t),
+            lambda z, t: _loss(_unit(z, dim=0), t),
+            lambda z, t: _loss(F.normalize(z - z.mean(0), dim=0), t),
+            lambda z, t: _loss(F.normalize(z - z.mean(0), dim=1), t),
         ),
-        "mean not taken off": lambda z, t: _auxiliary(F.normalize(z), t),
-        "not scaled to length 1": lambda z, t: _auxiliary(z - z.mean(1, keepdim=True), t),
+        "mean not taken off": lambda z, t: _loss(F.normalize(z), t),
+        "not scaled to length 1": lambda z, t: _loss(z - z.mean(1, keepdim=True), t),
         "scaled to deviation 1 instead of length 1": (
-            lambda z, t: _auxiliary(_unit(z) * z.shape[1] ** 0.5, t),
-            lambda z, t: _auxiliary(_unit(z, correction=1) * z.shape[1] ** 0.5, t),
+            lambda z, t: _loss(_unit(z) * z.shape[1] ** 0.5, t),
+            lambda z, t: _loss(_unit(z, correction=1) * z.shape[1] ** 0.5, t),
         ),
-        "sample instead of population deviation": lambda z, t: _auxiliary(
-            _unit(z, correction=1), t
-        ),
-        "log n forgotten": lambda z, t: _auxiliary(_unit(z), t) + math.log(len(z)),
-        "1/T forgotten": lambda z, t: _auxiliary(_unit(z), t) + 1 / t,
+        "sample instead of population deviation": lambda z, t: _loss(_unit(z, correction=1), t),
+        "log n forgotten": lambda z, t: _loss(_unit(z), t) + math.log(len(z)),
+        "1/T forgotten": lambda z, t: _loss(_unit(z), t) + 1 / t,
         "temperature forgotten": (
-            lambda z, t: _auxiliary(_unit(z), 1.0),
-            lambda z, t: _auxiliary(_unit(z), 1.0) + 1 - 1 / t,
+            lambda z, t: _loss(_unit(z), 1.0),
+            lambda z, t: _loss(_unit(z), 1.0) + 1 - 1 / t,
         ),
         "sum instead of mean": (
-            lambda z, t: len(z) * _auxiliary(_unit(z), t),
+            lambda z, t: len(z) * _loss(_unit(z), t),
             lambda z, t: (
-                _auxiliary(_unit(z), t)
-                + (len(z) - 1) * (_unit(z) @ _unit(z).T / t).logsumexp(1).mean()
+                _loss(_unit(z), t) + (len(z) - 1) * (_unit(z) @ _unit(z).T / t).logsumexp(1).mean()
             ),
         ),
         "one logarithm for all": lambda z, t: (
             (_unit(z) @ _unit(z).T / t).logsumexp((0, 1)) - 2 * math.log(len(z)) - 1 / t
         ),
-        "the wrong sign": lambda z, t: -_auxiliary(_unit(z), t),
+        "the wrong sign": lambda z, t: -_loss(_unit(z), t),
         "no gradient": gradient_missing(BATCHES[0], 0, "the subclass logits"),
     },
     says={
         "normalised over the batch": "Your mean and scale are taken down the columns. Each "
-        "*image* is normalised by itself; over the batch it is another loss, which changes with "
-        "its neighbours.",
+        "*image* is normalised by itself, whatever its neighbours.",
         "mean not taken off": "A constant added to all logits of an image changes none of its "
         "probabilities, but here it changes the loss: take each row's own mean off first.",
         "not scaled to length 1": "Longer logits count more here, and the loss can be lowered by "
@@ -193,19 +183,13 @@ auxiliary_loss = Function(
         "the length √K for K outputs: the products are K times too large.",
         "sample instead of population deviation": "`std` divides by K − 1 unless told otherwise, "
         "so your rows are a little shorter than 1: `correction=0`, or `F.normalize`.",
-        "log n forgotten": "The sum over j grows with the batch: without − log n identical rows "
-        "do not give 0.",
-        "1/T forgotten": "A row's product with itself is 1/T: without taking it off identical "
-        "rows do not give 0.",
-        "temperature forgotten": "The products are not divided by T, or all of it is taken at T = "
-        "1.",
-        "sum instead of mean": "The images are summed, so a larger batch weighs more: take their "
-        "mean.",
-        "one logarithm for all": "The exponentials of all pairs went into one logarithm. Each "
-        "image has its own, and their mean is taken.",
+        "log n forgotten": "Without − log n identical rows do not give 0.",
+        "1/T forgotten": "Without − 1/T identical rows do not give 0.",
+        "temperature forgotten": "The products, or what is taken off, are not divided by T.",
+        "sum instead of mean": "A larger batch would weigh more: take the mean of the images.",
+        "one logarithm for all": "Each image has a logarithm of its own: take their mean.",
         "the wrong sign": "Minimising this would make all answers alike: the loss is 0 at most.",
-        "no gradient": "A number without its graph keeps no subclass alive: no `.item()` and no "
-        "NumPy.",
+        "no gradient": "A number without its graph trains nothing: no `.item()` and no NumPy.",
     },
     praise="0 where all answers are alike, and lower the more they differ, each by itself.",
 )

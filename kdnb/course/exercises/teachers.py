@@ -115,14 +115,14 @@ def _trainable(teacher: nn.Module) -> list[bool]:
     return [parameter.requires_grad for parameter in teacher.parameters()]
 
 
-def _comes_back(what: Callable[[nn.Module], list], state: str, says: str) -> Probe:
-    """A teacher that is in this state comes back with something else changed."""
+def _changes(what: Callable[[nn.Module], list[bool]], state: str) -> Probe:
+    """Whether a teacher in this state comes back in another."""
 
     def seen(attempt: Attempt) -> str | None:
         teacher = _teacher(state)
         before = what(teacher)
         attempt.with_these(teacher, BATCHES)
-        return says if what(teacher) != before else None
+        return f"A teacher {state} comes back changed." if what(teacher) != before else None
 
     return Probe(seen)
 
@@ -162,44 +162,31 @@ frozen_answers = Function(
         "gradients switched off for good": Probe(_off_for_good),
         "gradients recorded": Probe(_records),
         "detached too late": Probe(_records_and_forgets),
-        "eval never undone": _comes_back(
-            _modes, TRAINING, "A teacher in train mode comes back in eval mode."
-        ),
-        "back to train mode, whatever it was": _comes_back(
-            _modes, ANSWERING, "A teacher in eval mode comes back in train mode."
-        ),
-        "one mode for all layers": _comes_back(
-            _modes, MIXED, "A batch-norm that alone was in eval mode comes back in train mode."
-        ),
-        "trainable is not what it was": _comes_back(
-            _trainable, TRAINING, "Other parameters require a gradient than before."
-        ),
+        "eval never undone": _changes(_modes, TRAINING),
+        "back to train mode, whatever it was": _changes(_modes, ANSWERING),
+        "one mode for all layers": _changes(_modes, MIXED),
+        "trainable is not what it was": _changes(_trainable, TRAINING),
     },
     says={
         "left in train mode": "Without `eval()` dropout is on and batch-norm uses the batch at "
         "hand, and moves its statistics with every batch. `no_grad` does not stop either.",
-        "dropout still on": "Units are dropped as in training: ask twice, and there are two "
-        "answers. Dropout, too, must be in eval mode.",
+        "dropout still on": "Units are dropped as in training: dropout, too, must be in eval mode.",
         "batch-norm statistics drift": "Batch-norm normalises by the batch at hand, and moves its "
-        "running statistics towards it: this is no longer the same teacher. Put the whole teacher "
-        "into eval mode.",
-        "in the order of the loader": "Row 0 is the answer to the first image that the *loader* "
-        "gave. A student that looks up image 0 learns from another one's answer: put each row at "
-        "its index.",
+        "running statistics towards it. Put the whole teacher into eval mode.",
+        "in the order of the loader": "Row 0 belongs to the first image that the *loader* gave, "
+        "so images get one another's logits: put each row at its index.",
         "the order applied instead of undone": "`logits[indices]` shuffles a second time. To undo "
         "it, write to the indices, `out[indices] = logits`, or read at `indices.argsort()`.",
-        "probabilities instead of logits": "These are probabilities at T = 1. Logits serve every "
-        "temperature.",
+        "probabilities instead of logits": "These are probabilities at T = 1: return logits.",
         "gradients switched off for good": "`set_grad_enabled(False)` holds for all that follows, "
         "so the student would learn nothing. `with torch.no_grad():` ends by itself.",
         "gradients recorded": "Eval mode does not stop that. It takes memory, and a loss on these "
         "answers would train the teacher: use `torch.no_grad()`.",
         "detached too late": "`detach` cuts the graph off when the forward pass has already "
         "filled the memory. Inside `torch.no_grad()` there is none.",
-        "eval never undone": "If its training goes on, it does so without dropout and with "
-        "batch-norm standing still, and nothing says so.",
-        "back to train mode, whatever it was": "Whoever uses it next has dropout on. Note the "
-        "mode before, and give that back.",
+        "eval never undone": "If its training goes on, it does so in eval mode: without dropout "
+        "and with batch-norm standing still.",
+        "back to train mode, whatever it was": "Note its mode before, and give that back.",
         "one mode for all layers": "`train()` sets every layer. Networks are often fine-tuned "
         "with their batch-norm still: note and give back the mode of each.",
         "trainable is not what it was": "Its first layer was frozen, and the others were to go on "
@@ -256,20 +243,14 @@ my_confidence_gap = 100 * (bins.share * gaps).sum().item()""",
     },
     says={
         "the wrong sign": "That is accuracy less confidence, or the distance alone. A teacher "
-        "that is right *more* often than it is sure lies above the diagonal: too modest, so below "
-        "0.",
+        "*more* often right than sure is too modest: below 0.",
         "distance without direction": "That is the expected calibration error: it adds up "
         "distances, and bold and modest bins cannot make up for one another. Keep each bin's sign.",
-        "at T = 1": "That is the teacher as it answers by itself. The student sees it softened: "
-        "divide the logits by T.",
-        "the worst bin": "That is the bin farthest from the diagonal, which may hold few images. "
-        "Weigh each bin with its share.",
-        "every bin the same weight": "A bin of three images counts here as much as one of three "
-        "hundred. Weigh each with its share.",
-        "the confidence alone": "That is how sure it is. Whether this is too much shows against "
-        "how often it is right.",
-        "the accuracy alone": "That is how often it is right, which no temperature changes. "
-        "Compare it with how sure it is.",
+        "at T = 1": "That is the teacher at T = 1: divide the logits by T.",
+        "the worst bin": "That bin may hold few images: weigh each bin with its share.",
+        "every bin the same weight": "Bins differ in size: weigh each with its share.",
+        "the confidence alone": "Compare it with how often the teacher is right.",
+        "the accuracy alone": "Compare it with how sure the teacher is.",
         "a share instead of points": "A point is a hundredth: multiply by 100.",
     },
     praise="Softened answers are not meant as probabilities of being right: they say which "
