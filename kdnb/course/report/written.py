@@ -19,10 +19,10 @@ class WouldBeLostError(ValueError):
 
 
 class Written:
-    """What kdnb wrote into a folder, known by the SHA-256 of each file in a note beside them.
+    """What kdnb wrote into a folder, known by the SHA-256 of each file in a note.
 
-    Files are named by their path from the folder. One that is a link is never kdnb's. ``part`` is a
-    folder in it where the note lies, for files that one of several processes writes.
+    Files are named by their path from the folder; a link is never kdnb's. The note lies in the
+    folder ``part`` of it, one for each of several processes.
     """
 
     def __init__(self, folder: Path, part: str = ""):
@@ -34,10 +34,8 @@ class Written:
             self.folder.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=self.folder).close()
         except OSError as error:
-            raise ValueError(
-                f"nothing can be written to {self.folder} ({error.strerror}): give --output a "
-                "folder that you can write"
-            ) from error
+            says = f"nothing can be written to {self.folder} ({error.strerror})"
+            raise ValueError(f"{says}: give --output a folder that you can write") from error
 
     def require_unchanged(
         self,
