@@ -73,10 +73,24 @@ class BugResult:
         return mean_interval([wrong.score - right.score for wrong, right in pairs])
 
     @property
+    def points(self) -> tuple[float, float, float]:
+        """The difference in points, and the ends of its interval."""
+        gap = self.difference
+        return 100 * gap.mean, 100 * gap.low, 100 * gap.high
+
+    @property
+    def accuracies(self) -> tuple[float, float]:
+        """Mean reported accuracy with the bug and without it."""
+        broken, repaired = (
+            sum(trial.score for trial in trials) / len(trials)
+            for trials in (self.broken, self.repaired)
+        )
+        return broken, repaired
+
+    @property
     def outcome(self) -> Outcome:
         """What happened, by the numbers."""
-        right = sum(trial.score for trial in self.repaired) / len(self.repaired)
-        return outcome_of(self.difference, right, self.chance)
+        return outcome_of(self.difference, self.accuracies[1], self.chance)
 
 
 @dataclass(frozen=True, kw_only=True)

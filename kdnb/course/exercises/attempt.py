@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 TOO_LONG = 1.0  # seconds that a call may take
 FIRST_CALL = 3.0  # the first may have to import something
-MUTABLE = (Tensor, list, nn.Module)
 
 
 class Failed(Exception):  # noqa: N818 (not an error of this program, but a finding)
@@ -37,54 +36,49 @@ class Attempt:
         if not callable(function):
             kind = type(function).__name__
             raise Failed("not a function", f"A function is wanted, here is a {kind}.")
-        self._function, self._called = function, False
+        self._function, self._limits = function, (FIRST_CALL, TOO_LONG)
 
     def __call__(self, *arguments: object) -> object:
         """What it returns for copies of the arguments, which it must leave as they are."""
         given = copied(arguments)
         result = self.with_these(*given)
         for number, (now, before) in enumerate(zip(given, arguments, strict=True), start=1):
-            if not _same(now, before):
+            # What may become of a network, an exercise about it asks for itself.
+            same = torch.equal(now, before) if isinstance(now, Tensor) else now == before
+            if not same and not isinstance(now, nn.Module):
                 raise Failed(
                     "arguments changed",
-                    f"Your function writes into its argument number {number}. Whoever calls it "
-                    "goes on with other numbers than they had: work on new tensors, without "
-                    "operations in place.",
+                    f"Your function writes into its argument number {number}, which its caller "
+                    "goes on to use: work on new tensors, without operations in place.",
                 )
         return result
 
     def with_these(self, *arguments: object) -> object:
         """What it returns for these very arguments."""
-        limits = (TOO_LONG,) if self._called else (FIRST_CALL, TOO_LONG)
-        self._called = True
-        for limit in limits:
-            result, seconds = self._timed(arguments, limit)
-            if seconds <= TOO_LONG:
-                break
-        else:
-            raise _slow()
+        limits, self._limits = self._limits, (TOO_LONG,)
+        try:
+            for limit in limits:
+                result, seconds = self._timed(arguments, limit)
+                if seconds <= TOO_LONG:
+                    break
+            else:
+                raise _TooSlow
+        except _TooSlow:
+            says = "Your function needs more than a second for a few numbers: does it end?"
+            raise Failed("too slow", says) from None
+        except (Exception, SystemExit) as error:
+            line = _line_of(error, self._function)
+            text = f"Your function raises {type(error).__name__}{line}: {error}"
+            raise Failed("an error", text.rstrip(".") + ".") from error
         if result is None:
             raise Failed("nothing returned", "Your function returns None: is a `return` missing?")
         return result
 
     def _timed(self, arguments: tuple, limit: float) -> tuple[object, float]:
         start = clock()
-        try:
-            with _time_limit(limit), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                result = self._function(*arguments)
-        except _TooSlow:
-            raise _slow() from None
-        except (Exception, SystemExit) as error:
-            line = _line_of(error, self._function)
-            text = f"Your function raises {type(error).__name__}{line}: {error}"
-            raise Failed("an error", text.rstrip(".") + ".") from error
-        return result, clock() - start
-
-
-def _slow() -> Failed:
-    says = "Your function needs more than a second for a few numbers: does it end?"
-    return Failed("too slow", says)
+        with _time_limit(limit), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self._function(*arguments), clock() - start
 
 
 def is_stub(attempt: object, stub: str) -> bool:
@@ -106,13 +100,9 @@ def _does(code: CodeType) -> tuple:
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Stop what takes longer. Where there is no such timer (Windows, a thread) nothing is stopped.
-
-    The time is measured there, too, so that a verdict on slow code is the same.
-    """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(
-        signal, "setitimer"
-    ):
+    """Stop what takes longer; without such a timer (Windows, a thread) only the clock is read."""
+    main = threading.current_thread() is threading.main_thread()
+    if not (main and hasattr(signal, "setitimer")):
         yield
         return
 
@@ -137,11 +127,6 @@ def _line_of(error: BaseException, function: Callable) -> str:
 
 
 def copied(arguments: tuple) -> list:
-    """Arguments into which a function may write; a network may also be trained or frozen."""
-    return [copy.deepcopy(a) if isinstance(a, MUTABLE) else a for a in arguments]
-
-
-def _same(one: object, other: object) -> bool:
-    if isinstance(one, nn.Module):
-        return True  # what may become of a network, an exercise about it asks for itself
-    return torch.equal(one, other) if isinstance(one, Tensor) else one == other
+    """Arguments into which a function may write."""
+    mutable = (Tensor, list, nn.Module)
+    return [copy.deepcopy(a) if isinstance(a, mutable) else a for a in arguments]

@@ -119,7 +119,7 @@ UNPAIRED = tuple(
     interval_with(quantile, paired=False)
     for quantile in (lambda n: stdtrit(2 * n - 2, 0.975), students_t, NORMAL[0])
 )
-ONLY_MEAN = (lambda a, b: np.mean(a) - np.mean(b), lambda a, b: (np.mean(a) - np.mean(b),) * 2)
+MEANS = (lambda a, b: np.mean(a) - np.mean(b), lambda a, b: (np.mean(a) - np.mean(b),) * 2)
 
 # Points; seeds differ much more from one another than distilled and alone of the same seed.
 THREE_SEEDS = ([88.0, 84.5, 91.0], [86.5, 82.2, 89.6])
@@ -162,7 +162,7 @@ real_gain = Function(
         "the wrong way round": lambda a, b: paired_interval(b, a),
         "the range of the seeds": lambda a, b: (np.subtract(a, b).min(), np.subtract(a, b).max()),
         "best seed against best seed": lambda a, b: (max(a) - max(b),) * 2,
-        "only the mean": ONLY_MEAN,
+        "only the mean": MEANS,
     },
     says={
         "not paired": "You took the two groups as unrelated, so luck that both students of a seed "

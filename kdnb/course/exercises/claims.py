@@ -6,13 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdnb.course.exercises.choices import (
-    NORMAL,
-    ONLY_MEAN,
-    UNPAIRED,
-    interval_with,
-    paired_interval,
-)
+from kdnb.course.exercises.choices import MEANS, NORMAL, UNPAIRED, interval_with, paired_interval
 from kdnb.course.exercises.exercise import Case, Function, Header, Question
 from kdnb.course.exercises.verdict import Paragraph
 from kdnb.evaluation.metrics import mean_interval
@@ -254,7 +248,7 @@ difference_of_gains = Function(
             interval_with(standard_error=False)
         ),
         "normal instead of t": tuple(_of_gains(interval_with(q)) for q in NORMAL),
-        "only the mean": tuple(map(_of_gains, ONLY_MEAN)),
+        "only the mean": tuple(map(_of_gains, MEANS)),
     },
     says={
         "gains not paired": "Each student is paired with itself, but not with the other: both "

@@ -142,9 +142,7 @@ layer_flops = Function(
         "only dense layers": "Convolutions get 0, but do most of the arithmetic.",
         "parameters instead of FLOPs": "That is the number of parameters, not the arithmetic.",
     },
-    read={
-        "parameters instead of FLOPs": CURRENCIES,
-    },
+    read={"parameters instead of FLOPs": CURRENCIES},
     praise="Add this up over the layers, and the poolings, and you have kdnb's count.",
 )
 
@@ -193,8 +191,6 @@ my_which_currency = (
         "per cent instead of shares": "A share of 1 is 100 %: divide by 100.",
         "one currency only": "One number is missing: give both.",
     },
-    read={
-        "parameters for FLOPs": COUNTING,
-    },
+    read={"parameters for FLOPs": COUNTING},
     praise="A model is smaller in a currency, not as such: always name it.",
 )

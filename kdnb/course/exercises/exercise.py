@@ -12,14 +12,7 @@ import torch
 from torch import Tensor
 
 from kdnb.course.exercises.attempt import Attempt, Failed, copied, is_stub
-from kdnb.course.exercises.verdict import (
-    CORRECT,
-    NOT_ATTEMPTED,
-    NOT_YET,
-    Help,
-    Paragraph,
-    Verdict,
-)
+from kdnb.course.exercises.verdict import CORRECT, NOT_ATTEMPTED, NOT_YET, Help, Paragraph, Verdict
 
 
 @dataclass(frozen=True)

@@ -172,11 +172,7 @@ kd_loss = Function(
         "teacher's gradient not stopped": "An optimiser with the teacher's weights would move the "
         "teacher towards the student: `teacher_logits.detach()` stops it.",
     },
-    read={
-        "T² forgotten": WHY_T2,
-        "T instead of T²": WHY_T2,
-        "T² on the hard term too": WHY_T2,
-    },
+    read={"T² forgotten": WHY_T2, "T instead of T²": WHY_T2, "T² on the hard term too": WHY_T2},
     praise="The value is right, the student learns from it, and the teacher is left alone.",
 )
 

@@ -6,13 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdnb.course.exercises.exercise import (
-    Case,
-    Function,
-    Header,
-    differs_on,
-    gradient_missing,
-)
+from kdnb.course.exercises.exercise import Case, Function, Header, differs_on, gradient_missing
 from kdnb.course.exercises.verdict import Paragraph
 from kdnb.losses import class_logits as logsumexp_by_class
 from kdnb.losses import subclass_auxiliary_loss

@@ -25,10 +25,9 @@ from kdnb.store.store import store_root
 
 NOTEBOOKS = PROJECT / "notebooks"
 BACKEND = "module://matplotlib_inline.backend_inline"  # which a kernel has by itself
-# Limits of glibc's malloc. It keeps freed memory up to these instead of giving it back to the
-# system, which would clear it anew for each batch: a fifth of a ResNet's time. Others ignore them.
+# glibc's malloc keeps freed memory up to these limits (1 GiB) instead of giving it back to the
+# system, which would clear it anew for each batch: a fifth of a ResNet's time.
 MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-GIB = 2**30
 
 
 class NotebookError(RuntimeError):
@@ -116,7 +115,7 @@ def _without_a_reader(empty: str) -> dict[str, str]:
     settings = Path(empty) / "matplotlibrc"
     settings.touch()
     return {
-        **{name: os.environ.get(name, str(GIB)) for name in MALLOC},
+        **{name: os.environ.get(name, str(2**30)) for name in MALLOC},
         HEADLESS: "1",
         # A kernel works in the notebook's folder: relative paths would mean something else there.
         "KDNB_DATA": str(data_root()),
@@ -144,10 +143,7 @@ def environment(**values: str) -> Iterator[None]:
 
 @contextmanager
 def _written_beside(output: Path) -> Iterator[Path]:
-    """A hidden file, into which papermill writes after each cell; moved to its place at the end.
-
-    So what is in its place was written to the end, or as far as the notebook came, by kdnb.
-    """
+    """A hidden file, into which papermill writes after each cell; moved to its place at the end."""
     part = output.with_name(f".{output.stem}-running.ipynb")
     try:
         yield part
@@ -159,7 +155,7 @@ def _written_beside(output: Path) -> Iterator[Path]:
 def require_complete(executed: NotebookNode, notebook: Path, output: Path) -> None:
     """Raise `NotebookError` unless every code cell ran and none shows an error.
 
-    papermill's own status is no proof: it calls cells completed that never ran.
+    papermill calls cells completed that never ran.
     """
     for number, cell in enumerate(executed.cells, start=1):
         if cell.cell_type != "code" or not cell.source.strip():
@@ -176,10 +172,7 @@ def _failed(notebook: Path, output: Path, cause: str) -> NotebookError:
 
 
 class OwnInterpreter(AsyncKernelManager):
-    """Starts a kernel of the interpreter that runs this.
-
-    A reader's "python3" may be another one, without kdnb or with another version of it.
-    """
+    """Starts a kernel of this interpreter: a reader's "python3" may be one without kdnb."""
 
     @default("kernel_spec_manager")
     def _no_installed_kernels(self) -> KernelSpecManager:

@@ -14,14 +14,12 @@ UNKNOWN_CELL = 0.5  # seconds expected of a cell that has never been timed
 
 
 class ReportProgress:
-    """One bar per notebook, and the time left for all of them.
+    """One bar per notebook, and the time left for all of them; use as a context manager.
 
-    With a ``label`` there is no bar but a line after each notebook that starts with it: for reports
-    that are made side by side.
-
+    With a ``label`` there is a line after each notebook instead: for reports side by side.
     ``cells`` lists (notebook, ids of its cells) in the order in which they will run; ``expected``
-    gives the seconds that "notebook/cell" took on an earlier run. The pace of this machine, as far
-    as it is known from the cells that are done, scales what is left. Use as a context manager.
+    gives the seconds that "notebook/cell" took on an earlier run, which the pace of this machine
+    scales as far as it is known.
     """
 
     def __init__(
