@@ -51,13 +51,8 @@ def _by_distances(maps: Tensor, others: Tensor) -> Tensor:
 
 
 # Half of each map is 0, as at the empty border of a digit.
-TIED = Case(
-    "two maps with the same four pixels at 0",
-    (
-        torch.tensor([[[0.0, 0, 3, 1], [0, 0, 2, -1]]]),
-        torch.tensor([[[0.0, 0, 1, 3], [0, 0, 2, 4]]]),
-    ),
-)
+ONE, OTHER = torch.tensor([[[[0.0, 0, 3, 1], [0, 0, 2, -1]]], [[[0, 0, 1, 3], [0, 0, 2, 4]]]])
+TIED = Case("two maps with the same four pixels at 0", (ONE, OTHER))
 
 
 def my_map_likeness(maps, others):

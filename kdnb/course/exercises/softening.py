@@ -17,14 +17,9 @@ EXPLORER = Paragraph(NOTEBOOK, "Touch it")
 
 THREE = torch.tensor([[2.0, 1.0, -1.0, 0.5], [0.0, 3.0, 1.0, -2.0], [-1.0, 0.5, 0.0, 2.5]])
 TWO = torch.tensor([[1.0, -2.0, 0.5], [0.0, 2.0, 1.5]], dtype=torch.float64)
-
-
-LARGE, SMALL = [1000.0, 999.0, 0.0], [1.0, 0.0, -1.0]
-ONE_LARGE = Case("one image with logits 1000, 999 and 0", (torch.tensor([LARGE]), 1.0))
-LARGE_AND_SMALL = Case(
-    "an image with logits 1000, 999 and 0 beside one with 1, 0 and -1",
-    (torch.tensor([LARGE, SMALL]), 1.0),
-)
+LARGE = torch.tensor([[1000.0, 999.0, 0.0], [1.0, 0.0, -1.0]])
+ONE_LARGE = Case("one image with logits 1000, 999 and 0", (LARGE[:1], 1.0))
+LARGE_AND_SMALL = Case("images with logits 1000, 999, 0 and 1, 0, -1", (LARGE, 1.0))
 
 
 def my_softened_softmax(logits, temperature):
@@ -85,9 +80,8 @@ softened_softmax = Function(
 
 
 HALVES = torch.tensor([[0.5, 0.25, 0.125, 0.125], [0.7, 0.1, 0.1, 0.1], [0.97, 0.01, 0.01, 0.01]])
-ZEROS = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
-ZEROS = Case("the answers 1, 0, 0 and ½, ½, 0", (ZEROS,))
 TENTHS = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]], dtype=torch.float64)
+ZEROS = Case("the answers 1, 0, 0 and ½, ½, 0", (torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0]]),))
 
 
 def my_soft_target_bits(probabilities):
@@ -169,7 +163,7 @@ my_second_opinion = next(t for t, p in zip(steps, second, strict=True) if p >= 0
         "Or in code: `soften(logits[chosen[0]], t).topk(2)` for several `t`.",
     ),
     right=lambda z: _first_temperature("second", z),
-    tolerance=2 ** (1 / 8) - 1,
+    tolerance=2 ** (1 / 8) - 1,  # one step of the slider
     mistakes={
         "the third class": lambda z: _first_temperature("third", z),
         "all wrong classes together": lambda z: _first_temperature("all but the first", z),
