@@ -73,12 +73,10 @@ choose_temperature = Function(
     says={
         "chosen on the test split": "This T is the best on the *test* images, so its accuracy "
         "flatters: they have decided and are no longer unseen. Let the validation images decide.",
-        "the luckiest seed decides": "This T has the single best validation run. Among many runs "
-        "some are lucky: compare means over the seeds.",
+        "the luckiest seed decides": "One lucky run decides here: compare means over the seeds.",
         "validation accuracy reported": "The choice is right, but the accuracy is that of the "
         "images that made it: the best of several is too high. Report the test split.",
-        "the best seed reported": "The choice is right, but you report its best seed. The mean "
-        "over the seeds is what another run may expect.",
+        "the best seed reported": "You report the best seed of this T: report the mean.",
         "both splits decide": "Test images took part in the choice: their accuracy flatters.",
         "the row instead of the temperature": "That is the row: look up its temperature.",
         "the worst instead of the best": "Accuracies are to be large: `argmax`, not `argmin`.",
@@ -141,11 +139,9 @@ real_gain = Function(
     solved_by=my_real_gain,
     note=": the 95 % interval of the mean gain",
     hints=(
-        "Both students of a seed share their initial weights, batches and teacher. Take the "
-        "difference first.",
+        "Both students of a seed share initial weights, batches and teacher. Pair them first.",
         "mean ± t · s / √n, with the sample standard deviation s of the n differences.",
-        "`from scipy.special import stdtrit`: `stdtrit(n - 1, 0.975)` is the t of a two-sided "
-        "95 % interval.",
+        "`scipy.special.stdtrit(n - 1, 0.975)` is the t of a two-sided 95 % interval.",
     ),
     right=paired_interval,
     cases=(

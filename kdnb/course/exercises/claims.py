@@ -47,8 +47,7 @@ gap_won_back = Function(
     header=Header("What share of the gap is won back?", difficulty=1, minutes=8, where=GAIN),
     solved_by=my_gap_won_back,
     hints=(
-        "The gap is what the teacher is ahead of the student alone. What part of it has the "
-        "distilled student gone?",
+        "The gap is teacher less student alone. What part of it has the distilled student gone?",
         "Mean the seeds first or last? Think of a seed with a gap of almost 0.",
     ),
     right=my_gap_won_back,
@@ -75,12 +74,9 @@ gap_won_back = Function(
         "is huge and decides the mean: divide the mean gain by the mean gap.",
         "a share of the teacher's accuracy": "The gain is divided by all that the teacher gets "
         "right, most of which the student gets right alone. Divide by the gap.",
-        "a share of the student's accuracy": "That is the relative gain over the student alone. "
-        "How much was there to be won? The gap.",
-        "a share of the errors": "That is the relative reduction of errors: it measures against a "
-        "perfect student, and not even the teacher is one.",
-        "the wrong sign": "A student that distillation makes better comes out below 0: take "
-        "distilled less alone over teacher less alone.",
+        "a share of the student's accuracy": "That is the relative gain: divide by the gap.",
+        "a share of the errors": "That measures against a perfect student: divide by the gap.",
+        "the wrong sign": "Distilled less alone, over teacher less alone.",
         "what is still missing": "That is the part of the gap that is left: 1 less the share.",
         "upside down": "That is the gap in units of the gain: turn the fraction over.",
         "not divided by the gap": "That is the gain itself: divide it by the gap of the teacher.",
@@ -148,8 +144,7 @@ gains = [mean_interval((my_table[a] - my_table[b]).tolist()) for a, b in compare
 my_allowed_claims = [(gain.low > 0) - (gain.high < 0) for gain in gains]""",
     hints=(
         "A claim needs an interval of the *difference*, paired by seed, that leaves out 0.",
-        "`mean_interval` of a list has `low` and `high`. The third claim has a difference of its "
-        "own.",
+        "`mean_interval` of a list has `low` and `high`. The third claim has its own difference.",
     ),
     right=_verdicts,
     tolerance=0,
@@ -253,8 +248,7 @@ difference_of_gains = Function(
     says={
         "gains not paired": "Each student is paired with itself, but not with the other: both "
         "gains come from the same teacher of a seed. Take their difference seed by seed.",
-        "ends subtracted from ends": "Ends of intervals cannot be subtracted: they are not met "
-        "together. Make one interval, of the difference.",
+        "ends subtracted from ends": "Make one interval, of the difference seed by seed.",
         "the small student's gain alone": "That one gain is clear says nothing about the other, "
         "which may be as large. Take the difference of the two.",
         "the students alone forgotten": "The distilled students are compared. The large one was "

@@ -92,10 +92,8 @@ layer_flops = Function(
     solved_by=my_layer_flops,
     hints=(
         "Two for each multiply-add, one for each bias that is added, for one image.",
-        "`layer.weight.numel()` is the number of weights, whatever the channels, kernel and "
-        "groups. At how many places is each used?",
-        "The size of the output depends on stride and padding: run the layer on one image and "
-        "look.",
+        "`layer.weight.numel()` is the number of weights. At how many places is each used?",
+        "The size of the output depends on stride and padding: run the layer on one image.",
     ),
     right=my_layer_flops,
     cases=CASES,
@@ -130,15 +128,14 @@ layer_flops = Function(
         "a bias that is not there": "This layer has no bias: ask whether `layer.bias` is None.",
         "the whole batch": "That is for the whole batch: a cost is per image.",
         "each weight used once": "A convolution uses each weight at every place of its output.",
-        "the input's places": "You counted the places of the *input*. The kernel stops at those "
-        "of the output, which stride and border make fewer.",
+        "the input's places": "Count the places of the *output*: stride and border make them "
+        "fewer.",
         "stride forgotten": "With stride 2 the kernel stops at every second pixel only.",
         "padding forgotten": "The padding enlarges the image before the kernel goes over it.",
         "one side of the kernel": "A kernel has k × k weights for each pair of channels.",
         "kernel forgotten": "Each place sees k × k pixels: you counted one.",
         "input channels forgotten": "An output channel sees all input channels of its group.",
-        "groups forgotten": "In groups a channel sees only its own group, not all input channels: "
-        "that is what makes the networks of phones light.",
+        "groups forgotten": "In groups a channel sees only the input channels of its group.",
         "only dense layers": "Convolutions get 0, but do most of the arithmetic.",
         "parameters instead of FLOPs": "That is the number of parameters, not the arithmetic.",
     },
@@ -161,8 +158,7 @@ my_which_currency = (
     costs["student"].flops / costs["teacher"].flops,
 )""",
     hints=(
-        "The table above has both. A share below 1 says that the student is smaller in that "
-        "currency.",
+        "The table above has both. A share below 1 says that the student is smaller.",
         '`costs["student"].parameters`, `costs["student"].flops`, and the same of the teacher.',
     ),
     right=_shares,

@@ -97,12 +97,10 @@ kd_loss = Function(
     header=Header("Write the distillation loss", difficulty=2, minutes=15, where=THE_LOSS),
     solved_by=my_kd_loss,
     hints=(
-        "Two terms. The soft one compares two softened distributions, the hard one is the "
-        "cross-entropy with the labels at T = 1.",
+        "Two terms. The soft one compares two softened distributions, the hard one is at T = 1.",
         "`F.kl_div(log_student, log_teacher, log_target=True)` takes the student first and both "
         "as logarithms; its default reduction is not the one you want.",
-        "What would an optimiser that holds the teacher's weights too do with your loss? "
-        "`teacher_logits.detach()`.",
+        "May your loss move the teacher's weights? `teacher_logits.detach()`.",
     ),
     right=_total,
     cases=CASES,
@@ -137,14 +135,12 @@ kd_loss = Function(
     says={
         "T² forgotten": "Your soft term lacks the factor T²: the teacher's pull fades as T grows, "
         "and a sweep over T becomes a sweep over the weight.",
-        "T instead of T²": "Your factor is T. The gradient holds two factors 1/T, one of them "
-        "hidden in the difference of the softmaxes.",
+        "T instead of T²": "Your factor is T. The gradient holds two factors 1/T, one hidden.",
         "T² on the hard term too": "The labels' term is taken at T = 1 and needs no factor: "
         "multiplied as well, the balance that the weight stands for is lost again.",
         "mean instead of batchmean": "`kl_div`'s default averages over the classes too. Sum over "
         'the classes, average over the images: `"batchmean"`.',
-        "sum instead of mean": "Your soft term is summed over the images while the labels' is "
-        "averaged: the batch size would set their balance.",
+        "sum instead of mean": "Your soft term is summed over the images: take their mean.",
         "softmax twice in the soft term": "Your softened probabilities went through a second "
         "softmax, which takes them for logits between 0 and 1: little of the teacher is left.",
         "softmax twice in the hard term": "`F.cross_entropy` has a softmax of its own.",
@@ -221,12 +217,10 @@ why_t2 = Function(
     says={
         "inner derivative forgotten": "The logits are divided by T *inside* the softmax, so the "
         "chain rule brings a factor 1/T: this one is explicit.",
-        "T² is in it already": "The factor is what the exercise wants to explain: leave it out, "
-        "and see how the gradient fades without it.",
+        "T² is in it already": "Leave T² out, and see how the gradient fades without it.",
         "mean over the images forgotten": "That is the gradient of the *sum*: divide by N.",
         "mean over the classes too": "You divided by all entries: average over the images only.",
-        "the wrong sign": "Teacher minus student is the *step* that lowers the loss. The gradient "
-        "points uphill: student minus teacher.",
+        "the wrong sign": "The gradient points uphill: student minus teacher.",
         "not softened": "Your probabilities are those at T = 1: divide both logits by T.",
         "the limit of large T for every T": "The gradient *comes close to* this difference of "
         "centred logits as T grows. At small T the softmaxes are far from linear.",

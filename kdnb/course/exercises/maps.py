@@ -73,10 +73,8 @@ map_likeness = Function(
     solved_by=my_map_likeness,
     hints=(
         "Spearman's correlation is Pearson's, of the ranks instead of the values.",
-        "A rank is the number of pixels that are smaller. `argsort` gives something else: *which* "
-        "pixel comes first.",
-        "Many pixels of a map are exactly 0. None of them comes before another: they share their "
-        "mean rank. `scipy.stats.rankdata` does that.",
+        "A rank is the number of smaller pixels. `argsort` says *which* pixel comes first.",
+        "Many pixels are exactly 0: they share their mean rank, as in `scipy.stats.rankdata`.",
     ),
     right=my_map_likeness,
     cases=(
@@ -114,21 +112,17 @@ map_likeness = Function(
         "are alike for that alone. Rank, and take the mean off.",
         "ranks not centred": "Ranks are all positive: take the mean rank off first.",
         "positions instead of ranks": "`argsort` says which pixel comes first: apply it twice.",
-        "magnitude of one map only": "One map has lost its signs, the other has not, so pixels "
-        "against the class count as for it in one of them.",
-        "signs thrown away": "That compares magnitudes: a map and its opposite are equal to it. "
-        "Asked for is the order from against to for.",
+        "magnitude of one map only": "One map has lost its signs, the other has not: keep both.",
+        "signs thrown away": "A map and its opposite are equal for that: keep the signs.",
         "all images as one map": "Pixels of one image are ranked among those of another, so a "
         "model with larger gradients for some images looks alike for that. Compare image by image.",
-        "mean map first": "You averaged the maps and compared the averages: what differs from "
-        "image to image is gone. Compare each pair first.",
+        "mean map first": "What differs from image to image is gone: compare each pair first.",
         "averaged over the images": "That is the mean: return one value for each image.",
         "ranked across the images": "You ranked the images at a pixel: rank an image's pixels.",
         "Kendall instead of Spearman": "That counts pairs of pixels in the same order, which is a "
         "measure too, and smaller. The course's is the correlation of ranks.",
         "distance instead of likeness": "Equal maps must give 1: leave out the 1 minus.",
-        "the short formula where pixels are equal": "1 − 6 Σd²/(n(n² − 1)) holds where all ranks "
-        "differ. Take the correlation of the mean ranks.",
+        "the short formula where pixels are equal": "It holds only where all ranks differ.",
         "ties broken by their place": "`argsort` puts equal pixels into an order which they do "
         "not have, the same in both maps: so empty borders look alike. Give them their mean rank.",
     },
@@ -195,8 +189,7 @@ deletion_area = Function(
     header=Header("Put a map to the test", difficulty=2, minutes=15, where=FAITHFUL),
     solved_by=my_deletion_area,
     hints=(
-        "A curve of steps + 1 points: from the whole image to the empty one. Pixels that are gone "
-        "stay gone.",
+        "A curve of steps + 1 points: from the whole image to the empty one.",
         "Trapezoids: (Σ − first/2 − last/2)/(n − 1) for n points.",
     ),
     right=my_deletion_area,
@@ -245,8 +238,7 @@ deletion_area = Function(
         "into an empty image. Take away first what speaks most for the class.",
         "by magnitude": "Pixels against the class go early here, which raises it: keep the sign.",
         "removed pixels come back": "Each step starts anew: pixels that are gone stay gone.",
-        "the brightest instead of the most important": "The order is that of the pixels "
-        "themselves. It is the map that is put to the test.",
+        "the brightest instead of the most important": "The map gives the order, not the image.",
     },
     praise="The lower, the better: but compare it with pixels in random order, not across models.",
 )

@@ -35,8 +35,7 @@ softened_softmax = Function(
     solved_by=my_softened_softmax,
     hints=(
         "Divide by the temperature *before* the exponential, and let each image's row sum to 1.",
-        "`torch.exp(1000.0)` is infinite. What may be taken off all logits of one image without "
-        "changing its probabilities?",
+        "`torch.exp(1000.0)` is infinite. What may be taken off all logits without effect?",
     ),
     right=my_softened_softmax,
     cases=(
@@ -61,8 +60,7 @@ softened_softmax = Function(
     },
     says={
         "multiplied by T": "Multiplying makes a large T harder instead of softer: divide.",
-        "temperature without effect": "That is T = 1. T is not used, or divides the exponentials, "
-        "where it cancels: divide each logit.",
+        "temperature without effect": "That is T = 1: divide the logits, before the exponential.",
         "temperature after the softmax": "Divide the logits by T, not the probabilities.",
         "softmax twice": "A second softmax takes probabilities for logits between 0 and 1.",
         "normalised over the batch": "Your columns sum to 1: the images compete for a class. The "
@@ -96,8 +94,7 @@ soft_target_bits = Function(
     solved_by=my_soft_target_bits,
     hints=(
         "Entropy is the mean surprise: minus the sum over the classes of p · log₂ p.",
-        "The logarithm of 0 is minus infinity, and 0 times infinity is not a number. "
-        "`torch.xlogy` knows that p · log p goes to 0.",
+        "0 times minus infinity is not a number. `torch.xlogy` gives 0 where p is 0.",
     ),
     right=entropy_bits,
     cases=(

@@ -43,8 +43,7 @@ class_logits = Function(
     header=Header("From subclasses to classes", difficulty=1, minutes=8, where=HEAD),
     solved_by=my_class_logits,
     hints=(
-        "The probabilities of a class's subclasses are summed. What does that make of their "
-        "logits?",
+        "The probabilities of a class's subclasses are summed. What of their logits?",
         "`unflatten(1, (num_classes, -1))` puts the subclasses of a class into a row of their "
         "own; `torch.logsumexp` does the rest, and survives logits of 1000.",
     ),
@@ -78,15 +77,11 @@ class_logits = Function(
         "two equal ones make a class twice as probable: that adds log 2.",
         "probabilities instead of logits": "These are class probabilities. `F.cross_entropy` "
         "takes a softmax of what it gets, so they would be softened twice: return logits.",
-        "log-probabilities instead of logits": "A softmax went over all subclasses first: its "
-        "softmax is right, but logits are not normalised yet.",
-        "softmax inside each class": "Normalised inside its class, every class comes out alike: "
-        "what the logits say about the classes is gone.",
+        "log-probabilities instead of logits": "A softmax went over all subclasses: leave it out.",
+        "softmax inside each class": "What the logits say about the classes is gone: no softmax.",
         "logarithm forgotten": "Sums of exponentials are not logits yet: take their logarithm.",
-        "mean of the exponentials": "You averaged the exponentials, so each logit is too small by "
-        "log s. Probabilities of subclasses are summed.",
-        "the wrong columns": "You took every C-th column for a class. Here the columns of a class "
-        "stand side by side: c·s to c·s + s − 1.",
+        "mean of the exponentials": "Probabilities of subclasses are summed, not averaged.",
+        "the wrong columns": "The columns of a class stand side by side: c·s to c·s + s − 1.",
         "summed over the classes": "You put the classes together and kept the subclasses apart.",
         "overflow": "The exponential of a large logit is infinite: use `torch.logsumexp`.",
         "no gradient": "Without its graph the head learns nothing: no `.detach()` or NumPy.",
@@ -171,8 +166,7 @@ auxiliary_loss = Function(
         "*image* is normalised by itself, whatever its neighbours.",
         "mean not taken off": "A constant added to all logits of an image changes none of its "
         "probabilities, but here it changes the loss: take each row's own mean off first.",
-        "not scaled to length 1": "Longer logits count more here, and the loss can be lowered by "
-        "making them longer. Divide each row by its length.",
+        "not scaled to length 1": "Longer logits count more here: divide each row by its length.",
         "scaled to deviation 1 instead of length 1": "Divided by its standard deviation a row has "
         "the length √K for K outputs: the products are K times too large.",
         "sample instead of population deviation": "`std` divides by K − 1 unless told otherwise, "

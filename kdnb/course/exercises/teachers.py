@@ -191,8 +191,7 @@ frozen_answers = Function(
         "back to train mode, whatever it was": "Note its mode before, and give that back.",
         "one mode for all layers": "`train()` sets every layer. Networks are often fine-tuned "
         "with their batch-norm still: note and give back the mode of each.",
-        "trainable is not what it was": "Its first layer was frozen, and the others were to go on "
-        "learning. `no_grad` asks no parameter to change.",
+        "trainable is not what it was": "`no_grad` asks no parameter to change: leave them.",
     },
     praise="Dropout off, statistics still, nothing recorded, each answer at its image, and the "
     "teacher as it was.",
@@ -228,8 +227,7 @@ my_confidence_gap = 100 * (bins.share * gaps).sum().item()""",
     hints=(
         "Move the explorer above to that T. On which side of the diagonal do the points lie, and "
         "which of them stand for many images?",
-        "`calibration(val_logits, val.labels, T)` has `confidence`, `accuracy` and `share` of "
-        "each bin.",
+        "`calibration(val_logits, val.labels, T)` has `confidence`, `accuracy`, `share` by bin.",
     ),
     right=_mean_gap,
     tolerance=0.02,
