@@ -81,10 +81,8 @@ class BugResult:
     @property
     def accuracies(self) -> tuple[float, float]:
         """Mean reported accuracy with the bug and without it."""
-        broken, repaired = (
-            sum(trial.score for trial in trials) / len(trials)
-            for trials in (self.broken, self.repaired)
-        )
+        both = (self.broken, self.repaired)
+        broken, repaired = (sum(t.score for t in trials) / len(trials) for trials in both)
         return broken, repaired
 
     @property
@@ -216,22 +214,22 @@ class _Stage:
         """Train by ``loss``, and note beside it how far the student is from teacher and labels."""
 
         def measured(logits: Tensor, rows: Batch) -> LossTerms:
+            targets, t = self.logits[rows.index], self.setting.temperature
             with torch.no_grad():
-                soft = losses.soft_target_loss(
-                    logits, self.logits[rows.index], self.setting.temperature
-                )
+                soft = losses.soft_target_loss(logits, targets, t)
                 hard = F.cross_entropy(logits, rows.labels)
             return LossTerms(loss(logits, rows), hard, soft)
 
+        lab = self.lab
         history = fit(
             student,
-            self.lab.transfer,
-            self.lab.dataset.val,
-            self.lab.task.student_config,
+            lab.transfer,
+            lab.dataset.val,
+            lab.task.student_config,
             self.seed,
             objective=FromFunction(function=measured),
-            on_step=getattr(self.lab.watch, "step", None),
-            device=self.lab.device,
+            on_step=getattr(lab.watch, "step", None),
+            device=lab.device,
         )
         if history.interrupted:
             raise KeyboardInterrupt

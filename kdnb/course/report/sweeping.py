@@ -31,9 +31,9 @@ class SweepLine:
         elif not update.loaded:
             self._say(f"{name}: epoch {epochs} of {update.epochs}", last=update.run_finished)
 
-    def sweep(self, standing: SweepProgress) -> None:
-        """A sweep on several workers stands so."""
-        self._say(sweep_words(standing), last=standing.finished)
+    def sweep(self, progress: SweepProgress) -> None:
+        """How far a sweep on several workers is."""
+        self._say(sweep_words(progress), last=progress.finished)
 
     def _say(self, text: str, last: bool) -> None:
         now = time.monotonic()
@@ -53,10 +53,8 @@ def sweep_lines(result: Comparison, over: str) -> Iterator[str]:
     if not seeds:
         yield "stopped before one seed was done: run the sweep again to go on"
         return
-    yield (
-        f"{words.SPLITS[result.split]} accuracy on {result.images:,} images, "
-        f"{seeds} seed{'s' * (seeds != 1)}"
-    )
+    on = f"{words.SPLITS[result.split]} accuracy on {result.images:,} images"
+    yield f"{on}, {seeds} seed{'s' * (seeds != 1)}"
     for label in result.labels:
         if seeds < 2:
             yield f"{label:{width}}  {words.percent(result.accuracy(label).item())}"
@@ -72,14 +70,14 @@ def sweep_lines(result: Comparison, over: str) -> Iterator[str]:
         yield "one seed has no interval: give --seed a second one to compare"
 
 
-def sweep_words(standing: SweepProgress) -> str:
+def sweep_words(progress: SweepProgress) -> str:
     """How many runs are done, on how many workers, and for how long still."""
-    says = f"{int(standing.done)} of {standing.total} runs done"
-    if standing.finished:
+    says = f"{int(progress.done)} of {progress.total} runs done"
+    if progress.finished:
         return says
-    says += f", {standing.workers} worker{'s' * (standing.workers != 1)}"
-    if standing.seconds_left is not None:
-        says += f", {time_left(standing.seconds_left)} left"
+    says += f", {progress.workers} worker{'s' * (progress.workers != 1)}"
+    if progress.seconds_left is not None:
+        says += f", {time_left(progress.seconds_left)} left"
     return says
 
 

@@ -47,15 +47,13 @@ class Written:
     ) -> None:
         """Raise `WouldBeLostError` if one of these files is there and not as kdnb wrote it.
 
-        A file that holds its new one of the ``contents`` already loses nothing. With ``force`` all
-        may go, but never the ``sources``: files in their folder are always refused.
+        One that holds its new ``contents`` already loses nothing. With ``force`` all may go, but
+        files in the folder of the ``sources`` never.
         """
         for folder in {(self.folder / name).parent for name in names}:
             if folder.exists() and any(folder.samefile(each.parent) for each in sources):
-                raise WouldBeLostError(
-                    f"{folder} holds the notebooks that all others are made from: name another "
-                    "folder with --output"
-                )
+                says = f"{folder} holds the notebooks that all others are made from"
+                raise WouldBeLostError(f"{says}: name another folder with --output")
         if force:
             return
         noted, contents = self._read(), contents or {}
@@ -67,9 +65,8 @@ class Written:
                 lost.append(name)
         if lost:
             raise WouldBeLostError(
-                f"nothing was written: {', '.join(lost)} in {self.folder} would be lost, since "
-                "kdnb did not write what is there: name another folder with --output, or overwrite "
-                "with --force"
+                f"nothing was written: {', '.join(lost)} in {self.folder} would be lost, as not "
+                "written by kdnb: name another folder with --output, or overwrite with --force"
             )
 
     def write(self, contents: Mapping[str, bytes]) -> None:
