@@ -16,7 +16,7 @@ from attempts import BANK, CORRECT, FACTS
 from kdnb.__main__ import main
 from kdnb.course import exercises
 from kdnb.course.exercises import ALL, BY_KEY, attempt
-from kdnb.course.exercises.exercise import Question, first_unlike, reference
+from kdnb.course.exercises.exercise import Case, Question, first_unlike, reference
 from kdnb.course.exercises.verdict import NOT_ATTEMPTED, NOT_YET
 from kdnb.course.report.editions import ANSWER, CHECK, PREFIXES, TEXT, edition, part_of_exercise
 from kdnb.course.report.execution import find_notebooks
@@ -61,11 +61,12 @@ def test_planted_answers_get_their_own_verdict(exercise, says, answer):
 @pytest.mark.parametrize("exercise", ALL, ids=key_of)
 def test_every_misconception_has_a_planted_answer(exercise):
     planted = {says for says, _ in BANK[exercise.key]}
-    assert planted == {m.name for m in exercise.misconceptions} | {CORRECT}
+    assert planted == set(exercise.mistakes) | {CORRECT}
+    assert list(exercise.mistakes) == list(exercise.says) and set(exercise.read) <= planted
 
 
 def test_there_are_many_misconceptions():
-    assert sum(len(e.misconceptions) for e in ALL) >= 25
+    assert sum(len(e.mistakes) for e in ALL) >= 25
 
 
 @pytest.mark.parametrize("exercise", FUNCTIONS, ids=key_of)
@@ -82,10 +83,12 @@ def test_wrong_references_are_far_from_the_right_one_and_from_one_another(exerci
 
     So no answer within its tolerance can be taken for another.
     """
-    cases = exercise.cases or [exercises.exercise.Case("", FACTS[exercise.key])]
-    clear = 1.5 * exercise.tolerance if isinstance(exercise, Question) else 0.01
+    if isinstance(exercise, Question):
+        cases, clear = [Case("", FACTS[exercise.key])], 1.5 * exercise.tolerance
+    else:
+        cases, clear = exercise.cases, 0.01
     computed = [("right", reference(exercise.right, cases))]
-    computed += [(m.name, reference(w, cases)) for m in exercise.misconceptions for w in m.variants]
+    computed += [(name, reference(wrong, cases)) for name, wrong in exercise.wrong_references]
     for (name, some), (other_name, others) in combinations(computed, 2):
         if name != other_name:
             apart = first_unlike(some, others, clear)
@@ -243,7 +246,7 @@ def test_every_exercise_stands_in_one_notebook_as_its_source_says():
             exercise = BY_KEY[cell.id.removeprefix(PREFIXES[tag])]
             found[tag].append(exercise.key)
             if tag == TEXT:
-                assert cell.source.startswith(exercise.heading + "\n\n"), cell.id
+                assert cell.source.startswith(exercise.header.heading + "\n\n"), cell.id
             elif tag == ANSWER:
                 assert cell.source == exercise.stub, cell.id
             else:
@@ -255,7 +258,7 @@ def test_every_exercise_stands_in_one_notebook_as_its_source_says():
 
 @pytest.mark.parametrize("exercise", ALL, ids=key_of)
 def test_paragraphs_to_read_again_exist(exercise):
-    for place in {exercise.where, *(m.read for m in exercise.misconceptions if m.read)}:
+    for place in {exercise.header.where, *exercise.read.values()}:
         (path,) = [p for p in find_notebooks() if p.stem == place.notebook]
         assert place.heading in headings(path), place
         # JupyterLab does not find what its link has to encode.

@@ -53,11 +53,14 @@ def test_every_exercise_stands_there_as_it_is():
     assert len(rows) == len(ALL)
     for exercise, row in zip(ALL, rows, strict=True):
         number, title, difficulty, minutes, expected, question = row
-        assert (number, title) == (exercise.where.notebook[:2], exercise.title)
-        assert (int(difficulty), int(minutes)) == (exercise.difficulty, exercise.minutes)
+        assert (number, title) == (exercise.header.where.notebook[:2], exercise.header.title)
+        assert (int(difficulty), int(minutes)) == (
+            exercise.header.difficulty,
+            exercise.header.minutes,
+        )
         names = NAMED.findall(expected)
         assert 2 <= len(names) <= 3 and question.endswith("?")
-        assert set(names) <= {m.name for m in exercise.misconceptions}, title
+        assert set(names) <= set(exercise.says), title
 
 
 def test_every_bug_stands_there_in_its_order():
@@ -76,7 +79,7 @@ def test_measured_times_and_exercises_of_each_notebook():
         assert longest == f"`{cell}` {here[cell]:.0f} s"
         there = [s for k, s in seconds["polyps"].items() if k.startswith(stem)]
         assert polyps == (f"{sum(there):.0f} s" if there else "–")
-        minutes = [e.minutes for e in ALL if e.where.notebook == stem]
+        minutes = [e.header.minutes for e in ALL if e.header.where.notebook == stem]
         assert exercises == (str(sum(minutes)) if minutes else "–")
     for name in ("digits", "polyps"):
         assert f"{kept(name)['wall_seconds']:.0f} s for {name}" in TEXT
@@ -88,15 +91,15 @@ def test_minutes_add_up():
     lab = table("minutes", "block |")
     assert f"{sum(int(row[0]) for row in lab)} minutes. In two hours" in TEXT
     assert f"{sum(int(r[0]) for r in lab if r[1][:2] not in ('01', '08'))} minutes remain" in TEXT
-    minutes = {exercise.title: exercise.minutes for exercise in ALL}
+    minutes = {exercise.header.title: exercise.header.minutes for exercise in ALL}
     for _, block, exercises in lab:
         if exercises != "–" and "its three exercises" not in block:
             named = [minutes[n] for n in NAMED.findall(block) if n in minutes]
             assert int(exercises) == sum(named), block
     count = {4: "four", 5: "five", 9: "nine"}
     for *_, notebooks, exercises in table("week", "read before |"):
-        mine = [e for e in ALL if e.where.notebook[:2] in notebooks.split(", ")]
-        assert exercises == f"{count[len(mine)]}, {sum(e.minutes for e in mine)} min"
+        mine = [e for e in ALL if e.header.where.notebook[:2] in notebooks.split(", ")]
+        assert exercises == f"{count[len(mine)]}, {sum(e.header.minutes for e in mine)} min"
     (shorter,) = re.findall(r"\*\*(45) minutes\.\*\*", TEXT)
     assert sum(int(row[0]) for row in tables_of_sections()[0]) == int(shorter)
     assert sum(int(row[0]) for rows in tables_of_sections() for row in rows) == 90

@@ -6,16 +6,16 @@ draws and says what happened.
 
 from kdnb.course.bugs.bug import Bug, Outcome, Place
 from kdnb.course.bugs.published import ALL
-from kdnb.course.bugs.running import Setting, Tried, run
+from kdnb.course.bugs.running import BugResult, Setting, run
 from kdnb.course.bugs.views import ask, found, overview, picture, reveal
 
 __all__ = [
     "ALL",
     "Bug",
+    "BugResult",
     "Outcome",
     "Place",
     "Setting",
-    "Tried",
     "ask",
     "found",
     "overview",

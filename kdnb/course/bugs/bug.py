@@ -19,8 +19,8 @@ class Place(StrEnum):
 
     LOSS = "for the loss of each batch"
     INDEXED_LOSS = "for the loss of each batch, with the numbers of its images"
-    ANSWERS = "once, for the teacher's answers"
-    LIVE_ANSWERS = "at each step, for the teacher's answers"
+    CACHED_LOGITS = "once, for the teacher's logits"
+    LIVE_LOGITS = "at each step, for the teacher's logits"
     SWEEP = "once, for a sweep over the temperature"
 
 
@@ -35,7 +35,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Bug:
-    """A snippet of code ``source``, in which the lines ``wrong`` should read ``right``.
+    """A function with a bug, as the ``diff`` that repairs it.
 
     ``name`` says what is wrong, ``why`` what that does; ``symptom`` is the curve of `Trial` that
     shows it, ``seen`` where code like this was published, in general terms.
@@ -43,21 +43,24 @@ class Bug:
 
     name: str
     place: Place
-    source: str
-    wrong: str
-    right: str
+    diff: str
     why: str
     symptom: str
     seen: str
 
-    def __post_init__(self):
-        if self.source.count(self.wrong) != 1:
-            raise ValueError(f"{self.name}: the wrong lines must stand once in the source")
+    def _lines(self, marks: str) -> str:
+        lines = self.diff.splitlines(keepends=True)
+        return "".join(line[1:] for line in lines if line[0] in marks)
+
+    @property
+    def source(self) -> str:
+        """The function as it was published."""
+        return self._lines(" -")
 
     @property
     def repaired(self) -> str:
-        """The source without the bug."""
-        return self.source.replace(self.wrong, self.right)
+        """The function without the bug."""
+        return self._lines(" +")
 
     @property
     def snippet(self) -> Markdown:
@@ -68,8 +71,8 @@ class Bug:
     def repair(self) -> Markdown:
         """What is wrong, the repaired lines, and where such code was seen."""
         return Markdown(
-            f"**{self.name}.** {self.why}\n\nWrong:\n\n{fenced(self.wrong)}\n\n"
-            f"Repaired:\n\n{fenced(self.right)}\n\nSeen in {self.seen}."
+            f"**{self.name}.** {self.why}\n\nWrong:\n\n{fenced(self._lines('-'))}\n\n"
+            f"Repaired:\n\n{fenced(self._lines('+'))}\n\nSeen in {self.seen}."
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ from kdnb.training.objectives import Batch, LossTerms, Objective
 TEMPERATURES = (16.0, 4.0, 1.0)  # of the snippet that sweeps, in its order
 # What a trial measures by epoch; a sweep has other curves, by temperature.
 TRAINING_LOSS = "loss that is reported"
-TO_TEACHER = "T² · KL to the teacher's true answers"
+TO_TEACHER = "T² · KL to the teacher's true logits"
 TO_LABELS = "cross-entropy with the true labels"
 VALIDATION = "validation accuracy (%)"
 STEPS = "training steps behind each student"
@@ -55,7 +56,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Tried:
+class BugResult:
     """A bug and its repair over the same seeds."""
 
     bug: Bug
@@ -72,10 +73,22 @@ class Tried:
         return mean_interval([wrong.score - right.score for wrong, right in pairs])
 
     @property
+    def points(self) -> tuple[float, float, float]:
+        """The difference in points, and the ends of its interval."""
+        gap = self.difference
+        return 100 * gap.mean, 100 * gap.low, 100 * gap.high
+
+    @property
+    def accuracies(self) -> tuple[float, float]:
+        """Mean reported accuracy with the bug and without it."""
+        both = (self.broken, self.repaired)
+        broken, repaired = (sum(t.score for t in trials) / len(trials) for trials in both)
+        return broken, repaired
+
+    @property
     def outcome(self) -> Outcome:
         """What happened, by the numbers."""
-        right = sum(trial.score for trial in self.repaired) / len(self.repaired)
-        return outcome_of(self.difference, right, self.chance)
+        return outcome_of(self.difference, self.accuracies[1], self.chance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,55 +101,42 @@ class FromFunction(Objective):
         return self.function(logits, rows)
 
 
-class Distiller(nn.Module):
-    """Student and teacher in one module."""
-
-    def __init__(self, student: nn.Module, teacher: nn.Module):
-        super().__init__()
-        self.student, self.teacher = student, teacher
-
-
-def run(lab: Experiment, bug: Bug, setting: Setting) -> Tried:
+def run(lab: Experiment, bug: Bug, setting: Setting) -> BugResult:
     """Both versions with every seed; what the run store holds is not trained again.
 
     Raises ValueError for a task whose students are not trained as a whole on unmoved images.
     """
-    recipe = lab.task.student_config
-    if recipe.first_trainable or recipe.translate or recipe.dihedral or recipe.affine:
+    config = lab.task.student_config
+    if config.first_trainable or config.translate or config.dihedral or config.affine:
         raise ValueError(
             f"the bugs are run on students that are trained whole on images as they are, which "
             f"those of {lab.task.name} are not: choose the task digits"
         )
-    split = lab.dataset.val if bug.place == Place.SWEEP else lab.dataset.test
-    return Tried(
-        bug,
-        *(
-            [_trial(lab, bug, source, seed, setting) for seed in setting.seeds]
-            for source in (bug.source, bug.repaired)
-        ),
-        split="val" if bug.place == Place.SWEEP else "test",
-        images=len(split),
-        chance=1 / lab.num_classes,
+    broken, repaired = (
+        [_stored_trial(lab, bug, source, seed, setting) for seed in setting.seeds]
+        for source in (bug.source, bug.repaired)
     )
+    split = "val" if bug.place == Place.SWEEP else "test"
+    images = len(getattr(lab.dataset, split))
+    return BugResult(bug, broken, repaired, split, images, chance=1 / lab.num_classes)
 
 
-def _trial(lab: Experiment, bug: Bug, source: str, seed: int, setting: Setting) -> Trial:
+def _stored_trial(lab: Experiment, bug: Bug, source: str, seed: int, setting: Setting) -> Trial:
     """From the run store, or trained now and stored."""
     stage = _Stage(lab, seed, setting)
-    with_temperatures = TEMPERATURES if bug.place == Place.SWEEP else setting.temperature
     student = stage.new_student()
     address = {
         "engine": code_fingerprint("course/bugs/running.py"),
         "source": source,
         "place": bug.place.value,
         "seed": seed,
-        "temperature": with_temperatures,
+        "temperature": TEMPERATURES if bug.place == Place.SWEEP else setting.temperature,
         "soft_weight": setting.soft_weight,
         "recipe": asdict(lab.task.student_config),
         "student": [description(student), weights_digest(student)],
         "teacher": [stage.teacher.network, stage.teacher.weights],
         "precision": precision(),
-        "splits": [lab.transfer.fingerprint, *(s.fingerprint for s in (stage.val, stage.test))],
+        "splits": [s.fingerprint for s in (lab.transfer, lab.dataset.val, lab.dataset.test)],
     }
     key = f"bug-{digest(address)}"
     entry = lab.store.get(key)
@@ -153,11 +153,10 @@ def _trial(lab: Experiment, bug: Bug, source: str, seed: int, setting: Setting) 
 
 
 class _Stage:
-    """What a snippet meets: a teacher, its answers, and a student that the seed alone decides."""
+    """What a snippet meets: a teacher, its logits, and a student that the seed alone decides."""
 
     def __init__(self, lab: Experiment, seed: int, setting: Setting):
         self.lab, self.seed, self.setting = lab, seed, setting
-        self.val, self.test = lab.dataset.val, lab.dataset.test
         self.teacher: Run = lab.teacher(seed)
         if self.teacher.history.interrupted:
             raise KeyboardInterrupt
@@ -167,76 +166,70 @@ class _Stage:
         with seeded(self.seed):
             return self.lab.task.student(num_classes=self.lab.num_classes, subclasses=1)
 
-    @property
-    def answers(self) -> Tensor:
+    @cached_property
+    def logits(self) -> Tensor:
         """(N, C) logits of the teacher for the images that students see."""
         return self.lab.logits(self.teacher, self.lab.transfer)[0].to(self.lab.device)
 
     def train(self, place: Place, function: Callable) -> Trial:
         """A student trained with the snippet at its place, and its test accuracy."""
-        student = self.new_student()
+        student, test = self.new_student(), self.lab.dataset.test
         history = self._fit(student, self._loss(place, function, student))
-        logits = predict(student, TranslatedImages(self.test.images), device=self.lab.device)
+        logits = predict(student, TranslatedImages(test.images), device=self.lab.device)
         epochs = history.epochs
-        return Trial(
-            accuracy(logits, self.test.labels),
-            list(range(1, len(epochs) + 1)),
-            {
-                VALIDATION: [100 * epoch.val_accuracy for epoch in epochs],
-                TRAINING_LOSS: [epoch.train_loss for epoch in epochs],
-                TO_TEACHER: [epoch.soft_loss for epoch in epochs],
-                TO_LABELS: [epoch.hard_loss for epoch in epochs],
-            },
-            history,
-            history.seconds,
-        )
+        curves = {
+            VALIDATION: [100 * epoch.val_accuracy for epoch in epochs],
+            TRAINING_LOSS: [epoch.train_loss for epoch in epochs],
+            TO_TEACHER: [epoch.soft_loss for epoch in epochs],
+            TO_LABELS: [epoch.hard_loss for epoch in epochs],
+        }
+        score, x = accuracy(logits, test.labels), list(range(1, len(epochs) + 1))
+        return Trial(score, x, curves, history, history.seconds)
 
     def sweep(self, function: Callable) -> Trial:
         """A sweep by the snippet; its score is the accuracy of the last temperature."""
-        steps: dict[int, int] = {}  # training steps by student
-        behind, seconds = [], []
-        answers = self.answers
+        steps, seconds = [], []
+
+        def new_student() -> nn.Module:
+            student = self.new_student()
+            student.steps = 0
+            return student
 
         def train(student: nn.Module, temperature: float) -> float:
             def loss(logits: Tensor, rows: Batch) -> Tensor:
-                steps[id(student)] = steps.get(id(student), 0) + 1
-                return _distilled(logits, rows, answers, temperature, self.setting.soft_weight)
+                student.steps += 1
+                return self._distillation(self.logits, logits, rows, temperature)
 
             history = self._fit(student, loss)
-            behind.append(steps[id(student)])
+            steps.append(student.steps)
             seconds.append(history.seconds)
             return history.epochs[history.best].val_accuracy
 
-        students = []  # kept alive, so that no two have the same id
-
-        def new_student() -> nn.Module:
-            students.append(self.new_student())
-            return students[-1]
-
         accuracies = function(new_student, train, TEMPERATURES)
         shares = [accuracies[t] for t in TEMPERATURES]
-        curves = {VALIDATION: [100 * share for share in shares], STEPS: behind}
+        curves = {VALIDATION: [100 * share for share in shares], STEPS: steps}
         return Trial(shares[-1], list(TEMPERATURES), curves, None, sum(seconds))
 
     def _fit(self, student: nn.Module, loss: Callable[[Tensor, Batch], Tensor]) -> History:
         """Train by ``loss``, and note beside it how far the student is from teacher and labels."""
-        answers, temperature = self.answers, self.setting.temperature
 
         def measured(logits: Tensor, rows: Batch) -> LossTerms:
+            targets, t = self.logits[rows.index], self.setting.temperature
             with torch.no_grad():
-                soft = losses.soft_target_loss(logits, answers[rows.index], temperature)
+                soft = losses.soft_target_loss(logits, targets, t)
                 hard = F.cross_entropy(logits, rows.labels)
             return LossTerms(loss(logits, rows), hard, soft)
 
+        lab = self.lab
         history = fit(
             student,
-            self.lab.transfer,
-            self.val,
-            self.lab.task.student_config,
+            lab.transfer,
+            lab.dataset.val,
+            lab.task.student_config,
             self.seed,
             objective=FromFunction(function=measured),
-            on_step=getattr(self.lab.watch, "step", None),
-            device=self.lab.device,
+            on_step=getattr(lab.watch, "step", None),
+            device=lab.device,
         )
         if history.interrupted:
             raise KeyboardInterrupt
@@ -246,31 +239,30 @@ class _Stage:
         self, place: Place, function: Callable, student: nn.Module
     ) -> Callable[[Tensor, Batch], Tensor]:
         """The loss of a batch, with the snippet at its place and kdnb's own code elsewhere."""
-        answers, device = self.answers, self.lab.device
-        images = TranslatedImages(self.lab.transfer.images).to(device)
-        mix = self.setting.temperature, self.setting.soft_weight
+        device, mix = self.lab.device, (self.setting.temperature, self.setting.soft_weight)
         if place == Place.LOSS:
-            return lambda z, rows: function(z, rows.labels, answers[rows.index], *mix)
+            return lambda z, rows: function(z, rows.labels, self.logits[rows.index], *mix)
         if place == Place.INDEXED_LOSS:
             labels = self.lab.transfer.labels.to(device)
-            return lambda z, rows: function(z, rows.index, labels, answers, *mix)
+            return lambda z, rows: function(z, rows.index, labels, self.logits, *mix)
+        images = TranslatedImages(self.lab.transfer.images).to(device)
         teacher = deepcopy(self.teacher.model).to(device).eval()  # the run's own stays as it is
-        if place == Place.ANSWERS:
+        if place == Place.CACHED_LOGITS:
             every = torch.arange(len(images), device=device)
             with seeded(self.seed):
                 cached = function(teacher, images.batch(every, torch.zeros_like(every)))
-            return lambda z, rows: _distilled(z, rows, cached, *mix)
-        distiller = Distiller(student, teacher)
+            return partial(self._distillation, cached)
+        distiller = nn.ModuleDict({"student": student, "teacher": teacher})
 
         def live(z: Tensor, rows: Batch) -> Tensor:
-            heard = function(distiller, images.batch(rows.index, rows.view))
-            return losses.distillation_loss(z, rows.labels, heard, *mix).total
+            logits = function(distiller, images.batch(rows.index, rows.view))
+            return losses.distillation_loss(z, rows.labels, logits, *mix).total
 
         return live
 
-
-def _distilled(
-    logits: Tensor, rows: Batch, answers: Tensor, temperature: float, soft_weight: float
-) -> Tensor:
-    heard = answers[rows.index]
-    return losses.distillation_loss(logits, rows.labels, heard, temperature, soft_weight).total
+    def _distillation(
+        self, cached: Tensor, logits: Tensor, rows: Batch, temperature: float | None = None
+    ) -> Tensor:
+        """kdnb's own loss, from logits of the teacher that were computed once."""
+        mix = temperature or self.setting.temperature, self.setting.soft_weight
+        return losses.distillation_loss(logits, rows.labels, cached[rows.index], *mix).total

@@ -2,13 +2,13 @@
 
 To add one:
 
-1. Write an `Exercise` (a function that the reader writes) or a `Question` (a value that they read
-   off or compute) in the module of its theme, with ``right``, ``cases`` and `Misconception`s, and
-   name it below. Mistakes that change values are given by ``wrong``, a reference with the mistake;
-   those that do not (a gradient that leaks, an overflow) by ``shown_by``. Data of the notebook
-   goes to a Question as facts: ``exercises.second_opinion.check(my_second_opinion, logits[0])``.
+1. Write a `Function` (which the reader writes) or a `Question` (numbers that they read off or
+   compute) in the module of its theme, and name it below. ``mistakes`` are references that have
+   the mistake; one that does not change values (a gradient that leaks, an overflow) is found by a
+   `Probe`. ``says`` is the sentence for each. Data of the notebook goes to a Question as facts:
+   ``exercises.second_opinion.check(my_second_opinion, logits[0])``.
 2. Put three cells behind the cell ``exercises-how`` of its notebook: markdown
-   ``exercise-<key>`` tagged ``exercise``, which starts with the exercise's ``heading``; code
+   ``exercise-<key>`` tagged ``exercise``, which starts with the exercise's ``header.heading``; code
    ``answer-<key>`` tagged ``exercise-answer``, which is its ``stub``; code ``check-<key>`` tagged
    ``exercise-check``, which calls ``exercises.<key>.check(my_<key>)``. Each imports ``exercises``
    itself: an edition without exercises then has nothing left of them.

@@ -1,15 +1,15 @@
 """Notebook 02: choose a temperature without the test set, and say whether a gain is real."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from kdnb.course.exercises.exercise import Case, Exercise, Misconception
+from kdnb.course.exercises.exercise import Case, Function, Header
 from kdnb.course.exercises.verdict import Paragraph
-from kdnb.evaluation.metrics import mean_interval
 
 NOTEBOOK = "02_conventional_distillation"
 SWEEP = Paragraph(NOTEBOOK, "The temperature")
@@ -28,126 +28,102 @@ THREE = ([2.0, 3.0, 20.0], torch.tensor([
 ], dtype=torch.float64))  # fmt: skip
 
 
-def _chosen(scores: Tensor, temperatures: list, reported: Tensor) -> tuple[float, float]:
-    """The temperature with the best score (temperatures,), and what is reported of it."""
-    best = int(scores.argmax())
-    return temperatures[best], reported[best].item()
+def _choosing(
+    by: Callable = lambda val, test: val.mean(1),
+    reported: Callable = lambda val, test: test.mean(1),
+) -> Callable:
+    """The temperature where ``by`` (temperatures,) is largest, and what is reported of it."""
+
+    def choose(temperatures: list, val: Tensor, test: Tensor) -> tuple[float, float]:
+        best = int(by(val, test).argmax())
+        return temperatures[best], reported(val, test)[best].item()
+
+    return choose
 
 
-choose_temperature = Exercise(
-    key="choose_temperature",
-    title="Choose T without the test set",
-    difficulty=1,
-    minutes=8,
-    where=SWEEP,
-    stub='''\
-def my_choose_temperature(temperatures, validation, test):
-    """A list of T, and (temperatures, seeds) accuracies in; the chosen T and its accuracy out."""
-    ...  # your code''',
-    solved='''\
 def my_choose_temperature(temperatures, validation, test):
     """A list of T, and (temperatures, seeds) accuracies in; the chosen T and its accuracy out."""
     best = validation.mean(dim=1).argmax()  # the test split takes no part in the choice
-    return temperatures[best], test[best].mean().item()''',
+    return temperatures[best], test[best].mean().item()
+
+
+choose_temperature = Function(
+    header=Header("Choose T without the test set", difficulty=1, minutes=8, where=SWEEP),
+    solved_by=my_choose_temperature,
     hints=(
         "Which split may decide, and which may only be looked at when all is decided?",
         "Each T has several seeds: their mean decides, not the luckiest.",
     ),
-    right=lambda ts, val, test: _chosen(val.mean(1), ts, test.mean(1)),
+    right=my_choose_temperature,
     cases=(
         Case("four temperatures with three seeds", FOUR),
         Case("three temperatures with two seeds", THREE),
     ),
-    misconceptions=(
-        Misconception(
-            "chosen on the test split",
-            "This T is the best on the *test* images, so its accuracy flatters: they have decided "
-            "and are no longer unseen. Let the validation images decide.",
-            lambda ts, val, test: _chosen(test.mean(1), ts, test.mean(1)),
+    mistakes={
+        "chosen on the test split": _choosing(lambda val, test: test.mean(1)),
+        "the luckiest seed decides": _choosing(lambda val, test: val.amax(1)),
+        "validation accuracy reported": _choosing(reported=lambda val, test: val.mean(1)),
+        "the best seed reported": _choosing(reported=lambda val, test: test.amax(1)),
+        "both splits decide": _choosing(lambda val, test: (val + test).mean(1)),
+        "the row instead of the temperature": lambda ts, val, test: my_choose_temperature(
+            range(len(ts)), val, test
         ),
-        Misconception(
-            "the luckiest seed decides",
-            "This T has the single best validation run. Among many runs some are lucky: compare "
-            "means over the seeds.",
-            lambda ts, val, test: _chosen(val.max(1).values, ts, test.mean(1)),
-        ),
-        Misconception(
-            "validation accuracy reported",
-            "The choice is right, but the accuracy is that of the images that made it: the best "
-            "of several is too high. Report the test split.",
-            lambda ts, val, test: _chosen(val.mean(1), ts, val.mean(1)),
-        ),
-        Misconception(
-            "the best seed reported",
-            "The choice is right, but you report its best seed. The mean over the seeds is what "
-            "another run may expect.",
-            lambda ts, val, test: _chosen(val.mean(1), ts, test.max(1).values),
-        ),
-        Misconception(
-            "both splits decide",
-            "Test images had a say in the choice. Even half a say makes their accuracy flatter.",
-            lambda ts, val, test: _chosen((val + test).mean(1), ts, test.mean(1)),
-        ),
-        Misconception(
-            "the row instead of the temperature",
-            "That is the number of the row: look up its temperature.",
-            lambda ts, val, test: (
-                int(val.mean(1).argmax()),
-                test.mean(1)[val.mean(1).argmax()].item(),
-            ),
-        ),
-        Misconception(
-            "the worst instead of the best",
-            "Accuracies are to be large: `argmax`, not `argmin`.",
-            lambda ts, val, test: _chosen(-val.mean(1), ts, test.mean(1)),
-        ),
-    ),
+        "the worst instead of the best": _choosing(lambda val, test: -val.mean(1)),
+    },
+    says={
+        "chosen on the test split": "This T is the best on the *test* images, so its accuracy "
+        "flatters: they have decided and are no longer unseen. Let the validation images decide.",
+        "the luckiest seed decides": "One lucky run decides here: compare means over the seeds.",
+        "validation accuracy reported": "The choice is right, but the accuracy is that of the "
+        "images that made it: the best of several is too high. Report the test split.",
+        "the best seed reported": "You report the best seed of this T: report the mean.",
+        "both splits decide": "Test images took part in the choice: their accuracy flatters.",
+        "the row instead of the temperature": "That is the row: look up its temperature.",
+        "the worst instead of the best": "Accuracies are to be large: `argmax`, not `argmin`.",
+    },
     praise="Validation images chose, and the test split was looked at once.",
 )
 
 
-def _interval(
-    distilled: list,
-    alone: list,
+def students_t(n: int) -> float:
+    return stdtrit(n - 1, 0.975)
+
+
+NORMAL = (lambda n: 1.959964, lambda n: 1.96, lambda n: 2.0)
+
+
+def interval_with(
+    quantile: Callable[[int], float] = students_t,
     *,
     ddof: int = 1,
-    quantile: float | None = None,
-    standard_error: bool = True,
     paired: bool = True,
-) -> tuple[float, float]:
-    """The 95 % interval of the mean difference with one choice replaced."""  # fmt: skip
-    one, other = np.array(distilled), np.array(alone)
-    n = len(one)
-    if quantile is None:
-        quantile = stdtrit(n - 1 if paired else 2 * n - 2, 0.975)
-    if paired:
-        spread = (one - other).std(ddof=ddof)
-    else:
-        spread = math.sqrt(one.var(ddof=ddof) + other.var(ddof=ddof))
-    half = quantile * spread / (math.sqrt(n) if standard_error else 1)
-    return (one - other).mean() - half, (one - other).mean() + half
+    standard_error: bool = True,
+) -> Callable:
+    """The 95 % interval of a mean difference, with a choice replaced."""
+
+    def interval(some: list, others: list) -> tuple[float, float]:
+        one, other = np.array(some), np.array(others)
+        n, mean = len(one), (one - other).mean()
+        both = one.var(ddof=ddof) + other.var(ddof=ddof)
+        variance = (one - other).var(ddof=ddof) if paired else both
+        half = quantile(n) * math.sqrt(variance / (n if standard_error else 1))
+        return mean - half, mean + half
+
+    return interval
 
 
-def _right_interval(distilled: list, alone: list) -> tuple[float, float]:
-    interval = mean_interval([a - b for a, b in zip(distilled, alone, strict=True)])
-    return interval.low, interval.high
-
+paired_interval = interval_with()
+UNPAIRED = tuple(
+    interval_with(quantile, paired=False)
+    for quantile in (lambda n: stdtrit(2 * n - 2, 0.975), students_t, NORMAL[0])
+)
+MEANS = (lambda a, b: np.mean(a) - np.mean(b), lambda a, b: (np.mean(a) - np.mean(b),) * 2)
 
 # Points; seeds differ much more from one another than distilled and alone of the same seed.
 THREE_SEEDS = ([88.0, 84.5, 91.0], [86.5, 82.2, 89.6])
 FIVE_SEEDS = ([71.3, 70.2, 74.9, 77.0, 69.1], [71.0, 70.6, 73.2, 76.1, 68.3])
 
-real_gain = Exercise(
-    key="real_gain",
-    title="Is the gain real?",
-    difficulty=2,
-    minutes=12,
-    where=GAINED,
-    stub='''\
-def my_real_gain(distilled, alone):
-    """Accuracies in points, one for each seed, the same seeds in both; (low, high) of the gain."""
-    ...  # your code: the 95 % interval of the mean gain''',
-    solved='''\
+
 def my_real_gain(distilled, alone):
     """Accuracies in points, one for each seed, the same seeds in both; (low, high) of the gain."""
     from scipy.special import stdtrit  # quantiles of Student's t
@@ -155,89 +131,51 @@ def my_real_gain(distilled, alone):
     gains = torch.tensor(distilled) - torch.tensor(alone)  # paired: seed by seed
     n = len(gains)
     half = stdtrit(n - 1, 0.975) * gains.std().item() / n**0.5
-    return gains.mean().item() - half, gains.mean().item() + half''',
+    return gains.mean().item() - half, gains.mean().item() + half
+
+
+real_gain = Function(
+    header=Header("Is the gain real?", difficulty=2, minutes=12, where=GAINED),
+    solved_by=my_real_gain,
+    note=": the 95 % interval of the mean gain",
     hints=(
-        "Both students of a seed share their initial weights, batches and teacher. Take the "
-        "difference first.",
+        "Both students of a seed share initial weights, batches and teacher. Pair them first.",
         "mean ± t · s / √n, with the sample standard deviation s of the n differences.",
-        "`from scipy.special import stdtrit`: `stdtrit(n - 1, 0.975)` is the t of a two-sided "
-        "95 % interval.",
+        "`scipy.special.stdtrit(n - 1, 0.975)` is the t of a two-sided 95 % interval.",
     ),
-    right=_right_interval,
+    right=paired_interval,
     cases=(
         Case("three seeds, 88.0, 84.5, 91.0 over 86.5, 82.2, 89.6,", THREE_SEEDS),
         Case("five seeds, 71.3, 70.2, … over 71.0, 70.6, …,", FIVE_SEEDS),
     ),
-    misconceptions=(
-        Misconception(
-            "not paired",
-            "You took the two groups as unrelated, so luck that both students of a seed share "
-            "widens the interval. Take the difference of each seed first.",
-            (
-                lambda a, b: _interval(a, b, paired=False),
-                lambda a, b: _interval(a, b, paired=False, quantile=stdtrit(len(a) - 1, 0.975)),
-                lambda a, b: _interval(a, b, paired=False, quantile=1.959964),
-            ),
-        ),
-        Misconception(
-            "standard deviation instead of standard error",
-            "This interval is where one more *seed* may fall. How sure the *mean* is takes a "
-            "subclass_config by √n.",
-            lambda a, b: _interval(a, b, standard_error=False),
-        ),
-        Misconception(
-            "normal instead of t",
-            "1.96 holds for many seeds. With few, the standard deviation is itself uncertain, and "
-            "Student's t says how much: 4.30 for three seeds.",
-            (
-                lambda a, b: _interval(a, b, quantile=1.959964),
-                lambda a, b: _interval(a, b, quantile=1.96),
-                lambda a, b: _interval(a, b, quantile=2.0),
-            ),
-        ),
-        Misconception(
-            "divided by n instead of n − 1",
-            "Your standard deviation is that of a whole population. Of a sample the mean is "
-            "estimated too, so divide by n − 1: NumPy wants `ddof=1`.",
-            lambda a, b: _interval(a, b, ddof=0),
-        ),
-        Misconception(
-            "one-sided quantile",
-            "Leaving 5 % on *each* side makes a 90 % interval: the quantile is at 0.975.",
-            lambda a, b: _interval(a, b, quantile=stdtrit(len(a) - 1, 0.95)),
-        ),
-        Misconception(
-            "n degrees of freedom",
-            "The mean has used up one of the n differences: n − 1 degrees of freedom are left.",
-            lambda a, b: _interval(a, b, quantile=stdtrit(len(a), 0.975)),
-        ),
-        Misconception(
-            "the wrong way round",
-            "That is alone minus distilled: a gain is what the distilled student has more.",
-            lambda a, b: _right_interval(b, a),
-        ),
-        Misconception(
-            "the range of the seeds",
-            "Smallest and largest difference are what was seen, and grow apart with more seeds. "
-            "An interval for the mean shrinks.",
-            lambda a, b: (
-                min(x - y for x, y in zip(a, b, strict=True)),
-                max(x - y for x, y in zip(a, b, strict=True)),
-            ),
-        ),
-        Misconception(
-            "best seed against best seed",
-            "The best of each group is compared. One lucky run says nothing about the next.",
-            lambda a, b: (max(a) - max(b),) * 2,
-        ),
-        Misconception(
-            "only the mean",
-            "A mean without an interval cannot say whether the gain is real: give (low, high).",
-            (
-                lambda a, b: sum(a) / len(a) - sum(b) / len(b),
-                lambda a, b: (sum(a) / len(a) - sum(b) / len(b),) * 2,
-            ),
-        ),
-    ),
+    mistakes={
+        "not paired": UNPAIRED,
+        "standard deviation instead of standard error": interval_with(standard_error=False),
+        "normal instead of t": tuple(map(interval_with, NORMAL)),
+        "divided by n instead of n − 1": interval_with(ddof=0),
+        "one-sided quantile": interval_with(lambda n: stdtrit(n - 1, 0.95)),
+        "n degrees of freedom": interval_with(lambda n: stdtrit(n, 0.975)),
+        "the wrong way round": lambda a, b: paired_interval(b, a),
+        "the range of the seeds": lambda a, b: (np.subtract(a, b).min(), np.subtract(a, b).max()),
+        "best seed against best seed": lambda a, b: (max(a) - max(b),) * 2,
+        "only the mean": MEANS,
+    },
+    says={
+        "not paired": "You took the two groups as unrelated, so luck that both students of a seed "
+        "share widens the interval. Take the difference of each seed first.",
+        "standard deviation instead of standard error": "This interval is where one more *seed* "
+        "may fall. How sure the *mean* is takes a division by √n.",
+        "normal instead of t": "1.96 holds for many seeds. With few, the standard deviation is "
+        "itself uncertain, and Student's t says how much: 4.30 for three seeds.",
+        "divided by n instead of n − 1": "Your standard deviation is that of a whole population. "
+        "Of a sample the mean is estimated too, so divide by n − 1: NumPy wants `ddof=1`.",
+        "one-sided quantile": "5 % on *each* side leave 90 %: the quantile is at 0.975.",
+        "n degrees of freedom": "The mean uses up one degree of freedom: n − 1 are left.",
+        "the wrong way round": "That is alone minus distilled: take distilled minus alone.",
+        "the range of the seeds": "Smallest and largest difference are what was seen, and grow "
+        "apart with more seeds. An interval for the mean shrinks.",
+        "best seed against best seed": "Two lucky runs are compared: take the mean difference.",
+        "only the mean": "A mean alone cannot say whether the gain is real: give (low, high).",
+    },
     praise="A gain is called one only where this whole interval lies above 0.",
 )

@@ -1,13 +1,13 @@
 """Notebook 06: what share of a gap is won back, and what a table allows one to claim."""
 
-import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
-from scipy.special import stdtrit
 from torch import Tensor
 
-from kdnb.course.exercises.exercise import Case, Exercise, Misconception, Question
+from kdnb.course.exercises.choices import MEANS, NORMAL, UNPAIRED, interval_with, paired_interval
+from kdnb.course.exercises.exercise import Case, Function, Header, Question
 from kdnb.course.exercises.verdict import Paragraph
 from kdnb.evaluation.metrics import mean_interval
 
@@ -16,24 +16,14 @@ GAIN = Paragraph(NOTEBOOK, "What does it gain?")
 NOT_WORKED = Paragraph(NOTEBOOK, "What did not work")
 
 
-def _means(*groups: list) -> tuple[float, ...]:
-    return tuple(sum(group) / len(group) for group in groups)
-
-
-def _won_back(teacher: list, alone: list, distilled: list) -> float:
-    t, a, d = _means(teacher, alone, distilled)
-    return (d - a) / (t - a)
+def _of_means(formula: Callable) -> Callable:
+    """A reference from a formula of the mean accuracies t, a and d."""
+    return lambda *groups: formula(*(sum(group) / len(group) for group in groups))
 
 
 def _mean_of_shares(teacher: list, alone: list, distilled: list) -> float:
     each = zip(teacher, alone, distilled, strict=True)
-    return _means([(d - a) / (t - a) for t, a, d in each])[0]
-
-
-def _of_means(formula: str) -> Callable:
-    """A reference from a formula of the mean accuracies t, a and d."""
-    code = compile(formula, "formula", "eval")
-    return lambda *groups: eval(code, dict(zip("tad", _means(*groups), strict=True)))
+    return sum((d - a) / (t - a) for t, a, d in each) / len(teacher)
 
 
 # In one case a seed has hardly a gap, in another distillation has done harm.
@@ -45,97 +35,56 @@ SMALL_GAP = (
 )
 HARM = ([0.990, 0.980], [0.900, 0.930], [0.880, 0.920])
 
-gap_won_back = Exercise(
-    key="gap_won_back",
-    title="What share of the gap is won back?",
-    difficulty=1,
-    minutes=8,
-    where=GAIN,
-    stub='''\
-def my_gap_won_back(teacher, alone, distilled):
-    """Three lists of accuracies, one for each seed; 1 if all of the gap is won back, 0 if none."""
-    ...  # your code''',
-    solved='''\
+
 def my_gap_won_back(teacher, alone, distilled):
     """Three lists of accuracies, one for each seed; 1 if all of the gap is won back, 0 if none."""
     teacher, alone, distilled = (sum(group) / len(group) for group in (teacher, alone, distilled))
     # Means first: a seed whose gap is nearly 0 would make its own ratio huge.
-    return (distilled - alone) / (teacher - alone)''',
+    return (distilled - alone) / (teacher - alone)
+
+
+gap_won_back = Function(
+    header=Header("What share of the gap is won back?", difficulty=1, minutes=8, where=GAIN),
+    solved_by=my_gap_won_back,
     hints=(
-        "The gap is what the teacher is ahead of the student alone. What part of it has the "
-        "distilled student gone?",
+        "The gap is teacher less student alone. What part of it has the distilled student gone?",
         "Mean the seeds first or last? Think of a seed with a gap of almost 0.",
     ),
-    right=_won_back,
+    right=my_gap_won_back,
     cases=(
         Case("four seeds, of which one has a gap of 0.005,", SMALL_GAP),
         Case("three seeds (teacher 0.970, 0.965, 0.975)", THREE_SEEDS),
         Case("two seeds with a student that distillation made worse", HARM),
     ),
-    misconceptions=(
-        Misconception(
-            "mean of the ratios",
-            "You divided seed by seed. Where a seed's gap is nearly 0 its ratio is huge and "
-            "decides the mean: divide the mean gain by the mean gap.",
-            _mean_of_shares,
-        ),
-        Misconception(
-            "a share of the teacher's accuracy",
-            "The gain is divided by all that the teacher gets right, most of which the student "
-            "gets right alone. Divide by the gap.",
-            _of_means("(d - a) / t"),
-        ),
-        Misconception(
-            "a share of the student's accuracy",
-            "That is the relative gain over the student alone. How much was there to be won? The "
-            "gap.",
-            _of_means("(d - a) / a"),
-        ),
-        Misconception(
-            "a share of the errors",
-            "That is the relative reduction of errors: it measures against a perfect student, and "
-            "not even the teacher is one.",
-            _of_means("(d - a) / (1 - a)"),
-        ),
-        Misconception(
-            "the wrong sign",
-            "A student that distillation makes better comes out below 0: take distilled less "
-            "alone over teacher less alone.",
-            _of_means("(a - d) / (t - a)"),
-        ),
-        Misconception(
-            "what is still missing",
-            "That is the part of the gap that is left: 1 less the share.",
-            _of_means("(t - d) / (t - a)"),
-        ),
-        Misconception(
-            "upside down",
-            "That is the gap in units of the gain: turn the fraction over.",
-            _of_means("(t - a) / (d - a)"),
-        ),
-        Misconception(
-            "not divided by the gap",
-            "That is the gain itself. 0.02 is much where the teacher is 0.03 ahead, and little "
-            "where it is 0.3.",
-            _of_means("d - a"),
-        ),
-        Misconception(
-            "distilled over teacher",
-            "That is how close the two accuracies are, and it is near 1 even where nothing was "
-            "won. Take the student alone off both.",
-            _of_means("d / t"),
-        ),
-        Misconception(
-            "the best seeds",
-            "The luckiest seed of each group is compared. Take means.",
-            lambda t, a, d: (max(d) - max(a)) / (max(t) - max(a)),
-        ),
-        Misconception(
-            "per cent instead of a share",
-            "All of the gap is 1 here, not 100.",
-            lambda t, a, d: 100 * _won_back(t, a, d),
-        ),
-    ),
+    mistakes={
+        "mean of the ratios": _mean_of_shares,
+        "a share of the teacher's accuracy": _of_means(lambda t, a, d: (d - a) / t),
+        "a share of the student's accuracy": _of_means(lambda t, a, d: (d - a) / a),
+        "a share of the errors": _of_means(lambda t, a, d: (d - a) / (1 - a)),
+        "the wrong sign": _of_means(lambda t, a, d: (a - d) / (t - a)),
+        "what is still missing": _of_means(lambda t, a, d: (t - d) / (t - a)),
+        "upside down": _of_means(lambda t, a, d: (t - a) / (d - a)),
+        "not divided by the gap": _of_means(lambda t, a, d: d - a),
+        "distilled over teacher": _of_means(lambda t, a, d: d / t),
+        "the best seeds": lambda t, a, d: (max(d) - max(a)) / (max(t) - max(a)),
+        "per cent instead of a share": lambda t, a, d: 100 * my_gap_won_back(t, a, d),
+    },
+    says={
+        "mean of the ratios": "You divided seed by seed. Where a seed's gap is nearly 0 its ratio "
+        "is huge and decides the mean: divide the mean gain by the mean gap.",
+        "a share of the teacher's accuracy": "The gain is divided by all that the teacher gets "
+        "right, most of which the student gets right alone. Divide by the gap.",
+        "a share of the student's accuracy": "That is the relative gain: divide by the gap.",
+        "a share of the errors": "That measures against a perfect student: divide by the gap.",
+        "the wrong sign": "Distilled less alone, over teacher less alone.",
+        "what is still missing": "That is the part of the gap that is left: 1 less the share.",
+        "upside down": "That is the gap in units of the gain: turn the fraction over.",
+        "not divided by the gap": "That is the gain itself: divide it by the gap of the teacher.",
+        "distilled over teacher": "That is how close the two accuracies are, and it is near 1 "
+        "even where nothing was won. Take the student alone off both.",
+        "the best seeds": "The luckiest seed of each group is compared. Take means.",
+        "per cent instead of a share": "All of the gap is 1 here, not 100.",
+    },
     praise="Below 0 it did harm, above 1 the student passed its teacher. Its interval is the "
     "gain's, divided by the gap.",
 )
@@ -184,11 +133,8 @@ def _one_after_the_other(table: Tensor) -> tuple[int, ...]:
 
 
 allowed_claims = Question(
-    key="allowed_claims",
-    title="Which claims does the table allow?",
-    difficulty=2,
-    minutes=8,
-    where=NOT_WORKED,
+    header=Header("Which claims does the table allow?", difficulty=2, minutes=8, where=NOT_WORKED),
+    about="the four claims",
     stub=MADE_UP
     + "my_allowed_claims = None  # four of 1 (a gain), -1 (a loss) or 0 (neither may be claimed)",
     solved=MADE_UP
@@ -198,83 +144,53 @@ gains = [mean_interval((my_table[a] - my_table[b]).tolist()) for a, b in compare
 my_allowed_claims = [(gain.low > 0) - (gain.high < 0) for gain in gains]""",
     hints=(
         "A claim needs an interval of the *difference*, paired by seed, that leaves out 0.",
-        "`mean_interval` of a list has `low` and `high`. The third claim has a difference of its "
-        "own.",
+        "`mean_interval` of a list has `low` and `high`. The third claim has its own difference.",
     ),
-    about="the four claims",
     right=_verdicts,
     tolerance=0,
-    misconceptions=(
-        Misconception(
-            "means alone",
-            "The larger mean wins here. With a few seeds means differ by chance: look at the "
-            "interval of their difference.",
-            _of_each(torch.mean),
-        ),
-        Misconception(
-            "one clear, the other not, so they differ",
-            "That one gain is clear and another not does not make the two differ: the difference "
-            "between them has an interval of its own.",
-            _one_after_the_other,
-        ),
-        Misconception(
-            "overlapping intervals",
-            "You asked whether the intervals of the two accuracies overlap. Both students share a "
-            "seed's luck: take the interval of the paired difference.",
-            _apart,
-        ),
-        Misconception(
-            "best seed against best seed",
-            "The best seed of each is compared, one run against one run.",
-            _of_each(torch.amax),
-        ),
-        Misconception(
-            "the wrong way round",
-            "Gains and losses are exchanged: 1 where the *first* named is better.",
-            lambda table: tuple(-sign for sign in _verdicts(table)),
-        ),
-        Misconception(
-            "nothing may be claimed",
-            "Nothing is claimed. An interval that leaves out 0 allows a claim.",
-            lambda table: (0,) * len(CLAIMS),
-        ),
-    ),
+    mistakes={
+        "means alone": _of_each(torch.mean),
+        "one clear, the other not, so they differ": _one_after_the_other,
+        "overlapping intervals": _apart,
+        "best seed against best seed": _of_each(torch.amax),
+        "the wrong way round": lambda table: tuple(-sign for sign in _verdicts(table)),
+        "nothing may be claimed": lambda table: (0,) * len(CLAIMS),
+    },
+    says={
+        "means alone": "With a few seeds means differ by chance: look at the interval.",
+        "one clear, the other not, so they differ": "That one gain is clear and another not does "
+        "not make the two differ: the difference between them has an interval of its own.",
+        "overlapping intervals": "You asked whether the intervals of the two accuracies overlap. "
+        "Both students share a seed's luck: take the interval of the paired difference.",
+        "best seed against best seed": "Two lucky runs are compared: take the mean difference.",
+        "the wrong way round": "Gains and losses are exchanged: 1 where the *first* is better.",
+        "nothing may be claimed": "An interval that excludes 0 allows a claim.",
+    },
     praise="No clear gain does not mean no gain: these seeds do not show one.",
 )
 
 
-def _half(values: Tensor, *, quantile: float | None = None, root: bool = True) -> float:
-    n = len(values)
-    quantile = stdtrit(n - 1, 0.975) if quantile is None else quantile
-    return quantile * values.std().item() / (math.sqrt(n) if root else 1)
+def _of_gains(reference: Callable) -> Callable:
+    """A reference for two groups, given the gains of the small and of the large student."""
+    return lambda s, sa, g, ga: reference(np.subtract(s, sa), np.subtract(g, ga))
 
 
-def _paired(groups: tuple) -> tuple[Tensor, Tensor]:
-    """(seeds,) gains of the small and of the large student."""
-    small, small_alone, large, large_alone = (torch.tensor(g, dtype=torch.float64) for g in groups)
-    return small - small_alone, large - large_alone
+_difference = _of_gains(paired_interval)
 
 
-def _around(values: Tensor, half: float) -> tuple[float, float]:
-    return values.mean().item() - half, values.mean().item() + half
+def _ends(small: np.ndarray, large: np.ndarray) -> tuple[float, float, float, float]:
+    """Both ends of the interval of either gain."""
+    return *paired_interval(small, 0 * small), *paired_interval(large, 0 * large)
 
 
-def _difference(*groups: list) -> tuple[float, float]:
-    small, large = _paired(groups)
-    return _around(small - large, _half(small - large))
+def _widest(small: np.ndarray, large: np.ndarray) -> tuple[float, float]:
+    low, high, other_low, other_high = _ends(small, large)
+    return low - other_high, high - other_low
 
 
-def _unpaired_gains(*groups: list) -> tuple[float, float]:
-    """The two gains as if of unrelated seeds, with Student's t of all of them."""
-    small, large = _paired(groups)
-    n = len(small)
-    spread = math.sqrt((small.var() + large.var()).item() / n)
-    return _around(small - large, stdtrit(2 * n - 2, 0.975) * spread)
-
-
-def _ends(*groups: list) -> tuple[float, float, float, float]:
-    small, large = _paired(groups)
-    return *_around(small, _half(small)), *_around(large, _half(large))
+def _end_by_end(small: np.ndarray, large: np.ndarray) -> tuple[float, float]:
+    low, high, other_low, other_high = _ends(small, large)
+    return low - other_low, high - other_high
 
 
 # Points. Gains of both students go up and down together with the seed's teacher.
@@ -286,20 +202,7 @@ FOUR_SEEDS = (
 )
 THREE_OTHERS = ([71.0, 74.2, 69.9], [70.1, 71.5, 68.0], [93.0, 92.4, 91.1], [90.9, 91.2, 89.8])
 
-difference_of_gains = Exercise(
-    key="difference_of_gains",
-    title="Does the small student gain more?",
-    difficulty=3,
-    minutes=15,
-    where=GAIN,
-    stub='''\
-def my_difference_of_gains(small, small_alone, large, large_alone):
-    """Accuracies in points of two students, distilled and alone, the same seeds in all four lists.
 
-    (low, high) of how much more the small student gains than the large one.
-    """
-    ...  # your code: a 95 % interval''',
-    solved='''\
 def my_difference_of_gains(small, small_alone, large, large_alone):
     """Accuracies in points of two students, distilled and alone, the same seeds in all four lists.
 
@@ -313,7 +216,13 @@ def my_difference_of_gains(small, small_alone, large, large_alone):
     more = (small - small_alone) - (large - large_alone)  # one number for each seed
     n = len(more)
     half = stdtrit(n - 1, 0.975) * more.std().item() / n**0.5
-    return more.mean().item() - half, more.mean().item() + half''',
+    return more.mean().item() - half, more.mean().item() + half
+
+
+difference_of_gains = Function(
+    header=Header("Does the small student gain more?", difficulty=3, minutes=15, where=GAIN),
+    solved_by=my_difference_of_gains,
+    note=": a 95 % interval",
     hints=(
         "Every seed has one number: what the small student gained less what the large one gained.",
         "From there on it is the interval of a mean: mean ± t · s / √n.",
@@ -323,75 +232,33 @@ def my_difference_of_gains(small, small_alone, large, large_alone):
         Case("four seeds (small 84.1, 86.0, … over 80.0, 79.5, …)", FOUR_SEEDS),
         Case("three seeds (small 71.0, 74.2, … over 70.1, 71.5, …)", THREE_OTHERS),
     ),
-    misconceptions=(
-        Misconception(
-            "gains not paired",
-            "Each student is paired with itself, but not with the other: both gains come from the "
-            "same teacher of a seed. Take their difference seed by seed.",
-            (
-                _unpaired_gains,
-                lambda *g: _around(
-                    _paired(g)[0] - _paired(g)[1], math.hypot(*map(_half, _paired(g)))
-                ),
-            ),
+    mistakes={
+        "gains not paired": tuple(map(_of_gains, UNPAIRED)),
+        "ends subtracted from ends": (_of_gains(_widest), _of_gains(_end_by_end)),
+        "the small student's gain alone": lambda s, sa, g, ga: paired_interval(s, sa),
+        "the students alone forgotten": lambda s, sa, g, ga: paired_interval(s, g),
+        "gains added": lambda s, sa, g, ga: _difference(s, sa, ga, g),
+        "the wrong way round": lambda s, sa, g, ga: _difference(g, ga, s, sa),
+        "standard deviation instead of standard error": _of_gains(
+            interval_with(standard_error=False)
         ),
-        Misconception(
-            "ends subtracted from ends",
-            "Ends of intervals cannot be subtracted: they are not met together. Make one interval, "
-            "of the difference.",
-            (
-                lambda *g: (_ends(*g)[0] - _ends(*g)[3], _ends(*g)[1] - _ends(*g)[2]),
-                lambda *g: (_ends(*g)[0] - _ends(*g)[2], _ends(*g)[1] - _ends(*g)[3]),
-            ),
-        ),
-        Misconception(
-            "the small student's gain alone",
-            "That one gain is clear says nothing about the other, which may be as large. Take the "
-            "difference of the two.",
-            lambda *g: _ends(*g)[:2],
-        ),
-        Misconception(
-            "the students alone forgotten",
-            "The distilled students are compared. The large one was ahead before it heard a "
-            "teacher: take what each has *alone* off first.",
-            lambda s, _, g, __: _difference(s, [0.0] * len(s), g, [0.0] * len(g)),
-        ),
-        Misconception(
-            "gains added",
-            "The two gains are added. Asked for is how much larger one is than the other.",
-            lambda s, sa, g, ga: _difference(s, sa, ga, g),
-        ),
-        Misconception(
-            "the wrong way round",
-            "That is how much more the *large* student gains.",
-            lambda s, sa, g, ga: _difference(g, ga, s, sa),
-        ),
-        Misconception(
-            "standard deviation instead of standard error",
-            "This interval is where one more *seed* may fall. How sure the *mean* is takes a "
-            "subclass_config by √n.",
-            lambda *g: _around(
-                _paired(g)[0] - _paired(g)[1], _half(_paired(g)[0] - _paired(g)[1], root=False)
-            ),
-        ),
-        Misconception(
-            "normal instead of t",
-            "1.96 holds for many seeds. With few, Student's t is wider: 4.30 for three.",
-            tuple(
-                lambda *g, q=q: _around(
-                    _paired(g)[0] - _paired(g)[1], _half(_paired(g)[0] - _paired(g)[1], quantile=q)
-                )
-                for q in (1.959964, 1.96, 2.0)
-            ),
-        ),
-        Misconception(
-            "only the mean",
-            "Whether the difference is real, a mean alone cannot say: give (low, high).",
-            (
-                lambda *g: (_paired(g)[0] - _paired(g)[1]).mean().item(),
-                lambda *g: ((_paired(g)[0] - _paired(g)[1]).mean().item(),) * 2,
-            ),
-        ),
-    ),
+        "normal instead of t": tuple(_of_gains(interval_with(q)) for q in NORMAL),
+        "only the mean": tuple(map(_of_gains, MEANS)),
+    },
+    says={
+        "gains not paired": "Each student is paired with itself, but not with the other: both "
+        "gains come from the same teacher of a seed. Take their difference seed by seed.",
+        "ends subtracted from ends": "Make one interval, of the difference seed by seed.",
+        "the small student's gain alone": "That one gain is clear says nothing about the other, "
+        "which may be as large. Take the difference of the two.",
+        "the students alone forgotten": "The distilled students are compared. The large one was "
+        "ahead before it heard a teacher: take what each has *alone* off first.",
+        "gains added": "The two gains are added: how much larger is one than the other?",
+        "the wrong way round": "That is how much more the *large* student gains.",
+        "standard deviation instead of standard error": "This interval is where one more *seed* "
+        "may fall. How sure the *mean* is takes a division by √n.",
+        "normal instead of t": "1.96 holds for many seeds. Student's t for three is 4.30.",
+        "only the mean": "A mean alone cannot say whether they differ: give (low, high).",
+    },
     praise='Only if this interval lies above 0 does the table allow "small students gain more".',
 )

@@ -1,14 +1,12 @@
 """Notebook 04: how alike two maps are, and whether a model bears its map out."""
 
-import math
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdnb.course.exercises.attempt import Attempt
-from kdnb.course.exercises.exercise import Case, Exercise, Misconception, numbers
+from kdnb.course.exercises.exercise import Case, Function, Header, differs_on
 from kdnb.course.exercises.verdict import Paragraph
 
 NOTEBOOK = "04_saliency"
@@ -39,11 +37,6 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
     return F.cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True))
 
 
-def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
-    """As in `kdnb.evaluation.saliency`, whose import would take the reader two seconds."""
-    return _correlation(_ranks(_flat(maps)), _ranks(_flat(others)))
-
-
 def _kendall(maps: Tensor, others: Tensor) -> Tensor:
     one, other = (torch.sign(m[:, :, None] - m[:, None, :]) for m in map(_flat, (maps, others)))
     pixels = one.shape[1]
@@ -58,43 +51,10 @@ def _by_distances(maps: Tensor, others: Tensor) -> Tensor:
 
 
 # Half of each map is 0, as at the empty border of a digit.
-TIED = (
-    torch.tensor([[[0.0, 0, 3, 1], [0, 0, 2, -1]]]),
-    torch.tensor([[[0.0, 0, 1, 3], [0, 0, 2, 4]]]),
-)
+ONE, OTHER = torch.tensor([[[[0.0, 0, 3, 1], [0, 0, 2, -1]]], [[[0, 0, 1, 3], [0, 0, 2, 4]]]])
+TIED = Case("two maps with the same four pixels at 0", (ONE, OTHER))
 
 
-def _on_ties(attempt: Attempt) -> tuple[float, float]:
-    value = numbers(attempt(*TIED)).flatten()
-    return value[0].item(), rank_correlation(*TIED).item()
-
-
-def _ties_said(value: float, wanted: float) -> str:
-    return f"On two maps with the same four pixels at 0 it gives {value:.4g}, not {wanted:.4g}."
-
-
-def _shortcut(attempt: Attempt) -> str | None:
-    value, wanted = _on_ties(attempt)
-    shortcut = _by_distances(*TIED).item()
-    return _ties_said(value, wanted) if math.isclose(value, shortcut, abs_tol=1e-4) else None
-
-
-def _ties_by_place(attempt: Attempt) -> str | None:
-    value, wanted = _on_ties(attempt)
-    return None if math.isclose(value, wanted, abs_tol=1e-4) else _ties_said(value, wanted)
-
-
-map_likeness = Exercise(
-    key="map_likeness",
-    title="Compare two saliency maps",
-    difficulty=2,
-    minutes=15,
-    where=MEASURED,
-    stub='''\
-def my_map_likeness(maps, others):
-    """(N, H, W) signed maps of two models in; (N,) rank correlations out, one for each image."""
-    ...  # your code''',
-    solved='''\
 def my_map_likeness(maps, others):
     """(N, H, W) signed maps of two models in; (N,) rank correlations out, one for each image."""
 
@@ -105,104 +65,67 @@ def my_map_likeness(maps, others):
         ranks = (fewer + as_many / 2).double()  # equal pixels share their mean rank
         return ranks - ranks.mean(dim=1, keepdim=True)
 
-    return torch.cosine_similarity(centred_ranks(maps), centred_ranks(others), dim=1)''',
+    return torch.cosine_similarity(centred_ranks(maps), centred_ranks(others), dim=1)
+
+
+map_likeness = Function(
+    header=Header("Compare two saliency maps", difficulty=2, minutes=15, where=MEASURED),
+    solved_by=my_map_likeness,
     hints=(
         "Spearman's correlation is Pearson's, of the ranks instead of the values.",
-        "A rank is the number of pixels that are smaller. `argsort` gives something else: *which* "
-        "pixel comes first.",
-        "Many pixels of a map are exactly 0. None of them comes before another: they share their "
-        "mean rank. `scipy.stats.rankdata` does that.",
+        "A rank is the number of smaller pixels. `argsort` says *which* pixel comes first.",
+        "Many pixels are exactly 0: they share their mean rank, as in `scipy.stats.rankdata`.",
     ),
-    right=rank_correlation,
+    right=my_map_likeness,
     cases=(
         Case("four pairs of maps of 5 × 5 pixels", _maps(4, 5, seed=1)),
         Case("three pairs of maps of 4 × 4 pixels", _maps(3, 4, seed=2)),
     ),
-    misconceptions=(
-        Misconception(
-            "Pearson instead of ranks",
-            "Values are compared, so a few glaring pixels decide. Replace each value by its rank "
-            "first.",
-            lambda a, b: _correlation(_flat(a), _flat(b)),
+    mistakes={
+        "Pearson instead of ranks": lambda a, b: _correlation(_flat(a), _flat(b)),
+        "cosine without centring": lambda a, b: F.cosine_similarity(_flat(a), _flat(b)),
+        "ranks not centred": lambda a, b: F.cosine_similarity(_ranks(_flat(a)), _ranks(_flat(b))),
+        "positions instead of ranks": lambda a, b: _correlation(
+            *(_flat(m).argsort(1).double() for m in (a, b))
         ),
-        Misconception(
-            "cosine without centring",
-            "That is the cosine of the values: two maps with a large mean are alike for that "
-            "alone. Rank, and take the mean off.",
-            lambda a, b: F.cosine_similarity(_flat(a), _flat(b)),
+        "magnitude of one map only": (
+            lambda a, b: my_map_likeness(a.abs(), b),
+            lambda a, b: my_map_likeness(a, b.abs()),
         ),
-        Misconception(
-            "ranks not centred",
-            "Ranks are all positive, so their cosine is large for any two maps. Take the mean "
-            "rank off first.",
-            lambda a, b: F.cosine_similarity(_ranks(_flat(a)), _ranks(_flat(b))),
+        "signs thrown away": lambda a, b: my_map_likeness(a.abs(), b.abs()),
+        "all images as one map": lambda a, b: my_map_likeness(a.view(1, -1), b.view(1, -1))[0],
+        "mean map first": lambda a, b: my_map_likeness(a.mean(0)[None], b.mean(0)[None])[0],
+        "averaged over the images": lambda a, b: my_map_likeness(a, b).mean(),
+        "ranked across the images": lambda a, b: _correlation(
+            _ranks(_flat(a).T), _ranks(_flat(b).T)
+        ).view(a.shape[1:]),
+        "Kendall instead of Spearman": _kendall,
+        "distance instead of likeness": lambda a, b: 1 - my_map_likeness(a, b),
+        "the short formula where pixels are equal": differs_on(
+            TIED, my_map_likeness, like=_by_distances
         ),
-        Misconception(
-            "positions instead of ranks",
-            "`argsort` says which pixel comes first, not at which place a pixel comes: apply it "
-            "twice.",
-            lambda a, b: _correlation(*(_flat(m).argsort(1).double() for m in (a, b))),
-        ),
-        Misconception(
-            "magnitude of one map only",
-            "One map has lost its signs, the other has not, so pixels against the class count as "
-            "for it in one of them.",
-            (lambda a, b: rank_correlation(a.abs(), b), lambda a, b: rank_correlation(a, b.abs())),
-        ),
-        Misconception(
-            "signs thrown away",
-            "That compares magnitudes: a map and its opposite are equal to it. Asked for is the "
-            "order from against to for.",
-            lambda a, b: rank_correlation(a.abs(), b.abs()),
-        ),
-        Misconception(
-            "all images as one map",
-            "Pixels of one image are ranked among those of another, so a model with larger "
-            "gradients for some images looks alike for that. Compare image by image.",
-            lambda a, b: rank_correlation(a.reshape(1, -1, 1), b.reshape(1, -1, 1)).squeeze(),
-        ),
-        Misconception(
-            "mean map first",
-            "You averaged the maps and compared the averages: what differs from image to image is "
-            "gone. Compare each pair first.",
-            lambda a, b: rank_correlation(a.mean(0, keepdim=True), b.mean(0, keepdim=True))[0],
-        ),
-        Misconception(
-            "averaged over the images",
-            "That is the mean, and what an interval is made from is gone: return one for each "
-            "image.",
-            lambda a, b: rank_correlation(a, b).mean(),
-        ),
-        Misconception(
-            "ranked across the images",
-            "There is a number for each pixel: you ranked the images at a pixel. Rank the pixels "
-            "of an image.",
-            lambda a, b: _correlation(_ranks(_flat(a).T), _ranks(_flat(b).T)).view(a.shape[1:]),
-        ),
-        Misconception(
-            "Kendall instead of Spearman",
-            "That counts pairs of pixels in the same order, which is a measure too, and smaller. "
-            "The course's is the correlation of ranks.",
-            _kendall,
-        ),
-        Misconception(
-            "distance instead of likeness",
-            "Equal maps give 0 here. Likeness is 1 for them: leave out the 1 minus.",
-            lambda a, b: 1 - rank_correlation(a, b),
-        ),
-        Misconception(
-            "the short formula where pixels are equal",
-            "1 − 6 Σd²/(n(n² − 1)) holds where all ranks differ. Take the correlation of the mean "
-            "ranks.",
-            shown_by=_shortcut,
-        ),
-        Misconception(
-            "ties broken by their place",
-            "`argsort` puts equal pixels into an order which they do not have, the same in both "
-            "maps: so empty borders look alike. Give them their mean rank.",
-            shown_by=_ties_by_place,
-        ),
-    ),
+        "ties broken by their place": differs_on(TIED, my_map_likeness),
+    },
+    says={
+        "Pearson instead of ranks": "A few glaring pixels decide: replace values by ranks.",
+        "cosine without centring": "That is the cosine of the values: two maps with a large mean "
+        "are alike for that alone. Rank, and take the mean off.",
+        "ranks not centred": "Ranks are all positive: take the mean rank off first.",
+        "positions instead of ranks": "`argsort` says which pixel comes first: apply it twice.",
+        "magnitude of one map only": "One map has lost its signs, the other has not: keep both.",
+        "signs thrown away": "A map and its opposite are equal for that: keep the signs.",
+        "all images as one map": "Pixels of one image are ranked among those of another, so a "
+        "model with larger gradients for some images looks alike for that. Compare image by image.",
+        "mean map first": "What differs from image to image is gone: compare each pair first.",
+        "averaged over the images": "That is the mean: return one value for each image.",
+        "ranked across the images": "You ranked the images at a pixel: rank an image's pixels.",
+        "Kendall instead of Spearman": "That counts pairs of pixels in the same order, which is a "
+        "measure too, and smaller. The course's is the correlation of ranks.",
+        "distance instead of likeness": "Equal maps must give 1: leave out the 1 minus.",
+        "the short formula where pixels are equal": "It holds only where all ranks differ.",
+        "ties broken by their place": "`argsort` puts equal pixels into an order which they do "
+        "not have, the same in both maps: so empty borders look alike. Give them their mean rank.",
+    },
     praise="Signed, image by image, and empty borders count for nothing more than they say.",
 )
 
@@ -245,23 +168,12 @@ def _seer(size: int, seed: int) -> tuple[Callable, Tensor, Tensor]:
     return answer, image, weights * image + 0.3 * noise
 
 
-deletion_area = Exercise(
-    key="deletion_area",
-    title="Put a map to the test",
-    difficulty=2,
-    minutes=15,
-    where=FAITHFUL,
-    stub='''\
 def my_deletion_area(answer, image, saliency, steps):
     """The area under the deletion curve of one (H, W) image and its (H, W) map.
 
     `answer(image)` is the probability of the class. In so many equal steps the pixels are set to
     0, those that speak most for the class first, until none is left.
     """
-    ...  # your code''',
-    solved='''\
-def my_deletion_area(answer, image, saliency, steps):
-    """The area under the deletion curve of one (H, W) image and its (H, W) map."""
     order = saliency.flatten().argsort(descending=True)
     curve = [answer(image)]
     for step in range(1, steps + 1):
@@ -270,87 +182,63 @@ def my_deletion_area(answer, image, saliency, steps):
         curve.append(answer(left.view_as(image)))
     curve = torch.stack(curve)
     # The first and the last point border on one interval each, all others on two.
-    return (curve.sum() - curve[0] / 2 - curve[-1] / 2) / steps''',
+    return (curve.sum() - curve[0] / 2 - curve[-1] / 2) / steps
+
+
+deletion_area = Function(
+    header=Header("Put a map to the test", difficulty=2, minutes=15, where=FAITHFUL),
+    solved_by=my_deletion_area,
     hints=(
-        "A curve of steps + 1 points: from the whole image to the empty one. Pixels that are gone "
-        "stay gone.",
+        "A curve of steps + 1 points: from the whole image to the empty one.",
         "Trapezoids: (Σ − first/2 − last/2)/(n − 1) for n points.",
     ),
-    right=lambda f, x, m, k: _area(_curve(f, x, m, k)),
+    right=my_deletion_area,
     cases=(
         Case("an image of 4 × 4 pixels in 4 steps", (*_seer(4, seed=1), 4)),
         Case("an image of 6 × 6 pixels in 9 steps", (*_seer(6, seed=4), 9)),
     ),
-    misconceptions=(
-        Misconception(
-            "the mean of the points",
-            "In a mean the first and the last point weigh as much as the others, but they border "
-            "on one interval only: count each of them half.",
-            lambda f, x, m, k: _curve(f, x, m, k).mean(),
+    mistakes={
+        "the mean of the points": lambda f, x, m, k: _curve(f, x, m, k).mean(),
+        "divided by the points instead of the intervals": lambda f, x, m, k: (
+            torch.trapezoid(_curve(f, x, m, k)) / (k + 1)
         ),
-        Misconception(
-            "divided by the points instead of the intervals",
-            "n points have n − 1 intervals between them: a curve that stays at 1 must have area 1.",
-            lambda f, x, m, k: torch.trapezoid(_curve(f, x, m, k)) / (k + 1),
+        "not divided at all": lambda f, x, m, k: torch.trapezoid(_curve(f, x, m, k)),
+        "rectangles instead of trapezoids": (
+            lambda f, x, m, k: _curve(f, x, m, k)[:-1].mean(),
+            lambda f, x, m, k: _curve(f, x, m, k)[1:].mean(),
         ),
-        Misconception(
-            "not divided at all",
-            "The area grows with the number of steps: the axis goes from 0 to 1, the share of "
-            "pixels that are gone, so divide by the steps.",
-            lambda f, x, m, k: torch.trapezoid(_curve(f, x, m, k)),
+        "the empty image forgotten": (
+            lambda f, x, m, k: _area(_curve(f, x, m, k)[:-1]),
+            lambda f, x, m, k: torch.trapezoid(_curve(f, x, m, k)[:-1]) / k,
         ),
-        Misconception(
-            "rectangles instead of trapezoids",
-            "One end of the curve is left out, so a falling curve comes out too large or too "
-            "small. Count both ends half.",
-            (
-                lambda f, x, m, k: _curve(f, x, m, k)[:-1].mean(),
-                lambda f, x, m, k: _curve(f, x, m, k)[1:].mean(),
-            ),
+        "the whole image forgotten": (
+            lambda f, x, m, k: _area(_curve(f, x, m, k)[1:]),
+            lambda f, x, m, k: torch.trapezoid(_curve(f, x, m, k)[1:]) / k,
         ),
-        Misconception(
-            "the empty image forgotten",
-            "Your curve ends before all pixels are gone. `range(steps)` stops one step early.",
-            (
-                lambda f, x, m, k: _area(_curve(f, x, m, k)[:-1]),
-                lambda f, x, m, k: torch.trapezoid(_curve(f, x, m, k)[:-1]) / k,
-            ),
+        "the least important first, or insertion": (
+            lambda f, x, m, k: _area(_curve(f, x, -m, k)),
+            lambda f, x, m, k: _area(_curve(f, x, m, k, insertion=True)),
         ),
-        Misconception(
-            "the whole image forgotten",
-            "Your curve starts after the first step: its first point is the answer to the whole "
-            "image.",
-            (
-                lambda f, x, m, k: _area(_curve(f, x, m, k)[1:]),
-                lambda f, x, m, k: torch.trapezoid(_curve(f, x, m, k)[1:]) / k,
-            ),
-        ),
-        Misconception(
-            "the least important first, or insertion",
-            "What matters goes last here, or comes first into an empty image: that is one curve, "
-            "read in two directions, of one area. Take away first what speaks most for the class.",
-            (
-                lambda f, x, m, k: _area(_curve(f, x, -m, k)),
-                lambda f, x, m, k: _area(_curve(f, x, m, k, insertion=True)),
-            ),
-        ),
-        Misconception(
-            "by magnitude",
-            "Pixels that speak strongly against the class go early here, which raises its "
-            "probability. Keep the sign.",
-            lambda f, x, m, k: _area(_curve(f, x, m.abs(), k)),
-        ),
-        Misconception(
-            "removed pixels come back",
-            "Each step starts from the whole image and takes only its own pixels. What is gone "
-            "stays gone.",
-            lambda f, x, m, k: _area(_curve(f, x, m, k, cumulative=False)),
-        ),
-        Misconception(
-            "the brightest instead of the most important",
-            "The order is that of the pixels themselves. It is the map that is put to the test.",
-            lambda f, x, m, k: _area(_curve(f, x, x, k)),
-        ),
-    ),
+        "by magnitude": lambda f, x, m, k: _area(_curve(f, x, m.abs(), k)),
+        "removed pixels come back": lambda f, x, m, k: _area(_curve(f, x, m, k, cumulative=False)),
+        "the brightest instead of the most important": lambda f, x, m, k: _area(_curve(f, x, x, k)),
+    },
+    says={
+        "the mean of the points": "In a mean the first and the last point weigh as much as the "
+        "others, but they border on one interval only: count each of them half.",
+        "divided by the points instead of the intervals": "n points have n − 1 intervals between "
+        "them: a curve that stays at 1 must have area 1.",
+        "not divided at all": "The area grows with the number of steps: the axis goes from 0 to "
+        "1, the share of pixels that are gone, so divide by the steps.",
+        "rectangles instead of trapezoids": "One end of the curve is left out, so a falling curve "
+        "comes out too large or too small. Count both ends half.",
+        "the empty image forgotten": "`range(steps)` stops before all pixels are gone.",
+        "the whole image forgotten": "The first point is the answer to the whole image.",
+        "the least important first, or insertion": "What matters goes last here, or comes first "
+        "into an empty image. Take away first what speaks most for the class.",
+        "by magnitude": "Pixels against the class go early here, which raises it: keep the sign.",
+        "removed pixels come back": "Each step starts anew: pixels that are gone stay gone.",
+        "the brightest instead of the most important": "The map gives the order, not the image.",
+    },
     praise="The lower, the better: but compare it with pixels in random order, not across models.",
 )

@@ -6,14 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdnb.course.exercises.attempt import Attempt
-from kdnb.course.exercises.exercise import (
-    Case,
-    Exercise,
-    Misconception,
-    gradient_missing,
-    numbers,
-)
+from kdnb.course.exercises.exercise import Case, Function, Header, differs_on, gradient_missing
 from kdnb.course.exercises.verdict import Paragraph
 from kdnb.losses import class_logits as logsumexp_by_class
 from kdnb.losses import subclass_auxiliary_loss
@@ -23,151 +16,90 @@ HEAD = Paragraph(NOTEBOOK, "A head with subclasses")
 ALIVE = Paragraph(NOTEBOOK, "Keeping subclasses alive")
 
 
-def _logits(images: int, outputs: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def _logits(images: int, outputs: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return 2 * torch.randn(images, outputs, generator=generator, dtype=dtype) + 0.5
+    return 2 * torch.randn(images, outputs, generator=generator) + 0.5
 
 
 def _by_class(logits: Tensor, num_classes: int) -> Tensor:
     return logits.unflatten(1, (num_classes, -1))
 
 
-def _overflows(attempt: Attempt) -> str | None:
-    logits = torch.tensor([[1000.0, 999.0, 0.0, 1.0]])
-    values, wanted = numbers(attempt(logits, 2)), logsumexp_by_class(logits, 2)
-    if torch.allclose(values, wanted.double(), atol=1e-3):
-        return None
-    have, need = (", ".join(f"{v:.5g}" for v in t[0].tolist()) for t in (values, wanted))
-    return (
-        f"On the subclass logits 1000, 999, 0 and 1 of two classes it gives [{have}], not [{need}]."
-    )
-
-
 HEADS = (
     Case("three images with two classes of three subclasses", (_logits(3, 6, 1), 2)),
     Case("two images with four classes of two subclasses", (_logits(2, 8, 2), 4)),
-    Case(
-        "four images with three classes of four subclasses (float64)",
-        (_logits(4, 12, 3, torch.float64), 3),
-    ),
+    Case("four images with three classes of four subclasses", (_logits(4, 12, 3).double(), 3)),
 )
+LARGE = Case("the logits 1000, 999, 0, 1 of 2 classes", (torch.tensor([[1000.0, 999, 0, 1]]), 2))
 
-class_logits = Exercise(
-    key="class_logits",
-    title="From subclasses to classes",
-    difficulty=1,
-    minutes=8,
-    where=HEAD,
-    stub='''\
-def my_class_logits(subclass_logits, num_classes):
-    """(N, classes·subclasses) logits, class after class, in; (N, classes) class logits out."""
-    ...  # your code''',
-    solved='''\
+
 def my_class_logits(subclass_logits, num_classes):
     """(N, classes·subclasses) logits, class after class, in; (N, classes) class logits out."""
     by_class = subclass_logits.unflatten(1, (num_classes, -1))  # (N, classes, subclasses)
-    return torch.logsumexp(by_class, dim=2)''',
+    return torch.logsumexp(by_class, dim=2)
+
+
+class_logits = Function(
+    header=Header("From subclasses to classes", difficulty=1, minutes=8, where=HEAD),
+    solved_by=my_class_logits,
     hints=(
-        "The probabilities of a class's subclasses are summed. What does that make of their "
-        "logits?",
+        "The probabilities of a class's subclasses are summed. What of their logits?",
         "`unflatten(1, (num_classes, -1))` puts the subclasses of a class into a row of their "
         "own; `torch.logsumexp` does the rest, and survives logits of 1000.",
     ),
     right=logsumexp_by_class,
     cases=HEADS,
-    misconceptions=(
-        Misconception(
-            "logits summed instead of logsumexp",
-            "A sum of logits multiplies probabilities: one very negative subclass sinks its whole "
-            "class. Probabilities add, so take the logsumexp.",
-            lambda z, c: _by_class(z, c).sum(2),
+    mistakes={
+        "logits summed instead of logsumexp": lambda z, c: _by_class(z, c).sum(2),
+        "mean of the logits": lambda z, c: _by_class(z, c).mean(2),
+        "only the largest subclass": lambda z, c: _by_class(z, c).amax(2),
+        "probabilities instead of logits": lambda z, c: _by_class(F.softmax(z, dim=1), c).sum(2),
+        "log-probabilities instead of logits": lambda z, c: _by_class(
+            F.log_softmax(z, dim=1), c
+        ).logsumexp(2),
+        "softmax inside each class": (
+            lambda z, c: F.softmax(_by_class(z, c), dim=2).sum(2),
+            lambda z, c: F.log_softmax(_by_class(z, c), dim=2).logsumexp(2),
         ),
-        Misconception(
-            "mean of the logits",
-            "The mean, like the sum, lets one very negative subclass pull its class down. "
-            "Probabilities add, so take the logsumexp.",
-            lambda z, c: _by_class(z, c).mean(2),
-        ),
-        Misconception(
-            "only the largest subclass",
-            "The largest logit comes close where one subclass leads, but two equal ones make a "
-            "class twice as probable: that adds log 2.",
-            lambda z, c: _by_class(z, c).amax(2),
-        ),
-        Misconception(
-            "probabilities instead of logits",
-            "These are class probabilities. `F.cross_entropy` takes a softmax of what it gets, so "
-            "they would be softened twice: return logits.",
-            lambda z, c: _by_class(F.softmax(z, dim=1), c).sum(2),
-        ),
-        Misconception(
-            "log-probabilities instead of logits",
-            "A softmax went over all subclasses first, so each row lacks a constant. The softmax "
-            "of it is right, but logits have not been normalised yet.",
-            lambda z, c: _by_class(F.log_softmax(z, dim=1), c).logsumexp(2),
-        ),
-        Misconception(
-            "softmax inside each class",
-            "Normalised inside its class, every class comes out alike: what the logits say about "
-            "the classes is gone.",
-            (
-                lambda z, c: F.softmax(_by_class(z, c), dim=2).sum(2),
-                lambda z, c: F.log_softmax(_by_class(z, c), dim=2).logsumexp(2),
-            ),
-        ),
-        Misconception(
-            "logarithm forgotten",
-            "Sums of exponentials are not logits yet: take their logarithm.",
-            lambda z, c: _by_class(z, c).exp().sum(2),
-        ),
-        Misconception(
-            "mean of the exponentials",
-            "You averaged the exponentials, so each logit is too small by log s. Probabilities of "
-            "subclasses are summed.",
-            lambda z, c: _by_class(z, c).logsumexp(2) - math.log(z.shape[1] // c),
-        ),
-        Misconception(
-            "the wrong columns",
-            "You took every C-th column for a class. Here the columns of a class stand side by "
-            "side: c·s to c·s + s − 1.",
-            lambda z, c: z.unflatten(1, (-1, c)).logsumexp(1),
-        ),
-        Misconception(
-            "summed over the classes",
-            "There is one value per subclass: you put the classes together and kept the "
-            "subclasses apart.",
-            lambda z, c: _by_class(z, c).logsumexp(1),
-        ),
-        Misconception(
-            "overflow",
-            "The exponential of a large logit is infinite. `torch.logsumexp` takes the largest "
-            "one off first.",
-            shown_by=_overflows,
-        ),
-        Misconception(
-            "no gradient",
-            "Without its graph the head learns nothing from the labels: stay with tensors, "
-            "without `.detach()` or NumPy.",
-            shown_by=gradient_missing(HEADS[0], 0, "the subclass logits"),
-        ),
-    ),
+        "logarithm forgotten": lambda z, c: _by_class(z, c).exp().sum(2),
+        "mean of the exponentials": lambda z, c: _by_class(z, c).exp().mean(2).log(),
+        "the wrong columns": lambda z, c: z.unflatten(1, (-1, c)).logsumexp(1),
+        "summed over the classes": lambda z, c: _by_class(z, c).logsumexp(1),
+        "overflow": differs_on(LARGE, logsumexp_by_class),
+        "no gradient": gradient_missing(HEADS[0], 0, "the subclass logits"),
+    },
+    says={
+        "logits summed instead of logsumexp": "A sum of logits multiplies probabilities: one very "
+        "negative subclass sinks its whole class. Probabilities add, so take the logsumexp.",
+        "mean of the logits": "The mean, like the sum, lets one very negative subclass pull its "
+        "class down. Probabilities add, so take the logsumexp.",
+        "only the largest subclass": "The largest logit comes close where one subclass leads, but "
+        "two equal ones make a class twice as probable: that adds log 2.",
+        "probabilities instead of logits": "These are class probabilities. `F.cross_entropy` "
+        "takes a softmax of what it gets, so they would be softened twice: return logits.",
+        "log-probabilities instead of logits": "A softmax went over all subclasses: leave it out.",
+        "softmax inside each class": "What the logits say about the classes is gone: no softmax.",
+        "logarithm forgotten": "Sums of exponentials are not logits yet: take their logarithm.",
+        "mean of the exponentials": "Probabilities of subclasses are summed, not averaged.",
+        "the wrong columns": "The columns of a class stand side by side: c·s to c·s + s − 1.",
+        "summed over the classes": "You put the classes together and kept the subclasses apart.",
+        "overflow": "The exponential of a large logit is infinite: use `torch.logsumexp`.",
+        "no gradient": "Without its graph the head learns nothing: no `.detach()` or NumPy.",
+    },
     praise="Their softmax is the sum of each class's subclass probabilities.",
 )
 
 
-def _unit(logits: Tensor, *, dim: int = 1, correction: int = 0, centred: bool = True) -> Tensor:
-    """Rows without their mean and of length 1, with one choice replaced."""
-    v = logits - logits.mean(dim, keepdim=True) if centred else logits
-    spread = logits.var(dim, correction=correction, keepdim=True).sqrt() if centred else None
-    if spread is None:
-        return F.normalize(v, dim=dim)
-    return v / spread / logits.shape[1] ** 0.5
+def _unit(logits: Tensor, *, dim: int = 1, correction: int = 0) -> Tensor:
+    """Rows without their mean and of length 1, with a choice replaced."""
+    deviation, mean = torch.std_mean(logits, dim, correction=correction, keepdim=True)
+    return (logits - mean) / deviation / logits.shape[1] ** 0.5
 
 
-def _auxiliary(v: Tensor, temperature: float) -> Tensor:
+def _loss(v: Tensor, temperature: float) -> Tensor:
     """The loss of rows v that are normalised in whatever way."""
-    likeness = v @ v.T / temperature
-    return likeness.logsumexp(1).mean() - 1 / temperature - math.log(len(v))
+    similarity = v @ v.T / temperature
+    return similarity.logsumexp(1).mean() - 1 / temperature - math.log(len(v))
 
 
 ALIKE = _logits(2, 8, 7)[[0, 0, 1]]
@@ -175,29 +107,22 @@ BATCHES = (
     Case("five images with six outputs at T = 1", (_logits(5, 6, 4), 1.0)),
     # Two alike, so that it matters where the logarithm is taken.
     Case("three images with eight outputs, two of them alike, at T = 0.5", (ALIKE, 0.5)),
-    Case(
-        "four images with four outputs (float64) at T = 2", (_logits(4, 4, 6, torch.float64), 2.0)
-    ),
+    Case("four images with four outputs (float64) at T = 2", (_logits(4, 4, 6).double(), 2.0)),
 )
 
-auxiliary_loss = Exercise(
-    key="auxiliary_loss",
-    title="Write the auxiliary loss",
-    difficulty=3,
-    minutes=20,
-    where=ALIVE,
-    stub='''\
-def my_auxiliary_loss(subclass_logits, temperature):
-    """(N, outputs) logits of a batch in, one number to minimise out: 0 if all rows are alike."""
-    ...  # your code''',
-    solved='''\
+
 def my_auxiliary_loss(subclass_logits, temperature):
     """(N, outputs) logits of a batch in, one number to minimise out: 0 if all rows are alike."""
     centred = subclass_logits - subclass_logits.mean(dim=1, keepdim=True)
     v = F.normalize(centred, dim=1)  # each image by itself
-    likeness = v @ v.T / temperature  # (N, N)
+    similarity = v @ v.T / temperature  # (N, N)
     n = torch.tensor(float(len(v)))
-    return torch.logsumexp(likeness, dim=1).mean() - 1 / temperature - n.log()''',
+    return torch.logsumexp(similarity, dim=1).mean() - 1 / temperature - n.log()
+
+
+auxiliary_loss = Function(
+    header=Header("Write the auxiliary loss", difficulty=3, minutes=20, where=ALIVE),
+    solved_by=my_auxiliary_loss,
     hints=(
         "First the vectors: each row less its own mean, divided by its own length.",
         "`v @ v.T` holds all products at once. What is it worth where all rows are alike, and "
@@ -205,95 +130,54 @@ def my_auxiliary_loss(subclass_logits, temperature):
     ),
     right=lambda z, t: subclass_auxiliary_loss(z, 1, t),
     cases=BATCHES,
-    misconceptions=(
-        Misconception(
-            "normalised over the batch",
-            "Your mean and scale are taken down the columns. Each *image* is normalised by "
-            "itself; over the batch it is another loss, which changes with its neighbours.",
-            (
-                lambda z, t: _auxiliary(_unit(z, dim=0), t),
-                lambda z, t: _auxiliary(F.normalize(z - z.mean(0), dim=0), t),
-                lambda z, t: _auxiliary(F.normalize(z - z.mean(0), dim=1), t),
-            ),
+    mistakes={
+        "normalised over the batch": (
+            lambda z, t: _loss(_unit(z, dim=0), t),
+            lambda z, t: _loss(F.normalize(z - z.mean(0), dim=0), t),
+            lambda z, t: _loss(F.normalize(z - z.mean(0), dim=1), t),
         ),
-        Misconception(
-            "mean not taken off",
-            "A constant added to all logits of an image changes none of its probabilities, but "
-            "here it changes the loss: take each row's own mean off first.",
-            lambda z, t: _auxiliary(_unit(z, centred=False), t),
+        "mean not taken off": lambda z, t: _loss(F.normalize(z), t),
+        "not scaled to length 1": lambda z, t: _loss(z - z.mean(1, keepdim=True), t),
+        "scaled to deviation 1 instead of length 1": (
+            lambda z, t: _loss(_unit(z) * z.shape[1] ** 0.5, t),
+            lambda z, t: _loss(_unit(z, correction=1) * z.shape[1] ** 0.5, t),
         ),
-        Misconception(
-            "not scaled to length 1",
-            "Longer logits count more here, and the loss can be lowered by making them longer. "
-            "Divide each row by its length.",
-            lambda z, t: _auxiliary(z - z.mean(1, keepdim=True), t),
+        "sample instead of population deviation": lambda z, t: _loss(_unit(z, correction=1), t),
+        "log n forgotten": lambda z, t: _loss(_unit(z), t) + math.log(len(z)),
+        "1/T forgotten": lambda z, t: _loss(_unit(z), t) + 1 / t,
+        "temperature forgotten": (
+            lambda z, t: _loss(_unit(z), 1.0),
+            lambda z, t: _loss(_unit(z), 1.0) + 1 - 1 / t,
         ),
-        Misconception(
-            "scaled to deviation 1 instead of length 1",
-            "Divided by its standard deviation a row has the length √K for K outputs: the "
-            "products are K times too large.",
-            (
-                lambda z, t: _auxiliary(_unit(z) * z.shape[1] ** 0.5, t),
-                lambda z, t: _auxiliary(_unit(z, correction=1) * z.shape[1] ** 0.5, t),
-            ),
-        ),
-        Misconception(
-            "sample instead of population deviation",
-            "`std` divides by K − 1 unless told otherwise, so your rows are a little shorter than "
-            "1: `correction=0`, or `F.normalize`.",
-            lambda z, t: _auxiliary(_unit(z, correction=1), t),
-        ),
-        Misconception(
-            "log n forgotten",
-            "The sum over j grows with the batch: without − log n identical rows do not give 0.",
-            lambda z, t: _auxiliary(_unit(z), t) + math.log(len(z)),
-        ),
-        Misconception(
-            "1/T forgotten",
-            "A row's product with itself is 1/T: without taking it off identical rows do not "
-            "give 0.",
-            lambda z, t: _auxiliary(_unit(z), t) + 1 / t,
-        ),
-        Misconception(
-            "temperature forgotten",
-            "The products are not divided by T, or all of it is taken at T = 1.",
-            (
-                lambda z, t: _auxiliary(_unit(z), 1.0),
-                lambda z, t: _auxiliary(_unit(z), 1.0) + 1 - 1 / t,
-            ),
-        ),
-        Misconception(
-            "sum instead of mean",
-            "The images are summed, so a larger batch weighs more: take their mean.",
-            (
-                lambda z, t: len(z) * _auxiliary(_unit(z), t),
-                lambda z, t: (
-                    _auxiliary(_unit(z), t)
-                    + (len(z) - 1) * (_unit(z) @ _unit(z).T / t).logsumexp(1).mean()
-                ),
-            ),
-        ),
-        Misconception(
-            "one logarithm for all",
-            "The exponentials of all pairs went into one logarithm. Each image has its own, and "
-            "their mean is taken.",
+        "sum instead of mean": (
+            lambda z, t: len(z) * _loss(_unit(z), t),
             lambda z, t: (
-                (_unit(z) @ _unit(z).T / t).flatten().logsumexp(0)
-                - math.log(len(z))
-                - 1 / t
-                - math.log(len(z))
+                _loss(_unit(z), t) + (len(z) - 1) * (_unit(z) @ _unit(z).T / t).logsumexp(1).mean()
             ),
         ),
-        Misconception(
-            "the wrong sign",
-            "Minimising this would make all answers alike: the loss is 0 at most.",
-            lambda z, t: -_auxiliary(_unit(z), t),
+        "one logarithm for all": lambda z, t: (
+            (_unit(z) @ _unit(z).T / t).logsumexp((0, 1)) - 2 * math.log(len(z)) - 1 / t
         ),
-        Misconception(
-            "no gradient",
-            "A number without its graph keeps no subclass alive: no `.item()` and no NumPy.",
-            shown_by=gradient_missing(BATCHES[0], 0, "the subclass logits"),
-        ),
-    ),
+        "the wrong sign": lambda z, t: -_loss(_unit(z), t),
+        "no gradient": gradient_missing(BATCHES[0], 0, "the subclass logits"),
+    },
+    says={
+        "normalised over the batch": "Your mean and scale are taken down the columns. Each "
+        "*image* is normalised by itself, whatever its neighbours.",
+        "mean not taken off": "A constant added to all logits of an image changes none of its "
+        "probabilities, but here it changes the loss: take each row's own mean off first.",
+        "not scaled to length 1": "Longer logits count more here: divide each row by its length.",
+        "scaled to deviation 1 instead of length 1": "Divided by its standard deviation a row has "
+        "the length √K for K outputs: the products are K times too large.",
+        "sample instead of population deviation": "`std` divides by K − 1 unless told otherwise, "
+        "so your rows are a little shorter than 1: `correction=0`, or `F.normalize`.",
+        "log n forgotten": "Without − log n identical rows do not give 0.",
+        "1/T forgotten": "Without − 1/T identical rows do not give 0.",
+        "temperature forgotten": "The products, or what is taken off, are not divided by T.",
+        "sum instead of mean": "A larger batch would weigh more: take the mean of the images.",
+        "one logarithm for all": "Each image has a logarithm of its own: take their mean.",
+        "the wrong sign": "Minimising this would make all answers alike: the loss is 0 at most.",
+        "no gradient": "A number without its graph trains nothing: no `.item()` and no NumPy.",
+    },
     praise="0 where all answers are alike, and lower the more they differ, each by itself.",
 )

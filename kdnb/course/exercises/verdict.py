@@ -57,10 +57,9 @@ class Help:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of an attempt: ``status`` is one of the three, ``name`` the misconception's.
+    """What became of an attempt: ``status`` is one of the three.
 
-    ``name`` is "" unless the status is "not yet", and of an attempt that fits no misconception it
-    says what is the matter, such as "another number".
+    ``name`` is "" or, of "not yet", the misconception's or such as "another number".
     """
 
     status: str

@@ -1,13 +1,13 @@
 """One source per notebook, three faces: with stubs, with solutions, and without exercises."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
 from kdnb.course.exercises import BY_KEY
-from kdnb.course.exercises.exercise import Exercise
 from kdnb.course.report.written import Written
 from kdnb.files import PROJECT
 
@@ -28,10 +28,15 @@ def edition(notebook: Path, name: str) -> NotebookNode:
     node = nbformat.read(notebook, as_version=4)
     if name == "report":
         node.cells = _without_exercises(node.cells)
-    else:
-        source = {"student": lambda e: e.stub, "instructor": lambda e: e.solved}[name]
-        _fill(node, notebook, source)
     for cell in node.cells:
+        if part_of_exercise(cell) == ANSWER:
+            exercise = BY_KEY.get(cell.id.removeprefix(PREFIXES[ANSWER]))
+            if exercise is None:
+                raise ValueError(
+                    f"{notebook.name}: the cell {cell.id} is tagged {ANSWER}, but there is no "
+                    "such exercise in kdnb.course.exercises"
+                )
+            cell.source = exercise.stub if name == "student" else exercise.solved
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     return node
@@ -59,27 +64,14 @@ def part_of_exercise(cell: NotebookNode) -> str | None:
     return next((tag for tag in cell.metadata.get("tags", []) if tag in PREFIXES), None)
 
 
-def _fill(node: NotebookNode, notebook: Path, source: Callable[[Exercise], str]) -> None:
-    for cell in node.cells:
-        if part_of_exercise(cell) == ANSWER:
-            exercise = BY_KEY.get(cell.id.removeprefix(PREFIXES[ANSWER]))
-            if exercise is None:
-                raise ValueError(
-                    f"{notebook.name}: the cell {cell.id} is tagged {ANSWER}, but there is no "
-                    f"such exercise in kdnb.course.exercises"
-                )
-            cell.source = source(exercise)
-
-
 def _without_exercises(cells: list[NotebookNode]) -> list[NotebookNode]:
     """What is left, less a cell that is nothing but the heading above what was taken out."""
     left: list[NotebookNode] = []
-    for cell, before in zip(cells, [None, *cells[:-1]], strict=True):
-        if part_of_exercise(cell):
-            if left and left[-1] is before and _only_a_heading(before):
-                left.pop()
-        else:
+    for before, cell in pairwise([None, *cells]):
+        if not part_of_exercise(cell):
             left.append(cell)
+        elif left and left[-1] is before and _only_a_heading(before):
+            left.pop()
     return left
 
 

@@ -23,10 +23,9 @@ from kdnb.files import PROJECT, data_root, patiently, start_folder, store_root
 
 NOTEBOOKS = PROJECT / "notebooks"
 BACKEND = "module://matplotlib_inline.backend_inline"  # which a kernel has by itself
-# Limits of glibc's malloc. It keeps freed memory up to these instead of giving it back to the
-# system, which would clear it anew for each batch: a fifth of a ResNet's time. Others ignore them.
+# glibc's malloc keeps freed memory up to these limits (1 GiB) instead of giving it back to the
+# system, which would clear it anew for each batch: a fifth of a ResNet's time.
 MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-GIB = 2**30
 
 
 class NotebookError(RuntimeError):
@@ -64,21 +63,19 @@ def execute(
     cell_timeout: int | None = None,
     cells: NotebookNode | None = None,
 ) -> NotebookNode:
-    """Run one notebook in its own folder and save it, executed, as ``output``.
+    """Run one notebook in its own folder and save it, executed, as ``output``; returns it.
 
-    It runs under the interpreter that runs this, whatever kernels there are, and under nobody's
-    settings for IPython and matplotlib, so that a report looks the same whoever makes it. With
-    ``cells``, run these in its place: an edition of it (`kdnb.course.report.editions`).
+    It runs under this interpreter and nobody's settings for IPython and matplotlib, so that a
+    report looks the same whoever makes it. ``cells`` are run in its place: an edition of it.
 
-    Returns the executed notebook. Raises `NotebookError` if a cell fails, takes longer than
-    ``cell_timeout`` seconds or did not run, or if the kernel dies; what had run by then is kept
-    in ``output``.
+    Raises `NotebookError` if a cell fails, takes longer than ``cell_timeout`` seconds or did not
+    run, or if the kernel dies; what had run by then is kept in ``output``.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (
             TemporaryDirectory(prefix="kdnb-") as empty,
-            _environment(**_surroundings(empty)),
+            environment(**_without_a_reader(empty)),
             _written_beside(output) as part,
         ):
             papermill.execute_notebook(
@@ -97,13 +94,11 @@ def execute(
                 on_cell=lambda *where: on_cell and on_cell(CellDone(notebook.stem, *where)),
             )
     except CellTimeoutError as error:
-        raise _failed(
-            notebook, output, f"a cell took longer than {cell_timeout} s (--cell-timeout)"
-        ) from error
+        cause = f"a cell took longer than {cell_timeout} s (--cell-timeout)"
+        raise _failed(notebook, output, cause) from error
     except DeadKernelError as error:
-        raise _failed(
-            notebook, output, "its kernel died, often for lack of memory: close other programs"
-        ) from error
+        cause = "its kernel died, often for lack of memory: close other programs"
+        raise _failed(notebook, output, cause) from error
     except PapermillException as error:
         name = getattr(error, "ename", type(error).__name__)
         cause = f"{name}: {getattr(error, 'evalue', error)}"
@@ -113,12 +108,12 @@ def execute(
     return executed
 
 
-def _surroundings(empty: str) -> dict[str, str]:
-    """The environment of a kernel without a reader; ``empty`` is a folder for its settings."""
+def _without_a_reader(empty: str) -> dict[str, str]:
+    """Variables of a kernel without a reader; ``empty`` is a folder for its settings."""
     settings = Path(empty) / "matplotlibrc"
     settings.touch()
     return {
-        **{name: os.environ.get(name, str(GIB)) for name in MALLOC},
+        **{name: os.environ.get(name, str(2**30)) for name in MALLOC},
         HEADLESS: "1",
         # A kernel works in the notebook's folder: relative paths would mean something else there.
         "KDNB_DATA": str(data_root()),
@@ -132,25 +127,21 @@ def _surroundings(empty: str) -> dict[str, str]:
 
 
 @contextmanager
-def _environment(**values: str) -> Iterator[None]:
+def environment(**values: str) -> Iterator[None]:
     """Inside the block the environment has these values; processes started there inherit them."""
-    before = {name: os.environ.get(name) for name in values}
+    before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+        for name in values:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextmanager
 def _written_beside(output: Path) -> Iterator[Path]:
-    """A hidden file, into which papermill writes after each cell; moved to its place at the end.
-
-    So what is in its place was written to the end, or as far as the notebook came, by kdnb.
-    """
+    """A hidden file, into which papermill writes after each cell; moved to its place at the end."""
     part = output.with_name(f".{output.stem}-running.ipynb")
     try:
         yield part
@@ -162,7 +153,7 @@ def _written_beside(output: Path) -> Iterator[Path]:
 def require_complete(executed: NotebookNode, notebook: Path, output: Path) -> None:
     """Raise `NotebookError` unless every code cell ran and none shows an error.
 
-    papermill's own status is no proof: it calls cells completed that never ran.
+    papermill calls cells completed that never ran.
     """
     for number, cell in enumerate(executed.cells, start=1):
         if cell.cell_type != "code" or not cell.source.strip():
@@ -179,10 +170,7 @@ def _failed(notebook: Path, output: Path, cause: str) -> NotebookError:
 
 
 class OwnInterpreter(AsyncKernelManager):
-    """Starts a kernel of the interpreter that runs this.
-
-    A reader's "python3" may be another one, without kdnb or with another version of it.
-    """
+    """Starts a kernel of this interpreter: a reader's "python3" may be one without kdnb."""
 
     @default("kernel_spec_manager")
     def _no_installed_kernels(self) -> KernelSpecManager:

@@ -19,9 +19,8 @@ def parse_parameters(
 ) -> dict[Path, dict[str, object]]:
     """Turn "name=value" texts into the parameters of each notebook that knows the name.
 
-    Raises `NotebookError` for a name that no notebook knows
-    or that is set twice, a value of another type than the notebook's own, and one that the
-    notebook could not use.
+    Raises `NotebookError` for a name that no notebook knows or that is set twice, and for a value
+    of another type than the notebook's own or that the notebook could not use.
     """
     known = {path: papermill.inspect_notebook(path) for path in notebooks}
     chosen: dict[Path, dict[str, object]] = {path: {} for path in notebooks}
@@ -43,7 +42,8 @@ def parse_parameters(
             default = ast.literal_eval(known[path][name]["default"])
             value = _typed(name, text, default)
             try:
-                CHECKS.get(name, lambda value: None)(value)
+                if name in CHECKS:
+                    CHECKS[name](value)
             except ValueError as error:
                 raise NotebookError(f"--set {name}: {error}") from error
             chosen[path][name] = value
@@ -79,18 +79,9 @@ def _seeds(seeds: list) -> None:
         raise ValueError(f"an interval needs at least 2 seeds, got {seeds}: give a second one")
 
 
-def _seeds_or_none(seeds: list) -> None:
-    if seeds:
-        _seeds(seeds)
-
-
 def _count(fewest: int, value: object) -> None:
     if type(value) is not int or value < fewest:
         raise ValueError(f"it must be a whole number of at least {fewest}, got {value!r}")
-
-
-def _classes(values: list) -> None:
-    check_each("class number", values, partial(_count, 0), "d")
 
 
 TEXTS = ("label",)  # parameters that are text although their default is None
@@ -98,12 +89,12 @@ TEXTS = ("label",)  # parameters that are text although their default is None
 CHECKS: Mapping[str, Callable[[object], None]] = {
     "seed": check_seed,
     "seeds": _seeds,
-    "ten_class_seeds": _seeds_or_none,
+    "ten_class_seeds": lambda seeds: seeds and _seeds(seeds),
     "temperature": check_temperature,
     "temperatures": partial(check_each, "temperature", check=check_temperature),
     "soft_weight": check_soft_weight,
     "soft_weights": partial(check_each, "soft_weight", check=check_soft_weight),
     "images": partial(_count, 2),
     "seconds": require_seconds,
-    "classes": _classes,
+    "classes": lambda numbers: check_each("class number", numbers, partial(_count, 0), "d"),
 }

@@ -1,7 +1,6 @@
 """From a task to its report: run the notebooks, collect their results, write one page."""
 
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 
 from kdnb.course.report.editions import edition as edition_of
-from kdnb.course.report.execution import execute, find_notebooks
+from kdnb.course.report.execution import environment, execute, find_notebooks
 from kdnb.course.report.page import published_results, render_chapter, render_page, seeds_of
 from kdnb.course.report.parameters import check_label, parse_parameters
 from kdnb.course.report.terminal import ReportProgress
@@ -35,21 +34,17 @@ def make_reports(task_names: Sequence[str], **options: object) -> Iterator[Path]
     plain = [name.replace(".py:", ":") for name in task_names]
     if twice := [name for name in task_names if plain.count(name.replace(".py:", ":")) > 1]:
         raise ValueError(f"the task {twice[0]} is named twice: name each task once")
-    before = os.environ.get("OMP_NUM_THREADS")
     share = max(1, torch.get_num_threads() // len(task_names))
-    os.environ["OMP_NUM_THREADS"] = str(share)  # processes and their kernels inherit it
-    try:
-        with ProcessPoolExecutor(len(task_names), get_context("spawn")) as pool:
-            running = [pool.submit(make_report, name, label=name, **options) for name in task_names]
-            for done in as_completed(running):
-                if done.exception() is None:
-                    yield done.result()
-            for done in running:
-                done.result()
-    finally:
-        del os.environ["OMP_NUM_THREADS"]
-        if before is not None:
-            os.environ["OMP_NUM_THREADS"] = before
+    with (
+        environment(OMP_NUM_THREADS=str(share)),  # processes and their kernels inherit it
+        ProcessPoolExecutor(len(task_names), get_context("spawn")) as pool,
+    ):
+        running = [pool.submit(make_report, name, label=name, **options) for name in task_names]
+        for done in as_completed(running):
+            if done.exception() is None:
+                yield done.result()
+        for done in running:
+            done.result()
 
 
 def make_report(
@@ -67,10 +62,9 @@ def make_report(
 
     ``settings`` are "name=value" texts for notebook parameters, ``only`` the numbers of the
     notebooks to run, ``edition`` what becomes of their exercises (`kdnb.course.report.editions`),
-    ``label`` what lines of progress start with where it is one of several. Beside the page lie
-    ``<task>.json`` with the results and the seconds of each cell, and ``<task>/`` with the executed
-    notebooks. Where one of these files is there and not as kdnb wrote it, only ``force`` overwrites
-    it.
+    ``label`` what lines of progress start with. Beside the page lie ``<task>.json`` with the
+    results and the seconds of each cell, and ``<task>/`` with the executed notebooks. What is there
+    and not as kdnb wrote it is overwritten with ``force`` alone.
 
     Raises ValueError, `kdnb.data.DataError` or `kdnb.store.StoreError` before any notebook starts,
     and `kdnb.course.report.execution.NotebookError` if one does not run to its end.
@@ -79,8 +73,7 @@ def make_report(
     data = chosen.load() if not chosen.notebooks else None
     fitting = chosen.notebooks or chosen.chapters(data)
     notebooks = find_notebooks(only or fitting)
-    unfit = [number for number in only if number not in (*fitting, *APART)]
-    if unfit:
+    if unfit := [number for number in only if number not in (*fitting, *APART)]:
         raise ValueError(
             f"notebook {unfit[0]} does not fit the task {chosen.name}: "
             f"choose from {', '.join(fitting)}"
@@ -99,10 +92,10 @@ def make_report(
 
     start = time.perf_counter()
     nodes = {notebook: edition_of(notebook, edition) for notebook in notebooks}
-    cells = [(notebook.stem, [cell.id for cell in nodes[notebook].cells]) for notebook in notebooks]
+    cells = {path.stem: [cell.id for cell in node.cells] for path, node in nodes.items()}
     chapters, results, seeds = [], [], {}
     expected = _expected_seconds(written, chosen.name)
-    with ReportProgress(cells, expected, label) as progress:
+    with ReportProgress(list(cells.items()), expected, label) as progress:
         for notebook in notebooks:
             progress.start_notebook(notebook.stem)
             with written.noting(executed_as[notebook]) as target:
@@ -114,8 +107,7 @@ def make_report(
                     cell_timeout=cell_timeout,
                     cells=nodes[notebook],
                 )
-            names = [name for name, _ in cells]
-            chapters.append(render_chapter(executed, notebook.stem, names, data.stamp))
+            chapters.append(render_chapter(executed, notebook.stem, cells, data.stamp))
             results += published_results(executed)
             if used := seeds_of(executed):
                 seeds.setdefault(used, []).append(notebook.stem[:2])

@@ -23,19 +23,17 @@ class SweepLine:
         self._said, self._text = time.monotonic(), ""
 
     def __call__(self, update: Update) -> None:
+        epochs = len(update.history.epochs)
+        where = f"run {update.number} of {update.total}, " if update.total > 1 else ""
+        name = f"{where}{update.label}, seed {update.seed}"
         if update.history.interrupted:
-            epochs = len(update.history.epochs)
-            text = f"{_name(update)}: stopped after {epochs} epochs; run again to go on"
-            self._say(text, last=True)
-        elif update.loaded:
-            return
-        else:
-            text = f"{_name(update)}: epoch {len(update.history.epochs)} of {update.epochs}"
-            self._say(text, last=update.run_finished)
+            self._say(f"{name}: stopped after {epochs} epochs; run again to go on", last=True)
+        elif not update.loaded:
+            self._say(f"{name}: epoch {epochs} of {update.epochs}", last=update.run_finished)
 
-    def sweep(self, standing: SweepProgress) -> None:
-        """A sweep on several workers stands so."""
-        self._say(sweep_words(standing), last=standing.finished)
+    def sweep(self, progress: SweepProgress) -> None:
+        """How far a sweep on several workers is."""
+        self._say(sweep_words(progress), last=progress.finished)
 
     def _say(self, text: str, last: bool) -> None:
         now = time.monotonic()
@@ -55,10 +53,8 @@ def sweep_lines(result: Comparison, over: str) -> Iterator[str]:
     if not seeds:
         yield "stopped before one seed was done: run the sweep again to go on"
         return
-    yield (
-        f"{words.SPLITS[result.split]} accuracy on {result.images:,} images, "
-        f"{seeds} seed{'s' * (seeds != 1)}"
-    )
+    on = f"{words.SPLITS[result.split]} accuracy on {result.images:,} images"
+    yield f"{on}, {seeds} seed{'s' * (seeds != 1)}"
     for label in result.labels:
         if seeds < 2:
             yield f"{label:{width}}  {words.percent(result.accuracy(label).item())}"
@@ -74,22 +70,17 @@ def sweep_lines(result: Comparison, over: str) -> Iterator[str]:
         yield "one seed has no interval: give --seed a second one to compare"
 
 
-def sweep_words(standing: SweepProgress) -> str:
+def sweep_words(progress: SweepProgress) -> str:
     """How many runs are done, on how many workers, and for how long still."""
-    words = f"{int(standing.done)} of {standing.total} runs done"
-    if standing.finished:
-        return words
-    words += f", {standing.workers} worker{'s' * (standing.workers != 1)}"
-    if standing.seconds_left is not None:
-        words += f", {time_left(standing.seconds_left)} left"
-    return words
+    says = f"{int(progress.done)} of {progress.total} runs done"
+    if progress.finished:
+        return says
+    says += f", {progress.workers} worker{'s' * (progress.workers != 1)}"
+    if progress.seconds_left is not None:
+        says += f", {time_left(progress.seconds_left)} left"
+    return says
 
 
 def time_left(seconds: float) -> str:
     """A time that is only estimated."""
     return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
-
-
-def _name(update: Update) -> str:
-    where = f"run {update.number} of {update.total}, " if update.total > 1 else ""
-    return f"{where}{update.label}, seed {update.seed}"

@@ -14,14 +14,12 @@ UNKNOWN_CELL = 0.5  # seconds expected of a cell that has never been timed
 
 
 class ReportProgress:
-    """One bar per notebook, and the time left for all of them.
+    """One bar per notebook, and the time left for all of them; use as a context manager.
 
-    With a ``label`` there is no bar but a line after each notebook that starts with it: for reports
-    that are made side by side.
-
+    With a ``label`` there is a line after each notebook instead: for reports side by side.
     ``cells`` lists (notebook, ids of its cells) in the order in which they will run; ``expected``
-    gives the seconds that "notebook/cell" took on an earlier run. The pace of this machine, as far
-    as it is known from the cells that are done, scales what is left. Use as a context manager.
+    gives the seconds that "notebook/cell" took on an earlier run, which the pace of this machine
+    scales as far as it is known.
     """
 
     def __init__(
@@ -31,34 +29,28 @@ class ReportProgress:
         label: str = "",
     ):
         self.seconds: dict[str, float] = {}  # what each finished "notebook/cell" took
-        self._cells = cells
+        self._names = [notebook for notebook, _ in cells]
         self._order = [f"{notebook}/{cell}" for notebook, ids in cells for cell in ids]
-        self._expected = expected
+        self._expected, self._label, self._notebook = expected, label, ""
         self._start = self._cell_start = time.monotonic()
-        self._label, self._number = label, 0
         self._bar: tqdm | None = None
-        self._current = ""
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
+        self._lock, self._stopped = threading.Lock(), threading.Event()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
 
     def start_notebook(self, notebook: str) -> None:
         """Close the last notebook's bar and open this one's."""
         with self._lock:
             self._close()
-            names = [name for name, _ in self._cells]
-            self._number = names.index(notebook) + 1
-            ids = self._cells[self._number - 1][1]
-            if self._label:
-                return
-            self._current = f"cell 1/{len(ids)}"
-            self._bar = tqdm(
-                total=len(ids),
-                desc=f"[{self._number}/{len(names)}] {notebook}",
-                bar_format="{desc} |{bar:16}|{postfix}",
-                mininterval=0,
-            )
-            self._show()
+            number = self._names.index(notebook) + 1
+            self._notebook = f"[{number}/{len(self._names)}] {notebook}"
+            if not self._label:
+                self._bar = tqdm(
+                    total=sum(name.startswith(f"{notebook}/") for name in self._order),
+                    desc=self._notebook,
+                    bar_format="{desc} |{bar:16}|{postfix}",
+                    mininterval=0,
+                )
+                self._show()
 
     def cell_done(self, cell: CellDone) -> None:
         """A cell has run."""
@@ -66,24 +58,20 @@ class ReportProgress:
             now = time.monotonic()
             self.seconds[f"{cell.notebook}/{cell.cell_id}"] = round(now - self._cell_start, 2)
             self._cell_start = now
-            if self._label:
-                return
-            self._current = f"cell {min(cell.number + 1, cell.total)}/{cell.total}"
-            # The cell with the parameters comes to those that were counted: past its total a bar
-            # is empty.
-            self._bar.total = cell.total
-            self._bar.update(cell.number - self._bar.n)
-            self._show()
+            if self._bar is not None:
+                # The cell with the parameters comes to those that were counted: past its total a
+                # bar is empty.
+                self._bar.total = cell.total
+                self._bar.update(cell.number - self._bar.n)
+                self._show()
 
     def time_left(self) -> float:
         """Seconds until the last notebook is done, as far as can be told."""
         done = sum(map(self._weight, self.seconds))
-        took = sum(self.seconds.values())
-        pace = took / done if done else 1.0
-        ahead = [name for name in self._order if name not in self.seconds]
+        pace = sum(self.seconds.values()) / done if done else 1.0
+        ahead = [pace * self._weight(name) for name in self._order if name not in self.seconds]
         here = time.monotonic() - self._cell_start
-        first = max(pace * self._weight(ahead[0]) - here, 0) if ahead else 0
-        return first + pace * sum(map(self._weight, ahead[1:]))
+        return max(ahead[0] - here, 0) + sum(ahead[1:]) if ahead else 0
 
     def __enter__(self) -> "ReportProgress":
         self._ticker.start()
@@ -92,8 +80,7 @@ class ReportProgress:
     def __exit__(self, *error: object) -> None:
         self._stopped.set()
         self._ticker.join()
-        with self._lock:
-            self._close()
+        self._close()
 
     def _weight(self, name: str) -> float:
         return self._expected.get(name, UNKNOWN_CELL)
@@ -106,17 +93,16 @@ class ReportProgress:
                     self._show()
 
     def _show(self) -> None:
-        self._bar.set_postfix_str(f"{self._current}, {self._times()}")
+        cell = f"cell {min(self._bar.n + 1, self._bar.total)}/{self._bar.total}"
+        self._bar.set_postfix_str(f"{cell}, {self._times()}")
 
     def _times(self) -> str:
         gone = tqdm.format_interval(time.monotonic() - self._start)
         return f"{gone} gone, about {tqdm.format_interval(self.time_left())} left"
 
     def _close(self) -> None:
-        if self._label and self._number:
-            notebook = self._cells[self._number - 1][0]
-            place = f"[{self._number}/{len(self._cells)}]"
-            print(f"{self._label} {place} {notebook} done, {self._times()}", file=sys.stderr)
+        if self._label and self._notebook:
+            print(f"{self._label} {self._notebook} done, {self._times()}", file=sys.stderr)
         if self._bar is not None:
             self._bar.close()
             self._bar = None

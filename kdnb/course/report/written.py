@@ -19,10 +19,10 @@ class WouldBeLostError(ValueError):
 
 
 class Written:
-    """What kdnb wrote into a folder, known by the SHA-256 of each file in a note beside them.
+    """What kdnb wrote into a folder, known by the SHA-256 of each file in a note.
 
-    Files are named by their path from the folder. One that is a link is never kdnb's. ``part`` is a
-    folder in it where the note lies, for files that one of several processes writes.
+    Files are named by their path from the folder; a link is never kdnb's. The note lies in the
+    folder ``part`` of it, one for each of several processes.
     """
 
     def __init__(self, folder: Path, part: str = ""):
@@ -34,10 +34,8 @@ class Written:
             self.folder.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=self.folder).close()
         except OSError as error:
-            raise ValueError(
-                f"nothing can be written to {self.folder} ({error.strerror}): give --output a "
-                "folder that you can write"
-            ) from error
+            says = f"nothing can be written to {self.folder} ({error.strerror})"
+            raise ValueError(f"{says}: give --output a folder that you can write") from error
 
     def require_unchanged(
         self,
@@ -49,15 +47,13 @@ class Written:
     ) -> None:
         """Raise `WouldBeLostError` if one of these files is there and not as kdnb wrote it.
 
-        A file that holds its new one of the ``contents`` already loses nothing. With ``force`` all
-        may go, but never the ``sources``: files in their folder are always refused.
+        One that holds its new ``contents`` already loses nothing. With ``force`` all may go, but
+        files in the folder of the ``sources`` never.
         """
         for folder in {(self.folder / name).parent for name in names}:
             if folder.exists() and any(folder.samefile(each.parent) for each in sources):
-                raise WouldBeLostError(
-                    f"{folder} holds the notebooks that all others are made from: name another "
-                    "folder with --output"
-                )
+                says = f"{folder} holds the notebooks that all others are made from"
+                raise WouldBeLostError(f"{says}: name another folder with --output")
         if force:
             return
         noted, contents = self._read(), contents or {}
@@ -69,9 +65,8 @@ class Written:
                 lost.append(name)
         if lost:
             raise WouldBeLostError(
-                f"nothing was written: {', '.join(lost)} in {self.folder} would be lost, since "
-                "kdnb did not write what is there: name another folder with --output, or overwrite "
-                "with --force"
+                f"nothing was written: {', '.join(lost)} in {self.folder} would be lost, as not "
+                "written by kdnb: name another folder with --output, or overwrite with --force"
             )
 
     def write(self, contents: Mapping[str, bytes]) -> None:
