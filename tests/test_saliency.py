@@ -5,14 +5,16 @@ import torch
 from torch import nn
 
 from kdnb.evaluation.saliency import (
-    SIMILARITIES,
     Saliency,
-    cosine,
     deletion_and_insertion,
     methods_for,
+    saliency_maps,
+)
+from kdnb.evaluation.similarity import (
+    SIMILARITIES,
+    cosine,
     normalised,
     rank_correlation,
-    saliency_maps,
     structural_similarity,
 )
 from kdnb.models import StudentMLP, TeacherCNN, resnet50_teacher

@@ -1,4 +1,4 @@
-"""Measuring predictions, and saying how sure a measurement is.
+"""Point values: how right, how sure and how alike predictions are.
 
 Tensors may be on any device. They are measured on the CPU: not every device has double precision.
 """
@@ -16,11 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its confidence interval.
-
-    It comes from ``n`` seeds by Student's t (`mean_interval`) or from ``n`` images by drawing them
-    again (`Bootstrap`).
-    """
+    """A mean and its confidence interval, from ``n`` seeds or ``n`` images."""
 
     mean: float
     low: float
@@ -50,6 +46,11 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
     return (logits.argmax(1).cpu() == labels.cpu()).double().mean().item()
 
 
+def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
+    """Share of images on which both give the same class (Stanton et al. 2021, arXiv 2106.05945)."""
+    return accuracy(student_logits, teacher_logits.argmax(1))
+
+
 def entropy_bits(probabilities: Tensor) -> Tensor:
     """Entropy in bits along the last dimension; 0 for certainty, log2(C) for even odds."""
     return -torch.xlogy(probabilities, probabilities).sum(-1) / math.log(2)
@@ -58,8 +59,11 @@ def entropy_bits(probabilities: Tensor) -> Tensor:
 def confusion(logits: Tensor, labels: Tensor) -> Tensor:
     """(C, C) int64 counts: rows are true classes, columns predicted ones."""
     classes = logits.shape[1]
-    pairs = labels.cpu() * classes + logits.argmax(1).cpu()
-    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+    return _pair_counts(labels.cpu(), logits.argmax(1).cpu(), classes, classes)
+
+
+def _pair_counts(rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
+    return torch.bincount(rows * width + columns, minlength=height * width).view(height, width)
 
 
 @dataclass(frozen=True)
@@ -85,19 +89,16 @@ def match_subclasses(subclass_logits: Tensor, true_subclasses: Tensor, true: int
     from scipy.optimize import linear_sum_assignment  # heavy: only those who match wait for it
 
     invented = subclass_logits.shape[1]
-    pairs = subclass_logits.argmax(1).cpu() * true + true_subclasses.cpu()
-    counts = torch.bincount(pairs, minlength=invented * true).view(invented, true)
+    counts = _pair_counts(subclass_logits.argmax(1).cpu(), true_subclasses.cpu(), invented, true)
     rows, columns = map(torch.from_numpy, linear_sum_assignment(counts.numpy(), maximize=True))
     partner = torch.full((invented,), -1)
     partner[rows] = columns
-    recovered = counts[rows, columns].sum().item() / len(true_subclasses)
-    return Matching(counts, partner, recovered)
+    return Matching(counts, partner, counts[rows, columns].sum().item() / len(true_subclasses))
 
 
 def live_subclasses(subclass_logits: Tensor, share: float = 0.01) -> int:
     """How many of the K columns of (N, K) logits are the largest for at least ``share`` of rows."""
-    size = subclass_logits.shape[1]
-    used = torch.bincount(subclass_logits.argmax(1).cpu(), minlength=size)
+    used = torch.bincount(subclass_logits.argmax(1).cpu(), minlength=subclass_logits.shape[1])
     return int((used >= share * len(subclass_logits)).sum())
 
 
@@ -125,15 +126,7 @@ def calibration(
     confidence, predicted = F.softmax(logits.cpu().double() / temperature, 1).max(1)
     correct = (predicted == labels.cpu()).double()
     bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    count = torch.bincount(bin_of, minlength=bins).double()
-    used = count > 0
-    mean_confidence = torch.bincount(bin_of, confidence, minlength=bins)[used] / count[used]
-    mean_accuracy = torch.bincount(bin_of, correct, minlength=bins)[used] / count[used]
-    share = count[used] / len(labels)
-    gap = (share * (mean_confidence - mean_accuracy).abs()).sum().item()
-    return Calibration(mean_confidence, mean_accuracy, share, gap)
-
-
-def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
-    """Share of images on which both give the same class (Stanton et al. 2021, arXiv 2106.05945)."""
-    return accuracy(student_logits, teacher_logits.argmax(1))
+    _, group, count = bin_of.unique(return_inverse=True, return_counts=True)
+    means = [torch.bincount(group, values) / count for values in (confidence, correct)]
+    share = count.double() / len(labels)
+    return Calibration(*means, share, (share * (means[0] - means[1]).abs()).sum().item())

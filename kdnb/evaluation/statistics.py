@@ -15,9 +15,8 @@ class Metric:
     """A named number from class logits (N, C) and labels (N,); the larger, the better.
 
     ``resampled(logits, labels, counts)`` gives it for B resamples at once, as (B,) float64:
-    ``counts`` (B, N) float64 says how often each image was drawn. Called with logits and labels
-    alone, a metric counts each image once. ``classes`` is how many it needs, None for any number.
-    Tensors may be on any device and are measured on the CPU, as in `kdnb.evaluation.metrics`.
+    ``counts`` (B, N) float64 says how often each image was drawn. ``classes`` is how many it needs,
+    None for any number.
 
     >>> weighted_f1(torch.eye(2), torch.tensor([0, 1]))
     1.0
@@ -30,66 +29,58 @@ class Metric:
     def __call__(self, logits: Tensor, labels: Tensor) -> float:
         logits, labels = logits.cpu(), labels.cpu()
         self.check(logits, labels)
-        once = torch.ones(1, len(labels), dtype=torch.float64)
-        return self.resampled(logits, labels, once).item()
+        return self.resampled(logits, labels, torch.ones(1, len(labels)).double()).item()
 
     def check(self, logits: Tensor, labels: Tensor) -> None:
-        """ValueError where this metric is not defined."""
+        """Raise ValueError where this metric is not defined."""
         if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+            shapes = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
             raise ValueError(
-                f"{self.name} needs logits (N, C) and labels (N,), got shapes "
-                f"{tuple(logits.shape)} and {tuple(labels.shape)}"
+                f"{self.name} needs logits (N, C) and labels (N,), got shapes {shapes}"
             )
         if not logits.isfinite().all():
             raise ValueError(f"{self.name} needs finite logits, got NaN or infinity among them")
         classes = logits.shape[1]
-        if classes != (self.classes or classes):
+        if self.classes not in (None, classes):
             raise ValueError(
                 f"{self.name} is defined for {self.classes} classes, got logits of {classes}"
             )
-        unknown = labels[(labels < 0) | (labels >= classes)]
-        if len(unknown):
+        unknown = labels[(labels < 0) | (labels >= classes)].tolist()
+        if unknown:
             raise ValueError(
                 f"labels must lie in 0..{classes - 1} for logits of {classes} classes, "
-                f"got {unknown[0].item()}"
+                f"got {unknown[0]}"
             )
         images = torch.bincount(labels, minlength=classes)
         if not images.all():
+            missing = images.argmin().item()
             raise ValueError(
-                f"{self.name} needs images of every class, got none of class "
-                f"{images.argmin().item()}"
+                f"{self.name} needs images of every class, got none of class {missing}"
             )
 
 
 def _totals(logits: Tensor, labels: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, C) float64 images of B resamples by class: right ones, all of the class, all so called.
+    """(B, C) float64 images of B resamples by class: correct, of the class, predicted as it.
 
-    The whole tables would be (B, C, C), and one hot (N, C²).
+    The whole confusion matrices would be (B, C, C), and one-hot pairs (N, C²).
     """
-    classes = logits.shape[1]
-    true = F.one_hot(labels, classes).double()
-    called = F.one_hot(logits.argmax(1), classes).double()
-    return counts @ (true * called), counts @ true, counts @ called
+    true, predicted = (F.one_hot(c, logits.shape[1]).double() for c in (labels, logits.argmax(1)))
+    return counts @ (true * predicted), counts @ true, counts @ predicted
 
 
 def _accuracy(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-    right, true, _ = _totals(logits, labels, counts)
-    return right.sum(1) / true.sum(1)
+    correct, true, _ = _totals(logits, labels, counts)
+    return correct.sum(1) / true.sum(1)
 
 
 def _balanced_accuracy(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-    right, true, _ = _totals(logits, labels, counts)
-    return (right / true).mean(1)
-
-
-def _f1(right: Tensor, true: Tensor, called: Tensor) -> Tensor:
-    """(B, C) F1 of each class, 2·right / (true + predicted)."""
-    return 2 * right / (true + called)
+    correct, true, _ = _totals(logits, labels, counts)
+    return (correct / true).mean(1)
 
 
 def _weighted_f1(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-    right, true, called = _totals(logits, labels, counts)
-    return (_f1(right, true, called) * true).sum(1) / true.sum(1)
+    correct, true, predicted = _totals(logits, labels, counts)
+    return (2 * correct / (true + predicted) * true).sum(1) / true.sum(1)
 
 
 def _auc(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
@@ -101,11 +92,11 @@ def _auc(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
     """
     score = logits[:, 1].double() - logits[:, 0].double()
     positive = labels == 1
-    others, order = score[~positive].sort()
+    negatives, order = score[~positive].sort()
     drawn = counts[:, positive]
     below = F.pad(counts[:, ~positive][:, order].cumsum(1), (1, 0))
-    less = below[:, torch.searchsorted(others, score[positive])]
-    less_or_equal = below[:, torch.searchsorted(others, score[positive], right=True)]
+    less = below[:, torch.searchsorted(negatives, score[positive])]
+    less_or_equal = below[:, torch.searchsorted(negatives, score[positive], right=True)]
     pairs = drawn.sum(1) * below[:, -1]
     return (drawn * (less + less_or_equal)).sum(1) / (2 * pairs)
 
@@ -118,11 +109,13 @@ auc = Metric("AUC", _auc, classes=2)
 
 
 def f1(index: int, name: str) -> Metric:
-    """F1 of the class ``index``, which is called ``name``: 2·right / (true + predicted)."""
-    return Metric(
-        f"{name} F1",
-        lambda logits, labels, counts: _f1(*_totals(logits, labels, counts))[:, index],
-    )
+    """F1 of the class ``index``, which is called ``name``: 2 · correct / (true + predicted)."""
+
+    def resampled(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+        correct, true, predicted = _totals(logits, labels, counts)
+        return (2 * correct / (true + predicted))[:, index]
+
+    return Metric(f"{name} F1", resampled)
 
 
 def class_metrics(class_names: Sequence[str]) -> tuple[Metric, ...]:
@@ -136,16 +129,14 @@ def class_metrics(class_names: Sequence[str]) -> tuple[Metric, ...]:
 
 
 def constant_logits(train_labels: Tensor, num_images: int, num_classes: int) -> Tensor:
-    """(num_images, C) logits of a model that looks at nothing: the logs of the training shares.
+    """(num_images, C) logits of the majority baseline: the logs of the training shares.
 
-    It always answers the most frequent class of ``train_labels`` (M,): what any metric has to be
-    read against.
+    Raises ValueError if a class is not among ``train_labels`` (M,).
     """
     shares = torch.bincount(train_labels.cpu(), minlength=num_classes).double() / len(train_labels)
     if not shares.all():
-        raise ValueError(
-            f"no training image of class {shares.argmin().item()}: its log is infinite"
-        )
+        missing = shares.argmin().item()
+        raise ValueError(f"no training image of class {missing}: its log is infinite")
     return shares.log().expand(num_images, -1)
 
 
@@ -166,24 +157,27 @@ class Bootstrap:
     LEAST = 0.05  # of all draws that have every class: of fewer, finding them would not end
 
     def __init__(self, labels: Tensor, resamples: int = 1000, seed: int = 0):
-        labels = labels.cpu()
-        images = torch.bincount(labels)
-        if images.min() < self.FEWEST:
+        self.labels = labels.cpu()
+        images = torch.bincount(self.labels)
+        fewest, n = images.min().item(), len(labels)
+        if fewest < self.FEWEST:
             raise ValueError(
-                f"resampling needs at least {self.FEWEST} images of each class, got "
-                f"{images.min().item()} of class {images.argmin().item()}"
+                f"resampling needs at least {self.FEWEST} images of each class, got {fewest} of "
+                f"class {images.argmin().item()}"
             )
-        absent = (1 - images.double() / len(labels)) ** len(labels)  # of a draw, by class
+        absent = (1 - images.double() / n) ** n  # of a draw, by class
         if (1 - absent).prod() < self.LEAST:
             raise ValueError(
-                f"resampling {len(labels):,} images of {len(images):,} classes would nearly always "
-                f"miss a class: give more images of the rarest, which have {images.min().item()}"
+                f"resampling {n:,} images of {len(images):,} classes would nearly always miss a "
+                f"class: give more images of the rarest, which have {fewest}"
             )
-        self.labels, self.resamples = labels, resamples
         generator = torch.Generator().manual_seed(seed)
-        draws = [self._draw(len(images), generator) for _ in range(resamples)]
-        # (1 + B, N): first the images as they are
-        self.counts = torch.stack([torch.ones_like(labels), *draws]).double()
+        draws = [torch.ones(n, dtype=torch.int64)]  # first the images as they are
+        while len(draws) <= resamples:
+            drawn = torch.randint(n, (n,), generator=generator)
+            if torch.bincount(self.labels[drawn], minlength=len(images)).all():
+                draws.append(torch.bincount(drawn, minlength=n))
+        self.counts = torch.stack(draws).double()  # (1 + B, N)
 
     def interval(self, metric: Metric, logits: Tensor, level: float = 0.95) -> Interval:
         """The mean of ``metric`` over the seeds of ``logits`` (S, N, C), and its interval."""
@@ -194,25 +188,17 @@ class Bootstrap:
         difference = self._measured(metric, logits) - self._measured(metric, over)
         return self._interval(difference, level)
 
-    def _draw(self, classes: int, generator: torch.Generator) -> Tensor:
-        n = len(self.labels)
-        while True:
-            drawn = torch.randint(n, (n,), generator=generator)
-            if torch.bincount(self.labels[drawn], minlength=classes).all():
-                return torch.bincount(drawn, minlength=n)
-
     def _measured(self, metric: Metric, logits: Tensor) -> Tensor:
         """(1 + B,) means over the seeds."""
         if logits.ndim != 3 or not len(logits):
             raise ValueError(f"logits must be of shape (seeds, N, C), got {tuple(logits.shape)}")
-        logits = logits.cpu()
-        for one in logits:
+        values = []
+        for one in logits.cpu():
             metric.check(one, self.labels)
-        values = [metric.resampled(one, self.labels, self.counts) for one in logits]
+            values.append(metric.resampled(one, self.labels, self.counts))
         return torch.stack(values).mean(0)
 
     def _interval(self, values: Tensor, level: float) -> Interval:
         """The percentile interval: between these two shares of the resamples lies ``level``."""
-        ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-        low, high = values[1:].quantile(ends).tolist()
-        return Interval(values[0].item(), low, high, len(self.labels), level)
+        low, high = values[1:].quantile(values.new_tensor([(1 - level) / 2, (1 + level) / 2]))
+        return Interval(values[0].item(), low.item(), high.item(), len(self.labels), level)
