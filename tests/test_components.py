@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_ladder import BIG, MIDDLE, SMALL, TINY
+from test_size_sweep import BIG, MIDDLE, SMALL, TINY
 
 from kdnb.course import tables
 from kdnb.course.figures import costs as cost_views

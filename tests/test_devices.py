@@ -459,7 +459,7 @@ def found_by(lab, subclass_config):
     explanations = SaliencyStudy(lab, 6, subclass_config)
     return (
         comparison.accuracies,
-        explanations.likeness(methods[:1], [0, 1], Saliency.GRADIENT).values,
+        explanations.similarity(methods[:1], [0, 1], Saliency.GRADIENT).values,
         explanations.faithfulness(methods[:1], [0, 1], Saliency.SMOOTHGRAD).values,
     )
 
