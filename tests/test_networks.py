@@ -317,19 +317,19 @@ FAULTY = {
     "lazy layer": (lambda: nn.LazyLinear(16), "lazy layers"),
     "lazy buffer": (lambda: nn.LazyBatchNorm1d(affine=False), "lazy layers"),
     "layers in a list": (PlainList, r"uses a weight of shape \(16, 16\) .* nn.ModuleList"),
-    "dropout left on": (lambda: Does(lambda self, x: F.dropout(x, 0.5)), "two answers"),
-    "noise": (lambda: Does(lambda self, x: x + torch.randn_like(x)), "two answers"),
+    "dropout left on": (lambda: Does(lambda self, x: F.dropout(x, 0.5)), "two outputs"),
+    "noise": (lambda: Does(lambda self, x: x + torch.randn_like(x)), "two outputs"),
     "numpy's noise": (
         lambda: Does(lambda self, x: x + float(np.random.rand()) * SLOPE),
-        "two answers",
+        "two outputs",
     ),
-    "Python's noise": (lambda: Does(lambda self, x: x + random.random() * SLOPE), "two answers"),
+    "Python's noise": (lambda: Does(lambda self, x: x + random.random() * SLOPE), "two outputs"),
     "a count": (
         lambda: Does(lambda self, x: x + next(self.n) * SLOPE, n=iter(range(999))),
-        "two answers",
+        "two outputs",
     ),
-    "running mean": (lambda: RunningMean(False), "otherwise when it was stored and loaded"),
-    "mean not kept": (lambda: RunningMean(True), "otherwise when it was stored and loaded"),
+    "running mean": (lambda: RunningMean(False), "other logits when stored and loaded"),
+    "mean not kept": (lambda: RunningMean(True), "other logits when stored and loaded"),
     "hook": (HookOfTheOriginal, "copied|a copy"),
     "lock": (lambda: Does(lambda self, x: x, lock=threading.Lock()), "cannot be copied .*lock"),
     "old weight-norm": (old_weight_norm, "cannot be copied"),
@@ -337,7 +337,10 @@ FAULTY = {
     "half": (lambda: dense().bfloat16(), "torch.bfloat16, and float32"),
     "complex": (lambda: OneWeight(torch.ones(16) * 1j), "torch.complex64, and float32"),
     "another start": (drawn_by_the_clock, "other weights each time"),
-    "across the batch": (lambda: Does(lambda self, x: x - x.mean(0)), "as the others of its batch"),
+    "across the batch": (
+        lambda: Does(lambda self, x: x - x.mean(0)),
+        "depend on the others of a batch",
+    ),
     "batch of two": (lambda: Does(lambda self, x: x.reshape(2, 16)), "take a single image"),
     "batch-norm of batches": (
         lambda: nn.BatchNorm1d(16, track_running_stats=False),
@@ -622,8 +625,8 @@ class WordlessWhenBuilt(Net):
     [
         (GradientOff, "nothing to train: its output has no gradient"),
         (NoGrad, "nothing to train: its output has no gradient"),
-        (AllFrozen, "nothing to train: let at least one parameter require"),
-        (Nothing, "nothing to train: let at least one parameter require"),
+        (AllFrozen, "nothing to train: its output has no gradient"),
+        (Nothing, "nothing to train: its output has no gradient"),
         (TimesZero, "nothing to train: all gradients are 0"),
         (Whole, "real numbers with decimals, got torch.int64"),
         (Imaginary, "real numbers with decimals, got torch.complex64"),
@@ -632,7 +635,7 @@ class WordlessWhenBuilt(Net):
         (TwiceInTraining, r"got \(2, 6\) in train mode"),
         (ChangesItsInput, "changes the images that it is given in eval mode"),
         (ReluInPlace, "changes the images that it is given"),
-        (AcrossImages, "as the others of its batch are: .*batch_first=True"),
+        (AcrossImages, "depend on the others of a batch: .*batch_first=True"),
         (TrainsWithoutSelf, "let it return self"),
         (Wordless, "cannot take images of shape 3×16×16: AssertionError$"),
         (WordlessInTraining, "cannot be trained: NotImplementedError$"),
@@ -672,7 +675,7 @@ class Caches(Net):
 @pytest.mark.parametrize(
     ("network", "says"),
     [
-        (SameForAll, "the teacher SameForAll gives the same answer to every image"),
+        (SameForAll, "the teacher SameForAll gives the same logits for every image"),
         (
             Rounded,
             "the teacher Rounded has no saliency maps, so that notebooks 04 and 06 will stop",

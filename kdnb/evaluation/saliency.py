@@ -60,10 +60,8 @@ def saliency_maps(
 
     ``images`` (N, C, H, W) uint8; the channels' shares are added up. ``background`` in [0, 1] is
     the empty image from which integrated gradients start. Maps of Grad-CAM are not negative and
-    only as fine as the model's last feature maps.
-
-    Raises ValueError for images of another kind or shape than the model reads, for a class that
-    does not exist, and for Grad-CAM of a model without convolutions.
+    only as fine as the model's last feature maps. Raises ValueError for images that the model
+    cannot read, an unknown class, and Grad-CAM of a model without convolutions.
     """
     device = device or best_device()
     model.to(device, memory_format=torch.channels_last)

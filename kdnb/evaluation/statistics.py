@@ -15,8 +15,7 @@ class Metric:
     """A named number from class logits (N, C) and labels (N,); the larger, the better.
 
     ``resampled(logits, labels, counts)`` gives it for B resamples at once, as (B,) float64:
-    ``counts`` (B, N) float64 says how often each image was drawn. ``classes`` is how many it needs,
-    None for any number.
+    ``counts`` (B, N) float64 says how often each image was drawn. ``classes`` is how many it needs.
 
     >>> weighted_f1(torch.eye(2), torch.tensor([0, 1]))
     1.0
@@ -145,8 +144,7 @@ class Bootstrap:
 
     From ``labels`` (N,), N images are drawn with replacement, ``resamples`` times. Every method is
     measured on the same draws, so that differences are paired by image. A draw without any image
-    of a class is repeated, for there the metrics are not defined. What is drawn is images: the
-    intervals say nothing about models trained from other seeds.
+    of a class is repeated. The intervals say nothing about models trained from other seeds.
 
     >>> labels = torch.tensor([0, 1]).repeat(50)
     >>> Bootstrap(labels).interval(weighted_f1, F.one_hot(labels).double()[None])
@@ -181,24 +179,22 @@ class Bootstrap:
 
     def interval(self, metric: Metric, logits: Tensor, level: float = 0.95) -> Interval:
         """The mean of ``metric`` over the seeds of ``logits`` (S, N, C), and its interval."""
-        return self._interval(self._measured(metric, logits), level)
+        return self._percentiles(self._measured(metric, logits), level)
 
     def gain(self, metric: Metric, logits: Tensor, over: Tensor, level: float = 0.95) -> Interval:
         """By how much ``logits`` (S, N, C) beat ``over`` on the same images, with its interval."""
-        difference = self._measured(metric, logits) - self._measured(metric, over)
-        return self._interval(difference, level)
+        gains = self._measured(metric, logits) - self._measured(metric, over)
+        return self._percentiles(gains, level)
 
     def _measured(self, metric: Metric, logits: Tensor) -> Tensor:
         """(1 + B,) means over the seeds."""
         if logits.ndim != 3 or not len(logits):
             raise ValueError(f"logits must be of shape (seeds, N, C), got {tuple(logits.shape)}")
-        values = []
-        for one in logits.cpu():
+        logits = logits.cpu()
+        for one in logits:
             metric.check(one, self.labels)
-            values.append(metric.resampled(one, self.labels, self.counts))
-        return torch.stack(values).mean(0)
+        return sum(metric.resampled(one, self.labels, self.counts) for one in logits) / len(logits)
 
-    def _interval(self, values: Tensor, level: float) -> Interval:
-        """The percentile interval: between these two shares of the resamples lies ``level``."""
+    def _percentiles(self, values: Tensor, level: float) -> Interval:
         low, high = values[1:].quantile(values.new_tensor([(1 - level) / 2, (1 + level) / 2]))
         return Interval(values[0].item(), low.item(), high.item(), len(self.labels), level)

@@ -51,11 +51,11 @@ def custom_task(
     if unknown := sorted(set(settings) - KNOWN):
         known = ", ".join(sorted(KNOWN))
         raise ValueError(f"a task has no {unknown[0]!r}: it has {known}, and subclasses")
-    if isinstance(subclasses, bool) or not isinstance(subclasses, int) or subclasses < 2:
+    if type(subclasses) is not int or subclasses < 2:
         raise ValueError(f"subclasses must be a whole number of at least 2, got {subclasses!r}")
     if not callable(data):
         raise ValueError(
-            f"data must be an ImageFolder, ImageTensors or a function that returns a Dataset, "
+            "data must be an ImageFolder, ImageTensors or a function that returns a Dataset, "
             f"got a {type(data).__name__}"
         )
     for role, make in (("teacher", teacher), ("student", student)):
@@ -67,10 +67,8 @@ def custom_task(
     if "ladder" in settings:
         settings["ladder"] = tuple((size, Network(make)) for size, make in settings["ladder"])
     settings |= {"dataset": data, "teacher": Network(teacher), "student": Network(student)}
-    open_fields = dict.fromkeys(KNOWN)
-    return CustomTask(
-        **open_fields | {"name": name, "title": name} | settings, subclasses=subclasses
-    )
+    settings = dict.fromkeys(KNOWN) | {"title": name} | settings
+    return CustomTask(name=name, subclasses=subclasses, **settings)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ CONFIG = TrainConfig(epochs=2, batch_size=2, learning_rate=1e-3)
 # made in another order, since the batch or the order in memory is another.
 ROUNDING, ANOTHER_ORDER = 1e-5, 1e-3
 BY_CHANCE = (
-    "gives two answers to one image in eval mode: use nn.Dropout, or F.dropout with "
+    "gives two outputs for one image in eval mode: use nn.Dropout, or F.dropout with "
     "training=self.training, and no other chance or memory there"
 )
 
@@ -107,7 +107,7 @@ def trial(
         with _tried("cannot take images that lie channels_last in memory", Contiguous):
             reordered = predict(model, TranslatedImages(images), device=device)
         if not _close(plain.float().cpu(), reordered, ANOTHER_ORDER):
-            raise MisfitError("answers otherwise to images channels_last in memory", Contiguous)
+            raise MisfitError("gives other logits for images channels_last in memory", Contiguous)
         before = dict(model.named_parameters())
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with _tried("cannot be trained", Contiguous):
@@ -131,12 +131,9 @@ def _check_as_built(model: nn.Module, twin: nn.Module) -> None:
     for name, value in model.state_dict().items():
         if kind := _unstorable(value):
             raise MisfitError(f"keeps {name} as a {kind}: keep dense tensors, in buffers")
-    weights = dict(model.named_parameters())
-    for name, weight in weights.items():
+    for name, weight in model.named_parameters():
         if weight.dtype != torch.float32:
             raise MisfitError(f"has {name} in {weight.dtype}, and float32 is trained: use .float()")
-    if not any(weight.requires_grad for weight in weights.values()):
-        raise MisfitError("has nothing to train: let at least one parameter require a gradient")
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise MisfitError("is TorchScript, whose layers cannot be counted: use no torch.jit")
     if model.eval() is not model:
@@ -193,7 +190,7 @@ def _check_reached(
     if made:
         raise MisfitError(f"makes {min(made)} only when it runs: make it in __init__")
     if not output.requires_grad:
-        raise MisfitError("has nothing to train: its output has no gradient (detach, no_grad)")
+        raise MisfitError("has nothing to train: its output has no gradient (frozen, detached)")
     known = {id(weight) for weight in after.values()}
     seen, nodes = {None}, [output.grad_fn]
     while nodes:
@@ -234,7 +231,7 @@ def _check_predictions(model: nn.Module, fresh: nn.Module, images: Tensor) -> Te
         single = logits_of(model, 1)
     if not _close(logits[:1], single, ANOTHER_ORDER):
         raise MisfitError(
-            "answers to an image as the others of its batch are: give batch-norm running "
+            "gives logits that depend on the others of a batch: give batch-norm running "
             "statistics, attention batch_first=True"
         )
     with _tried("cannot be stored and loaded"):
@@ -243,16 +240,11 @@ def _check_predictions(model: nn.Module, fresh: nn.Module, images: Tensor) -> Te
         fresh.load_state_dict(load(save(copies)))
         loaded = logits_of(fresh)
     if not _close(logits, loaded, ROUNDING):
-        raise MisfitError(
-            "answers otherwise when it was stored and loaded: keep what training changes, and what "
-            "is drawn in __init__, as parameters or buffers"
-        )
+        raise MisfitError("gives other logits when stored and loaded: keep its state in buffers")
     with _tried("cannot be copied (copy.deepcopy) when it was trained, as notebook 04 does"):
         copied = logits_of(deepcopy(model))
     if not _close(logits, copied, ROUNDING):
-        raise MisfitError(
-            "answers otherwise as a copy (copy.deepcopy): its hooks belong to the original"
-        )
+        raise MisfitError("gives other logits as a copy: its hooks belong to the original")
     return logits
 
 
@@ -260,7 +252,7 @@ def _notes(model: nn.Module, pixels: Tensor, logits: Tensor) -> Iterator[str]:
     """What its reader should know of a network that can be trained."""
     noise = TranslatedImages(torch.randint_like(pixels, 256).byte())
     if (torch.cat([logits, predict(model, noise, device=pixels.device)]) == logits[0]).all():
-        yield "gives the same answer to every image, also after a step of training"
+        yield "gives the same logits for every image, also after a step of training"
     try:
         shown = pixels.clone().requires_grad_()
         torch.autograd.grad(model(shown).sum(), shown)
