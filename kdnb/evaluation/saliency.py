@@ -5,7 +5,6 @@ is the class's logit less the mean over all classes. Adding the same number to a
 probability and no loss, so what a model does with their sum is chance and explains nothing.
 """
 
-from collections.abc import Callable
 from enum import StrEnum
 
 import torch
@@ -77,44 +76,33 @@ def saliency_maps(
         z = class_logits(model(pixels), num_classes)
         return z - z.mean(1, keepdim=True)
 
+    gradient = InputGradient(evidence)
+    explain = {
+        Saliency.GRADIENT: lambda pixels, classes: gradient.attribute(pixels, classes, abs=False),
+        Saliency.SMOOTHGRAD: lambda pixels, classes: NoiseTunnel(gradient).attribute(
+            pixels,
+            nt_samples=NOISY_COPIES,
+            nt_samples_batch_size=max(1, BATCH // len(pixels)),
+            stdevs=NOISE,
+            target=classes,
+            abs=False,
+        ),
+        Saliency.INTEGRATED: lambda pixels, classes: IntegratedGradients(evidence).attribute(
+            pixels, background, classes, n_steps=INTEGRATION_STEPS, internal_batch_size=BATCH
+        ),
+        Saliency.GRAD_CAM: lambda pixels, classes: interpolate(
+            LayerGradCam(evidence, layer).attribute(pixels, classes, relu_attributions=True),
+            pixels.shape[2:],
+            mode="bilinear",
+        ),
+    }[method]
     maps = []
     # Eval mode as in prediction, but with gradients.
     with evaluating(model), torch.inference_mode(False), torch.enable_grad(), seeded(0):
         for rows, classes in zip(images.split(BATCH), targets.split(BATCH), strict=True):
             pixels = _floats(rows, device).requires_grad_()
-            shares = _attributions(method, evidence, layer, background, pixels, classes.to(device))
-            maps.append(shares.sum(1).detach().cpu())
+            maps.append(explain(pixels, classes.to(device)).sum(1).detach().cpu())
     return torch.cat(maps)
-
-
-def _attributions(
-    method: Saliency,
-    evidence: Callable[[Tensor], Tensor],
-    layer: nn.Module | None,
-    background: float,
-    pixels: Tensor,
-    classes: Tensor,
-) -> Tensor:
-    """(B, 1 or C, H, W) shares of (B, C, H, W) pixels in the evidence for (B,) classes."""
-    gradient = InputGradient(evidence)
-    match method:
-        case Saliency.GRADIENT:
-            return gradient.attribute(pixels, classes, abs=False)
-        case Saliency.SMOOTHGRAD:
-            return NoiseTunnel(gradient).attribute(
-                pixels,
-                nt_samples=NOISY_COPIES,
-                nt_samples_batch_size=max(1, BATCH // len(pixels)),
-                stdevs=NOISE,
-                target=classes,
-                abs=False,
-            )
-        case Saliency.INTEGRATED:
-            return IntegratedGradients(evidence).attribute(
-                pixels, background, classes, n_steps=INTEGRATION_STEPS, internal_batch_size=BATCH
-            )
-    cam = LayerGradCam(evidence, layer).attribute(pixels, classes, relu_attributions=True)
-    return interpolate(cam, pixels.shape[2:], mode="bilinear")
 
 
 def deletion_and_insertion(

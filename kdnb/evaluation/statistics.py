@@ -32,30 +32,21 @@ class Metric:
 
     def check(self, logits: Tensor, labels: Tensor) -> None:
         """Raise ValueError where this metric is not defined."""
-        if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-            shapes = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
-            raise ValueError(
-                f"{self.name} needs logits (N, C) and labels (N,), got shapes {shapes}"
-            )
-        if not logits.isfinite().all():
-            raise ValueError(f"{self.name} needs finite logits, got NaN or infinity among them")
-        classes = logits.shape[1]
-        if self.classes not in (None, classes):
-            raise ValueError(
-                f"{self.name} is defined for {self.classes} classes, got logits of {classes}"
-            )
+        shape, classes = tuple(logits.shape), logits.shape[-1]
         unknown = labels[(labels < 0) | (labels >= classes)].tolist()
-        if unknown:
-            raise ValueError(
-                f"labels must lie in 0..{classes - 1} for logits of {classes} classes, "
-                f"got {unknown[0]}"
-            )
-        images = torch.bincount(labels, minlength=classes)
-        if not images.all():
-            missing = images.argmin().item()
-            raise ValueError(
-                f"{self.name} needs images of every class, got none of class {missing}"
-            )
+        images = torch.bincount(labels.flatten().clamp(0), minlength=classes)
+        faults = {
+            f"logits (N, C) and labels (N,), got shapes {shape} and {tuple(labels.shape)}": (
+                logits.ndim != 2 or shape[:1] != labels.shape
+            ),
+            "finite logits, got NaN or infinity": not logits.isfinite().all(),
+            f"{self.classes} classes, got logits of {classes}": self.classes not in (None, classes),
+            f"labels in 0..{classes - 1}, got {unknown[:1]}": bool(unknown),
+            f"images of every class, got none of class {images.argmin()}": not images.all(),
+        }
+        for needed, missing in faults.items():
+            if missing:
+                raise ValueError(f"{self.name} needs {needed}")
 
 
 def _totals(logits: Tensor, labels: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -86,6 +86,10 @@ class CustomTask(Task):
             networks[role] = network.fitting(role, two, classes, size)
             model = built(partial(networks[role], num_classes=classes))
             parameters[role] = sum(p.numel() for p in model.parameters())
+        about = {
+            role: f"the reader's own `{_name(network)}`, with {parameters[role]:,} parameters"
+            for role, network in networks.items()
+        }
         teaching = self.teacher_config or _config(len(train), 12_000, 2e-3, most=40, translate=1)
         shown = self.student_images or len(train)
         learning = self.student_config or _config(shown, 24_000, 3e-3, most=80)
@@ -112,25 +116,15 @@ class CustomTask(Task):
                 (f"{role}'s network", networks[role])
                 for role in sorted(networks, key=parameters.get, reverse=True)
             ),
-            **_texts(dataset, counts, networks, parameters, balanced),
+            **_texts(dataset, about, counts, balanced),
         }
         given = {f.name: getattr(self, f.name) for f in fields(Task)} | networks
         given = {name: value for name, value in given.items() if value is not None}
         return Task(**defaults | given)
 
 
-def _texts(
-    dataset: Dataset,
-    counts: Tensor,
-    networks: dict[str, "Network"],
-    parameters: dict[str, int],
-    balanced: bool,
-) -> dict[str, str]:
+def _texts(dataset: Dataset, about: dict[str, str], counts: Tensor, balanced: bool) -> dict:
     """What a reader of a report should know of such a task."""
-    about = {
-        role: f"the reader's own `{_name(network)}`, with {parameters[role]:,} parameters"
-        for role, network in networks.items()
-    }
     choices = [
         f"Classes: {listed(dataset.class_names, most=30)}.",
         f"The student is {about['student']}.",
@@ -245,13 +239,11 @@ def _name(make: Callable[..., nn.Module]) -> str:
     return getattr(make, "__name__", type(make).__name__)
 
 
-def _config(
-    images: int, shown: int, learning_rate: float, most: int, translate: int = 0
-) -> TrainConfig:
+def _config(images: int, shown: int, rate: float, most: int, translate: int = 0) -> TrainConfig:
     """Epochs that show about ``shown`` images, from 8 to ``most``, in batches that fit them."""
     epochs = min(most, max(8, round(shown / images)))
     batch_size = 8 if images < 100 else 16 if images < 1_000 else 64
-    return TrainConfig(epochs, batch_size, learning_rate, translate)
+    return TrainConfig(epochs, batch_size, rate, translate)
 
 
 def _image_counts(labels: Tensor, classes: int) -> tuple[int, ...]:
