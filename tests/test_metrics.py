@@ -284,7 +284,7 @@ def test_wrong_inputs_are_named():
         auc(logits[:, 1], labels)
     with pytest.raises(ValueError, match="AUC needs 2 classes, got logits of 3"):
         auc(three, of_three)
-    with pytest.raises(ValueError, match=r"needs labels in 0\.\.1, got \[2\]"):
+    with pytest.raises(ValueError, match=r"needs labels in 0\.\.1, got \[2"):
         balanced_accuracy(logits, of_three)
     with pytest.raises(ValueError, match="finite logits"):
         SSA(logits / 0, labels)

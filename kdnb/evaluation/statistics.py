@@ -41,7 +41,7 @@ class Metric:
             ),
             "finite logits, got NaN or infinity": not logits.isfinite().all(),
             f"{self.classes} classes, got logits of {classes}": self.classes not in (None, classes),
-            f"labels in 0..{classes - 1}, got {unknown[:1]}": bool(unknown),
+            f"labels in 0..{classes - 1}, got {unknown[:3]}": bool(unknown),
             f"images of every class, got none of class {images.argmin()}": not images.all(),
         }
         for needed, missing in faults.items():
