@@ -15,14 +15,10 @@ from kdnb.data.augmentation import CachedFeatures, DihedralImages, TranslatedIma
 from kdnb.environment import best_device, seeded
 from kdnb.evaluation import metrics
 from kdnb.evaluation.cost import cost, timing
-from kdnb.evaluation.saliency import (
-    SIMILARITIES,
-    Saliency,
-    deletion_and_insertion,
-    methods_for,
-    saliency_maps,
-)
-from kdnb.evaluation.statistics import Bootstrap, class_metrics
+from kdnb.evaluation.metrics import class_metrics
+from kdnb.evaluation.saliency import Saliency, deletion_and_insertion, methods_for, saliency_maps
+from kdnb.evaluation.similarity import SIMILARITIES
+from kdnb.evaluation.statistics import Bootstrap
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional
 from kdnb.experiment.requests import RunRequest

@@ -16,23 +16,19 @@ from sklearn.metrics import (
 from kdnb.evaluation.metrics import (
     accuracy,
     agreement,
-    calibration,
-    confusion,
-    entropy_bits,
-    live_subclasses,
-    match_subclasses,
-    mean_interval,
-)
-from kdnb.evaluation.statistics import (
-    Bootstrap,
     auc,
     balanced_accuracy,
+    calibration,
     class_metrics,
-    constant_logits,
+    confusion,
+    entropy_bits,
     f1,
+    live_subclasses,
+    match_subclasses,
     overall_accuracy,
     weighted_f1,
 )
+from kdnb.evaluation.statistics import Bootstrap, constant_logits, mean_interval
 
 
 def test_interval_of_three_values():

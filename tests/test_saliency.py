@@ -4,12 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdnb.evaluation.saliency import (
-    Saliency,
-    deletion_and_insertion,
-    methods_for,
-    saliency_maps,
-)
+from kdnb.evaluation.saliency import Saliency, deletion_and_insertion, methods_for, saliency_maps
 from kdnb.evaluation.similarity import (
     SIMILARITIES,
     cosine,

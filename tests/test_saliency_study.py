@@ -8,9 +8,9 @@ import torch
 from kdnb.course.figures import saliency as saliency_views
 from kdnb.course.report.protocol import RESULTS
 from kdnb.data import Split
-from kdnb.evaluation.metrics import mean_interval
 from kdnb.evaluation.saliency import Saliency, saliency_maps
 from kdnb.evaluation.similarity import SIMILARITIES
+from kdnb.evaluation.statistics import mean_interval
 from kdnb.experiment import saliency_study as module
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional, subclass

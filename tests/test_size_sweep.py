@@ -9,7 +9,7 @@ import torch
 from kdnb.course.figures import costs as cost_views
 from kdnb.course.report.protocol import RESULTS
 from kdnb.evaluation.cost import Cost, Timing
-from kdnb.evaluation.metrics import Interval, mean_interval
+from kdnb.evaluation.statistics import Interval, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional
 from kdnb.experiment.size_sweep import SizeResult, size_sweep

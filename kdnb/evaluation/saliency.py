@@ -14,12 +14,6 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from kdnb.environment import best_device, seeded
-from kdnb.evaluation.similarity import (  # noqa: F401
-    SIMILARITIES,
-    cosine,
-    normalised,
-    rank_correlation,
-)
 from kdnb.losses import class_logits
 from kdnb.models import StagedNetwork
 from kdnb.training.loop import evaluating

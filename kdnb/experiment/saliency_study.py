@@ -11,9 +11,9 @@ from torch import Tensor
 from kdnb.data import Split
 from kdnb.data.dataset import stratified_indices
 from kdnb.environment import seeded
-from kdnb.evaluation.metrics import Interval, mean_interval
 from kdnb.evaluation.saliency import Saliency, deletion_and_insertion, saliency_maps
 from kdnb.evaluation.similarity import SIMILARITIES
+from kdnb.evaluation.statistics import Interval, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import Method
 from kdnb.experiment.results import Run

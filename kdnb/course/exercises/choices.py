@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdnb.course.exercises.exercise import Case, Exercise, Misconception
 from kdnb.course.exercises.verdict import Paragraph
-from kdnb.evaluation.metrics import mean_interval
+from kdnb.evaluation.statistics import mean_interval
 
 NOTEBOOK = "02_conventional_distillation"
 SWEEP = Paragraph(NOTEBOOK, "The temperature")
