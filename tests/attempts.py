@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdnb.evaluation import saliency
+from kdnb.evaluation import similarity
 from kdnb.evaluation.cost import Cost, cost
 from kdnb.training.predict import evaluating
 
@@ -686,9 +686,9 @@ LIKENESS = [
     (CORRECT, likeness_by_scipy),
     (CORRECT, likeness_by_loops),
     (CORRECT, likeness_by_einsum),
-    (CORRECT, saliency.rank_correlation),
+    (CORRECT, similarity.rank_correlation),
     ("Pearson instead of ranks", each_pair(lambda a, b: np.corrcoef(a, b)[0, 1])),
-    ("cosine without centring", saliency.cosine),
+    ("cosine without centring", similarity.cosine),
     (
         "ranks not centred",
         each_pair(lambda a, b: cosine_of(stats.rankdata(a), stats.rankdata(b))),
@@ -702,10 +702,10 @@ LIKENESS = [
     ("signs thrown away", each_pair(lambda a, b: spearman(np.abs(a), np.abs(b)))),
     ("all images as one map", lambda a, b: spearman(a.flatten(), b.flatten())),
     ("mean map first", lambda a, b: spearman(a.mean(0).flatten(), b.mean(0).flatten())),
-    ("averaged over the images", lambda a, b: saliency.rank_correlation(a, b).mean()),
+    ("averaged over the images", lambda a, b: similarity.rank_correlation(a, b).mean()),
     ("ranked across the images", at_each_pixel),
     ("Kendall instead of Spearman", each_pair(lambda a, b: stats.kendalltau(a, b).statistic)),
-    ("distance instead of likeness", lambda a, b: 1 - saliency.rank_correlation(a, b)),
+    ("distance instead of likeness", lambda a, b: 1 - similarity.rank_correlation(a, b)),
     ("the short formula where pixels are equal", each_pair(textbook)),
     (
         "ties broken by their place",

@@ -17,7 +17,7 @@ from kdnb.course.bugs.bug import compiled, outcome_of
 from kdnb.course.interactive.guesses import Guesses
 from kdnb.course.report.execution import find_notebooks
 from kdnb.course.report.pipeline import make_report
-from kdnb.evaluation.metrics import Interval
+from kdnb.evaluation.statistics import Interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import conventional
 from kdnb.losses import distillation_loss

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_ladder import BIG, MIDDLE, SMALL, TINY
+from test_size_sweep import BIG, MIDDLE, SMALL, TINY
 
 from kdnb.course import tables
 from kdnb.course.figures import costs as cost_views
@@ -19,8 +19,9 @@ from kdnb.course.figures.leading import MOST
 from kdnb.course.interactive import explorers, widgets
 from kdnb.course.report.page import render_chapter, render_page
 from kdnb.course.report.protocol import COMPONENT
-from kdnb.evaluation.metrics import Interval, calibration, mean_interval
+from kdnb.evaluation.metrics import calibration
 from kdnb.evaluation.saliency import Saliency
+from kdnb.evaluation.statistics import Interval, mean_interval
 from kdnb.losses import distillation_loss
 from kdnb.training.loop import Epoch, History
 

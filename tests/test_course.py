@@ -12,7 +12,8 @@ from kdnb.course.figures import plots
 from kdnb.course.interactive import explorers, widgets
 from kdnb.course.interactive.progress import Progress
 from kdnb.course.report.protocol import HEADLESS, RESULTS
-from kdnb.evaluation.metrics import Matching, calibration, confusion, mean_interval
+from kdnb.evaluation.metrics import Matching, calibration, confusion
+from kdnb.evaluation.statistics import mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional
 from kdnb.experiment.results import Comparison, Update

@@ -15,14 +15,10 @@ from kdnb.data.augmentation import CachedFeatures, DihedralImages, TranslatedIma
 from kdnb.environment import best_device, seeded
 from kdnb.evaluation import metrics
 from kdnb.evaluation.cost import cost, timing
-from kdnb.evaluation.saliency import (
-    SIMILARITIES,
-    Saliency,
-    deletion_and_insertion,
-    methods_for,
-    saliency_maps,
-)
-from kdnb.evaluation.statistics import Bootstrap, class_metrics
+from kdnb.evaluation.metrics import class_metrics
+from kdnb.evaluation.saliency import Saliency, deletion_and_insertion, methods_for, saliency_maps
+from kdnb.evaluation.similarity import SIMILARITIES
+from kdnb.evaluation.statistics import Bootstrap
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional
 from kdnb.experiment.requests import RunRequest
@@ -459,7 +455,7 @@ def found_by(lab, subclass_config):
     explanations = SaliencyStudy(lab, 6, subclass_config)
     return (
         comparison.accuracies,
-        explanations.likeness(methods[:1], [0, 1], Saliency.GRADIENT).values,
+        explanations.similarity(methods[:1], [0, 1], Saliency.GRADIENT).values,
         explanations.faithfulness(methods[:1], [0, 1], Saliency.SMOOTHGRAD).values,
     )
 

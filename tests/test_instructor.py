@@ -12,7 +12,7 @@ from kdnb.course import bugs
 from kdnb.course.exercises import ALL
 from kdnb.course.report.execution import find_notebooks
 from kdnb.course.report.parameters import parse_parameters
-from kdnb.evaluation.metrics import mean_interval
+from kdnb.evaluation.statistics import mean_interval
 from kdnb.tasks.tasks import task
 
 ROOT = Path(__file__).parents[1]

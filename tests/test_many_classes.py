@@ -14,8 +14,8 @@ from kdnb.course.figures.confusions import PAIRS
 from kdnb.course.figures.leading import MATRIX, MOST
 from kdnb.course.interactive import explorers, moving
 from kdnb.course.report.protocol import COMPONENT
-from kdnb.evaluation.metrics import calibration, confusion, match_subclasses
-from kdnb.evaluation.statistics import Bootstrap, weighted_f1
+from kdnb.evaluation.metrics import calibration, confusion, match_subclasses, weighted_f1
+from kdnb.evaluation.statistics import Bootstrap
 from kdnb.experiment.results import Comparison
 
 MANY = (MATRIX + 1, 77, 1_000)

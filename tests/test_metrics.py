@@ -16,23 +16,19 @@ from sklearn.metrics import (
 from kdnb.evaluation.metrics import (
     accuracy,
     agreement,
-    calibration,
-    confusion,
-    entropy_bits,
-    live_subclasses,
-    match_subclasses,
-    mean_interval,
-)
-from kdnb.evaluation.statistics import (
-    Bootstrap,
     auc,
     balanced_accuracy,
+    calibration,
     class_metrics,
-    constant_logits,
+    confusion,
+    entropy_bits,
     f1,
+    live_subclasses,
+    match_subclasses,
     overall_accuracy,
     weighted_f1,
 )
+from kdnb.evaluation.statistics import Bootstrap, constant_logits, mean_interval
 
 
 def test_interval_of_three_values():
@@ -282,9 +278,9 @@ def test_wrong_inputs_are_named():
         weighted_f1(logits, labels[:-1])
     with pytest.raises(ValueError, match=r"got shapes \(20,\) and \(20,\)"):
         auc(logits[:, 1], labels)
-    with pytest.raises(ValueError, match="AUC is defined for 2 classes, got logits of 3"):
+    with pytest.raises(ValueError, match="AUC needs 2 classes, got logits of 3"):
         auc(three, of_three)
-    with pytest.raises(ValueError, match=r"lie in 0\.\.1 for logits of 2 classes, got 2"):
+    with pytest.raises(ValueError, match=r"needs labels in 0\.\.1, got \[2"):
         balanced_accuracy(logits, of_three)
     with pytest.raises(ValueError, match="finite logits"):
         SSA(logits / 0, labels)

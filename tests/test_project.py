@@ -15,7 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from kdnb.course.tables import score_range
-from kdnb.evaluation.metrics import Interval, mean_interval
+from kdnb.evaluation.statistics import Interval, mean_interval
 from kdnb.tasks.tasks import COURSE
 
 ROOT = Path(__file__).parents[1]

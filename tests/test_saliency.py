@@ -4,15 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from kdnb.evaluation.saliency import (
+from kdnb.evaluation.saliency import Saliency, deletion_and_insertion, methods_for, saliency_maps
+from kdnb.evaluation.similarity import (
     SIMILARITIES,
-    Saliency,
     cosine,
-    deletion_and_insertion,
-    methods_for,
     normalised,
     rank_correlation,
-    saliency_maps,
     structural_similarity,
 )
 from kdnb.models import StudentMLP, TeacherCNN, resnet50_teacher

@@ -11,8 +11,8 @@ from kdnb.course import tables
 from kdnb.course import text as words
 from kdnb.course.report.protocol import RESULTS
 from kdnb.data import Dataset, Split
-from kdnb.evaluation.metrics import Interval, calibration, mean_interval
-from kdnb.evaluation.statistics import Bootstrap, weighted_f1
+from kdnb.evaluation.metrics import calibration, weighted_f1
+from kdnb.evaluation.statistics import Bootstrap, Interval, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison
 from kdnb.tasks.tasks import Task

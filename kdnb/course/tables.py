@@ -18,8 +18,8 @@ from kdnb.course.text import (
     points,
     verdict,
 )
-from kdnb.evaluation.metrics import Interval, calibration, mean_interval
-from kdnb.evaluation.statistics import Bootstrap, class_metrics, constant_logits, weighted_f1
+from kdnb.evaluation.metrics import calibration, class_metrics, weighted_f1
+from kdnb.evaluation.statistics import Bootstrap, Interval, constant_logits, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison, Run
 from kdnb.files import PROJECT

@@ -9,7 +9,7 @@ from IPython.display import Markdown
 from kdnb.course.figures import lettering
 from kdnb.data import Dataset
 from kdnb.environment import best_device, provenance
-from kdnb.evaluation.metrics import Interval
+from kdnb.evaluation.statistics import Interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison, Run
 from kdnb.training.config import TrainConfig

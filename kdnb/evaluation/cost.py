@@ -1,10 +1,10 @@
 """What a model costs: its size, its arithmetic and memory per image, and the time it takes here."""
 
 import math
-import re
 import warnings
 import weakref
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from numbers import Real
@@ -28,20 +28,19 @@ RAPL = Path("/sys/class/powercap")  # where Linux shows the energy counters of I
 class Cost:
     """What running a model on one image takes, counted and not timed.
 
-    ``macs``: multiply-adds of convolutions, dense layers and all other matrix products: those of
-    recurrent layers at each step, and both of attention (queries by keys, weights by values), of
-    which a mask saves none. ``flops``: two for each of them, one for each value to which a bias or
-    another parameter is added, and one for each value that a pooling, mean, sum, maximum or minimum
-    looks at. Left out are activations and softmax, normalisation (batch-norm can be folded into the
-    weights) and all that works on each value alone, such as sums of residual branches, gates and
-    scales. ``uncounted`` has the names of operations that do other arithmetic: with any of them
-    ``macs`` and ``flops`` are too low. Arithmetic outside torch is not seen.
+    ``macs``: multiply-adds of all matrix products, those of recurrent layers at each step, and both
+    of attention (a mask saves none). ``flops``: two for each of them, one for each value to which a
+    parameter is added, and one for each value that a pooling, mean, sum, maximum or minimum looks
+    at. Left out are activations, softmax, normalisation (batch-norm can be folded into the weights)
+    and what works on each value alone, such as residual sums. ``uncounted`` names the operations
+    that do other arithmetic: with any of them ``macs`` and ``flops`` are too low. Arithmetic
+    outside torch is not seen.
 
-    ``thop_macs`` is thop's count, and ``thop_extra`` the part of it that comes from neither
-    convolutions nor dense layers, by kind of layer; where thop fails it is None, and
-    ``thop_failure`` says why. ``stored_bytes`` is the size of the weights on disk, those that
-    layers share once, and ``activation_bytes`` the most that is held at one time besides the
-    weights, with each operation that is counted done by itself. Sparse tensors are in neither.
+    ``thop_macs`` is thop's count, and ``thop_extra`` the part of it by kind of layer that comes
+    from neither convolutions nor dense layers; where thop fails it is None, and ``thop_failure``
+    says why. ``stored_bytes`` is the size of the weights on disk, shared ones once, and
+    ``activation_bytes`` the most that is held at one time besides the weights, with each counted
+    operation done by itself. Sparse tensors are in neither.
     """
 
     parameters: int
@@ -65,24 +64,28 @@ def cost(model: nn.Module, images: Tensor) -> Cost:
     except Exception as error:  # whatever keeps a network of the reader's from it
         raise ValueError(
             f"cost needs a copy of {type(model).__name__} and cannot make one: keep no computed "
-            f"tensors and no open files in its attributes ({_reason(error)})"
+            f"tensors and no open files in its attributes ({error})"
         ) from error
     model.cpu().eval()
     image = images[:1].clone().cpu()  # a slice would hold all of the batch
     counted, memory = Arithmetic(model), _LiveBytes(model, image)
     with torch.inference_mode(), unfused(), memory, counted:
         model(image)
-    thop_macs, thop_extra, thop_failure = _thop(model, image)
+    stored_bytes = _stored_bytes(model)
+    try:
+        thop_macs, thop_extra, thop_failure = *_thop(model, image), ""
+    except Exception as error:  # a second opinion: without it the first still stands
+        thop_macs, thop_extra, thop_failure = None, {}, str(error) or type(error).__name__
     return Cost(
         parameters=sum(p.numel() for p in model.parameters()),
         macs=counted.macs,
         flops=counted.flops,
         thop_macs=thop_macs,
         thop_extra=thop_extra,
-        stored_bytes=_stored_bytes(model),
+        stored_bytes=stored_bytes,
         activation_bytes=memory.peak,
         uncounted=tuple(counted.uncounted),
-        thop_failure=thop_failure,
+        thop_failure=thop_failure.partition("\n")[0],
     )
 
 
@@ -134,7 +137,7 @@ def timing(
 def require_seconds(seconds: object) -> None:
     """Raise ValueError unless a measurement of so many ``seconds`` would end."""
     number = isinstance(seconds, Real) and not isinstance(seconds, bool)
-    if not (number and math.isfinite(seconds) and seconds > 0):
+    if not (number and 0 < seconds < math.inf):
         raise ValueError(f"seconds must be a positive number such as 0.3, got {seconds!r}")
 
 
@@ -149,65 +152,53 @@ def joules_per_image(
     require_seconds(seconds)
     packages = sorted(counters.glob("intel-rapl:?/energy_uj"))
 
-    def microjoules() -> list[int]:
-        return [int(package.read_text(encoding="ascii")) for package in packages]
+    def microjoules() -> int:
+        return sum(int(package.read_text(encoding="ascii")) for package in packages)
 
     try:
         before = microjoules()
-        if not before:
-            return None
     except OSError:  # most systems show it to root alone
+        return None
+    if not packages:
         return None
     passes, start = 0, perf_counter()
     with evaluating(model):
         while not passes or perf_counter() - start < seconds:
             model(images)
             passes += 1
-    used = sum(after - earlier for after, earlier in zip(microjoules(), before, strict=True))
+    used = microjoules() - before
     if used < 0:
         return joules_per_image(model, images, seconds=seconds, counters=counters)
     return used / 1e6 / (passes * len(images))
 
 
-def _thop(model: nn.Module, image: Tensor) -> tuple[int | None, dict[str, int], str]:
-    """Multiply-adds as thop counts them, what of it is not in products by kind of layer, and why
-    it failed where it did.
-    """
-    kinds = {
-        name: type(module).__name__ for name, module in model.named_modules(remove_duplicate=False)
-    }
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # thop asks for distutils
-            from thop import profile
-        total, _, layers = profile(model, (image,), verbose=False, ret_layer_info=True)
-    except Exception as error:  # a second opinion: without it the first still stands
-        return None, {}, _reason(error)
-    extra: dict[str, int] = {}
+def _thop(model: nn.Module, image: Tensor) -> tuple[int, dict[str, int]]:
+    """Multiply-adds as thop counts them, and by kind of layer those that are not in products."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # thop asks for distutils
+        from thop import profile
+    total, _, layers = profile(model, (image,), verbose=False, ret_layer_info=True)
+    extra: Counter[str] = Counter()
+    for name, ops in _thop_leaves(layers):
+        kind = type(model.get_submodule(name)).__name__
+        if ops and not kind.startswith(("Conv", "Linear")):
+            extra[kind] += ops
+    return int(total), dict(extra)
 
-    def collect(part: dict, prefix: str) -> None:
-        for name, (ops, _, inside) in part.items():
-            path = f"{prefix}{name}"
-            if inside:
-                collect(inside, f"{path}.")
-            elif ops and not kinds[path].startswith(("Conv", "Linear")):
-                extra[kinds[path]] = extra.get(kinds[path], 0) + int(ops)
 
-    collect(layers, "")
-    return int(total), extra, ""
+def _thop_leaves(layers: dict, prefix: str = "") -> Iterator[tuple[str, int]]:
+    for name, (ops, _, inside) in layers.items():
+        if inside:
+            yield from _thop_leaves(inside, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", int(ops)
 
 
 def _stored_bytes(model: nn.Module) -> int:
-    """The size of the weights as a file, with thop's counters in it, as in the kept reference."""
+    """The size of the weights as a safetensors file."""
     weights = model.state_dict(keep_vars=True)
     once = {id(t): (name, t) for name, t in weights.items() if isinstance(t, Tensor)}
     return len(save({name: torch.empty(t.shape, dtype=t.dtype) for name, t in once.values()}))
-
-
-def _reason(error: Exception) -> str:
-    """The first sentence of an error's own words, or its kind where it has none."""
-    words = str(error).strip().splitlines()
-    return re.split(r"\.\s", words[0])[0].rstrip(".") if words else type(error).__name__
 
 
 class _LiveBytes(TorchDispatchMode):
@@ -215,27 +206,25 @@ class _LiveBytes(TorchDispatchMode):
 
     supports_higher_order_operators = True
 
-    def __init__(self, model: nn.Module, *inputs: Tensor):
+    def __init__(self, model: nn.Module, image: Tensor):
         super().__init__()
         self.live = self.peak = 0
         self._known = {storage_of(t) for t in [*model.parameters(), *model.buffers()]} - {None}
-        for tensor in inputs:
-            self._follow(tensor)
+        self._follow(image)
 
     def __torch_dispatch__(
         self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
     ) -> object:
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._follow(leaf)
+            self._follow(leaf)
         return result
 
-    def _follow(self, tensor: Tensor) -> None:
-        address = storage_of(tensor)
+    def _follow(self, value: object) -> None:
+        address = storage_of(value)
         if address is None or address in self._known:  # a view, or written in place
             return
-        storage = tensor.untyped_storage()
+        storage = value.untyped_storage()
         self._known.add(address)
         self.live += storage.nbytes()
         self.peak = max(self.peak, self.live)

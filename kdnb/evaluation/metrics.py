@@ -1,53 +1,25 @@
-"""Measuring predictions, and saying how sure a measurement is.
+"""Point values: how right, how sure and how similar predictions are.
 
 Tensors may be on any device. They are measured on the CPU: not every device has double precision.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.special import stdtrit  # quantiles of Student's t; scipy.stats takes longer to import
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its confidence interval.
-
-    It comes from ``n`` seeds by Student's t (`mean_interval`) or from ``n`` images by drawing them
-    again (`Bootstrap`).
-    """
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    level: float = 0.95
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the whole interval lies on one side of zero."""
-        return self.low > 0 or self.high < 0
-
-
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Mean and two-sided t interval of independent ``values`` (at least 2)."""
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        raise ValueError(f"an interval needs at least 2 seeds, got {len(values)}")
-    mean = values.mean()
-    standard_error = values.std(ddof=1) / math.sqrt(len(values))
-    half = stdtrit(len(values) - 1, (1 + level) / 2) * standard_error
-    return Interval(float(mean), float(mean - half), float(mean + half), len(values), level)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Share of rows of ``logits`` (N, C) whose largest entry is at the label (N,)."""
     return (logits.argmax(1).cpu() == labels.cpu()).double().mean().item()
+
+
+def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
+    """Share of images on which both give the same class (Stanton et al. 2021, arXiv 2106.05945)."""
+    return accuracy(student_logits, teacher_logits.argmax(1))
 
 
 def entropy_bits(probabilities: Tensor) -> Tensor:
@@ -58,8 +30,11 @@ def entropy_bits(probabilities: Tensor) -> Tensor:
 def confusion(logits: Tensor, labels: Tensor) -> Tensor:
     """(C, C) int64 counts: rows are true classes, columns predicted ones."""
     classes = logits.shape[1]
-    pairs = labels.cpu() * classes + logits.argmax(1).cpu()
-    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+    return _pair_counts(labels.cpu(), logits.argmax(1).cpu(), classes, classes)
+
+
+def _pair_counts(rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
+    return torch.bincount(rows * width + columns, minlength=height * width).view(height, width)
 
 
 @dataclass(frozen=True)
@@ -85,19 +60,16 @@ def match_subclasses(subclass_logits: Tensor, true_subclasses: Tensor, true: int
     from scipy.optimize import linear_sum_assignment  # heavy: only those who match wait for it
 
     invented = subclass_logits.shape[1]
-    pairs = subclass_logits.argmax(1).cpu() * true + true_subclasses.cpu()
-    counts = torch.bincount(pairs, minlength=invented * true).view(invented, true)
+    counts = _pair_counts(subclass_logits.argmax(1).cpu(), true_subclasses.cpu(), invented, true)
     rows, columns = map(torch.from_numpy, linear_sum_assignment(counts.numpy(), maximize=True))
     partner = torch.full((invented,), -1)
     partner[rows] = columns
-    recovered = counts[rows, columns].sum().item() / len(true_subclasses)
-    return Matching(counts, partner, recovered)
+    return Matching(counts, partner, counts[rows, columns].sum().item() / len(true_subclasses))
 
 
 def live_subclasses(subclass_logits: Tensor, share: float = 0.01) -> int:
     """How many of the K columns of (N, K) logits are the largest for at least ``share`` of rows."""
-    size = subclass_logits.shape[1]
-    used = torch.bincount(subclass_logits.argmax(1).cpu(), minlength=size)
+    used = torch.bincount(subclass_logits.argmax(1).cpu(), minlength=subclass_logits.shape[1])
     return int((used >= share * len(subclass_logits)).sum())
 
 
@@ -125,15 +97,115 @@ def calibration(
     confidence, predicted = F.softmax(logits.cpu().double() / temperature, 1).max(1)
     correct = (predicted == labels.cpu()).double()
     bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    count = torch.bincount(bin_of, minlength=bins).double()
-    used = count > 0
-    mean_confidence = torch.bincount(bin_of, confidence, minlength=bins)[used] / count[used]
-    mean_accuracy = torch.bincount(bin_of, correct, minlength=bins)[used] / count[used]
-    share = count[used] / len(labels)
-    gap = (share * (mean_confidence - mean_accuracy).abs()).sum().item()
-    return Calibration(mean_confidence, mean_accuracy, share, gap)
+    _, group, count = bin_of.unique(return_inverse=True, return_counts=True)
+    means = [torch.bincount(group, values) / count for values in (confidence, correct)]
+    share = count.double() / len(labels)
+    return Calibration(*means, share, (share * (means[0] - means[1]).abs()).sum().item())
 
 
-def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
-    """Share of images on which both give the same class (Stanton et al. 2021, arXiv 2106.05945)."""
-    return accuracy(student_logits, teacher_logits.argmax(1))
+@dataclass(frozen=True)
+class Metric:
+    """A named number from class logits (N, C) and labels (N,); the larger, the better.
+
+    ``resampled(logits, labels, counts)`` gives it for B resamples at once, as (B,) float64:
+    ``counts`` (B, N) float64 says how often each image was drawn. ``classes`` is how many it needs.
+
+    >>> weighted_f1(torch.eye(2), torch.tensor([0, 1]))
+    1.0
+    """
+
+    name: str
+    resampled: Callable[[Tensor, Tensor, Tensor], Tensor] = field(repr=False)
+    classes: int | None = None
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> float:
+        logits, labels = logits.cpu(), labels.cpu()
+        self.check(logits, labels)
+        return self.resampled(logits, labels, torch.ones(1, len(labels)).double()).item()
+
+    def check(self, logits: Tensor, labels: Tensor) -> None:
+        """Raise ValueError where this metric is not defined."""
+        shape, classes = tuple(logits.shape), logits.shape[-1]
+        unknown = labels[(labels < 0) | (labels >= classes)].tolist()
+        images = torch.bincount(labels.flatten().clamp(0), minlength=classes)
+        faults = {
+            f"logits (N, C) and labels (N,), got shapes {shape} and {tuple(labels.shape)}": (
+                logits.ndim != 2 or shape[:1] != labels.shape
+            ),
+            "finite logits, got NaN or infinity": not logits.isfinite().all(),
+            f"{self.classes} classes, got logits of {classes}": self.classes not in (None, classes),
+            f"labels in 0..{classes - 1}, got {unknown[:3]}": bool(unknown),
+            f"images of every class, got none of class {images.argmin()}": not images.all(),
+        }
+        for needed, missing in faults.items():
+            if missing:
+                raise ValueError(f"{self.name} needs {needed}")
+
+
+def _totals(logits: Tensor, labels: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, C) float64 images of B resamples by class: correct, of the class, predicted as it.
+
+    The whole confusion matrices would be (B, C, C), and one-hot pairs (N, C²).
+    """
+    true, predicted = (F.one_hot(c, logits.shape[1]).double() for c in (labels, logits.argmax(1)))
+    return counts @ (true * predicted), counts @ true, counts @ predicted
+
+
+def _accuracy(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+    correct, true, _ = _totals(logits, labels, counts)
+    return correct.sum(1) / true.sum(1)
+
+
+def _balanced_accuracy(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+    correct, true, _ = _totals(logits, labels, counts)
+    return (correct / true).mean(1)
+
+
+def _weighted_f1(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+    correct, true, predicted = _totals(logits, labels, counts)
+    return (2 * correct / (true + predicted) * true).sum(1) / true.sum(1)
+
+
+def _auc(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+    """Share of pairs of a class-1 and a class-0 image in which the former scores higher.
+
+    This is the area under the ROC curve (Mann & Whitney 1947; Hanley & McNeil 1982). A tie counts
+    one half. Images are ordered by the difference of their logits, as by their probability of
+    class 1, which float arithmetic would round to 1 for many of them.
+    """
+    score = logits[:, 1].double() - logits[:, 0].double()
+    positive = labels == 1
+    negatives, order = score[~positive].sort()
+    drawn = counts[:, positive]
+    below = F.pad(counts[:, ~positive][:, order].cumsum(1), (1, 0))
+    less = below[:, torch.searchsorted(negatives, score[positive])]
+    less_or_equal = below[:, torch.searchsorted(negatives, score[positive], right=True)]
+    pairs = drawn.sum(1) * below[:, -1]
+    return (drawn * (less + less_or_equal)).sum(1) / (2 * pairs)
+
+
+overall_accuracy = Metric("accuracy", _accuracy)
+balanced_accuracy = Metric("balanced accuracy", _balanced_accuracy)  # mean of the classes' recalls
+weighted_f1 = Metric("weighted F1", _weighted_f1)  # mean of the classes' F1 by number of images
+# Of all images at once: a mean of batches' areas is another number.
+auc = Metric("AUC", _auc, classes=2)
+
+
+def f1(index: int, name: str) -> Metric:
+    """F1 of the class ``index``, which is called ``name``: 2 · correct / (true + predicted)."""
+
+    def resampled(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+        correct, true, predicted = _totals(logits, labels, counts)
+        return (2 * correct / (true + predicted))[:, index]
+
+    return Metric(f"{name} F1", resampled)
+
+
+def class_metrics(class_names: Sequence[str]) -> tuple[Metric, ...]:
+    """The metrics that say something about these classes; of two, the second is the positive one.
+
+    >>> [metric.name for metric in class_metrics(["HP", "SSA"])]
+    ['accuracy', 'balanced accuracy', 'weighted F1', 'SSA F1', 'AUC']
+    """
+    always = (overall_accuracy, balanced_accuracy, weighted_f1)
+    return (*always, f1(1, class_names[1]), auc) if len(class_names) == 2 else always

@@ -1,151 +1,53 @@
-"""Scores of classes that are not equally frequent, and how far other images could move them."""
+"""Statistics: how far other seeds or other images could move a number, and what chance gives."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from scipy.special import stdtrit  # quantiles of Student's t; scipy.stats takes longer to import
 from torch import Tensor
 
-from kdnb.evaluation.metrics import Interval
+from kdnb.evaluation.metrics import Metric
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A named number from class logits (N, C) and labels (N,); the larger, the better.
+class Interval:
+    """A mean and its confidence interval, from ``n`` seeds or ``n`` images."""
 
-    ``resampled(logits, labels, counts)`` gives it for B resamples at once, as (B,) float64:
-    ``counts`` (B, N) float64 says how often each image was drawn. Called with logits and labels
-    alone, a metric counts each image once. ``classes`` is how many it needs, None for any number.
-    Tensors may be on any device and are measured on the CPU, as in `kdnb.evaluation.metrics`.
+    mean: float
+    low: float
+    high: float
+    n: int
+    level: float = 0.95
 
-    >>> weighted_f1(torch.eye(2), torch.tensor([0, 1]))
-    1.0
-    """
-
-    name: str
-    resampled: Callable[[Tensor, Tensor, Tensor], Tensor] = field(repr=False)
-    classes: int | None = None
-
-    def __call__(self, logits: Tensor, labels: Tensor) -> float:
-        logits, labels = logits.cpu(), labels.cpu()
-        self.check(logits, labels)
-        once = torch.ones(1, len(labels), dtype=torch.float64)
-        return self.resampled(logits, labels, once).item()
-
-    def check(self, logits: Tensor, labels: Tensor) -> None:
-        """ValueError where this metric is not defined."""
-        if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-            raise ValueError(
-                f"{self.name} needs logits (N, C) and labels (N,), got shapes "
-                f"{tuple(logits.shape)} and {tuple(labels.shape)}"
-            )
-        if not logits.isfinite().all():
-            raise ValueError(f"{self.name} needs finite logits, got NaN or infinity among them")
-        classes = logits.shape[1]
-        if classes != (self.classes or classes):
-            raise ValueError(
-                f"{self.name} is defined for {self.classes} classes, got logits of {classes}"
-            )
-        unknown = labels[(labels < 0) | (labels >= classes)]
-        if len(unknown):
-            raise ValueError(
-                f"labels must lie in 0..{classes - 1} for logits of {classes} classes, "
-                f"got {unknown[0].item()}"
-            )
-        images = torch.bincount(labels, minlength=classes)
-        if not images.all():
-            raise ValueError(
-                f"{self.name} needs images of every class, got none of class "
-                f"{images.argmin().item()}"
-            )
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval lies on one side of zero."""
+        return self.low > 0 or self.high < 0
 
 
-def _totals(logits: Tensor, labels: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, C) float64 images of B resamples by class: right ones, all of the class, all so called.
-
-    The whole tables would be (B, C, C), and one hot (N, C²).
-    """
-    classes = logits.shape[1]
-    true = F.one_hot(labels, classes).double()
-    called = F.one_hot(logits.argmax(1), classes).double()
-    return counts @ (true * called), counts @ true, counts @ called
-
-
-def _accuracy(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-    right, true, _ = _totals(logits, labels, counts)
-    return right.sum(1) / true.sum(1)
-
-
-def _balanced_accuracy(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-    right, true, _ = _totals(logits, labels, counts)
-    return (right / true).mean(1)
-
-
-def _f1(right: Tensor, true: Tensor, called: Tensor) -> Tensor:
-    """(B, C) F1 of each class, 2·right / (true + predicted)."""
-    return 2 * right / (true + called)
-
-
-def _weighted_f1(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-    right, true, called = _totals(logits, labels, counts)
-    return (_f1(right, true, called) * true).sum(1) / true.sum(1)
-
-
-def _auc(logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-    """Share of pairs of a class-1 and a class-0 image in which the former scores higher.
-
-    This is the area under the ROC curve (Mann & Whitney 1947; Hanley & McNeil 1982). A tie counts
-    one half. Images are ordered by the difference of their logits, as by their probability of
-    class 1, which float arithmetic would round to 1 for many of them.
-    """
-    score = logits[:, 1].double() - logits[:, 0].double()
-    positive = labels == 1
-    others, order = score[~positive].sort()
-    drawn = counts[:, positive]
-    below = F.pad(counts[:, ~positive][:, order].cumsum(1), (1, 0))
-    less = below[:, torch.searchsorted(others, score[positive])]
-    less_or_equal = below[:, torch.searchsorted(others, score[positive], right=True)]
-    pairs = drawn.sum(1) * below[:, -1]
-    return (drawn * (less + less_or_equal)).sum(1) / (2 * pairs)
-
-
-overall_accuracy = Metric("accuracy", _accuracy)
-balanced_accuracy = Metric("balanced accuracy", _balanced_accuracy)  # mean of the classes' recalls
-weighted_f1 = Metric("weighted F1", _weighted_f1)  # mean of the classes' F1 by number of images
-# Of all images at once: a mean of batches' areas is another number.
-auc = Metric("AUC", _auc, classes=2)
-
-
-def f1(index: int, name: str) -> Metric:
-    """F1 of the class ``index``, which is called ``name``: 2·right / (true + predicted)."""
-    return Metric(
-        f"{name} F1",
-        lambda logits, labels, counts: _f1(*_totals(logits, labels, counts))[:, index],
-    )
-
-
-def class_metrics(class_names: Sequence[str]) -> tuple[Metric, ...]:
-    """The metrics that say something about these classes; of two, the second is the positive one.
-
-    >>> [metric.name for metric in class_metrics(["HP", "SSA"])]
-    ['accuracy', 'balanced accuracy', 'weighted F1', 'SSA F1', 'AUC']
-    """
-    always = (overall_accuracy, balanced_accuracy, weighted_f1)
-    return (*always, f1(1, class_names[1]), auc) if len(class_names) == 2 else always
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Mean and two-sided t interval of independent ``values`` (at least 2)."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        raise ValueError(f"an interval needs at least 2 seeds, got {len(values)}")
+    mean = values.mean()
+    standard_error = values.std(ddof=1) / math.sqrt(len(values))
+    half = stdtrit(len(values) - 1, (1 + level) / 2) * standard_error
+    return Interval(float(mean), float(mean - half), float(mean + half), len(values), level)
 
 
 def constant_logits(train_labels: Tensor, num_images: int, num_classes: int) -> Tensor:
-    """(num_images, C) logits of a model that looks at nothing: the logs of the training shares.
+    """(num_images, C) logits of the majority baseline: the logs of the training shares.
 
-    It always answers the most frequent class of ``train_labels`` (M,): what any metric has to be
-    read against.
+    Raises ValueError if a class is not among ``train_labels`` (M,).
     """
     shares = torch.bincount(train_labels.cpu(), minlength=num_classes).double() / len(train_labels)
     if not shares.all():
-        raise ValueError(
-            f"no training image of class {shares.argmin().item()}: its log is infinite"
-        )
+        missing = shares.argmin().item()
+        raise ValueError(f"no training image of class {missing}: its log is infinite")
     return shares.log().expand(num_images, -1)
 
 
@@ -154,11 +56,11 @@ class Bootstrap:
 
     From ``labels`` (N,), N images are drawn with replacement, ``resamples`` times. Every method is
     measured on the same draws, so that differences are paired by image. A draw without any image
-    of a class is repeated, for there the metrics are not defined. What is drawn is images: the
-    intervals say nothing about models trained from other seeds.
+    of a class is repeated. The intervals say nothing about models trained from other seeds.
 
+    >>> from kdnb.evaluation.metrics import weighted_f1
     >>> labels = torch.tensor([0, 1]).repeat(50)
-    >>> Bootstrap(labels).interval(weighted_f1, F.one_hot(labels).double()[None])
+    >>> Bootstrap(labels).interval(weighted_f1, torch.eye(2)[labels][None])
     Interval(mean=1.0, low=1.0, high=1.0, n=100, level=0.95)
     """
 
@@ -166,40 +68,36 @@ class Bootstrap:
     LEAST = 0.05  # of all draws that have every class: of fewer, finding them would not end
 
     def __init__(self, labels: Tensor, resamples: int = 1000, seed: int = 0):
-        labels = labels.cpu()
-        images = torch.bincount(labels)
-        if images.min() < self.FEWEST:
+        self.labels = labels.cpu()
+        images = torch.bincount(self.labels)
+        fewest, n = images.min().item(), len(labels)
+        if fewest < self.FEWEST:
             raise ValueError(
-                f"resampling needs at least {self.FEWEST} images of each class, got "
-                f"{images.min().item()} of class {images.argmin().item()}"
+                f"resampling needs at least {self.FEWEST} images of each class, got {fewest} of "
+                f"class {images.argmin().item()}"
             )
-        absent = (1 - images.double() / len(labels)) ** len(labels)  # of a draw, by class
+        absent = (1 - images.double() / n) ** n  # of a draw, by class
         if (1 - absent).prod() < self.LEAST:
             raise ValueError(
-                f"resampling {len(labels):,} images of {len(images):,} classes would nearly always "
-                f"miss a class: give more images of the rarest, which have {images.min().item()}"
+                f"resampling {n:,} images of {len(images):,} classes would nearly always miss a "
+                f"class: give more images of the rarest, which have {fewest}"
             )
-        self.labels, self.resamples = labels, resamples
         generator = torch.Generator().manual_seed(seed)
-        draws = [self._draw(len(images), generator) for _ in range(resamples)]
-        # (1 + B, N): first the images as they are
-        self.counts = torch.stack([torch.ones_like(labels), *draws]).double()
+        draws = [torch.ones(n, dtype=torch.int64)]  # first the images as they are
+        while len(draws) <= resamples:
+            drawn = torch.randint(n, (n,), generator=generator)
+            if torch.bincount(self.labels[drawn], minlength=len(images)).all():
+                draws.append(torch.bincount(drawn, minlength=n))
+        self.counts = torch.stack(draws).double()  # (1 + B, N)
 
     def interval(self, metric: Metric, logits: Tensor, level: float = 0.95) -> Interval:
         """The mean of ``metric`` over the seeds of ``logits`` (S, N, C), and its interval."""
-        return self._interval(self._measured(metric, logits), level)
+        return self._percentiles(self._measured(metric, logits), level)
 
     def gain(self, metric: Metric, logits: Tensor, over: Tensor, level: float = 0.95) -> Interval:
         """By how much ``logits`` (S, N, C) beat ``over`` on the same images, with its interval."""
-        difference = self._measured(metric, logits) - self._measured(metric, over)
-        return self._interval(difference, level)
-
-    def _draw(self, classes: int, generator: torch.Generator) -> Tensor:
-        n = len(self.labels)
-        while True:
-            drawn = torch.randint(n, (n,), generator=generator)
-            if torch.bincount(self.labels[drawn], minlength=classes).all():
-                return torch.bincount(drawn, minlength=n)
+        gains = self._measured(metric, logits) - self._measured(metric, over)
+        return self._percentiles(gains, level)
 
     def _measured(self, metric: Metric, logits: Tensor) -> Tensor:
         """(1 + B,) means over the seeds."""
@@ -208,11 +106,8 @@ class Bootstrap:
         logits = logits.cpu()
         for one in logits:
             metric.check(one, self.labels)
-        values = [metric.resampled(one, self.labels, self.counts) for one in logits]
-        return torch.stack(values).mean(0)
+        return sum(metric.resampled(one, self.labels, self.counts) for one in logits) / len(logits)
 
-    def _interval(self, values: Tensor, level: float) -> Interval:
-        """The percentile interval: between these two shares of the resamples lies ``level``."""
-        ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-        low, high = values[1:].quantile(ends).tolist()
-        return Interval(values[0].item(), low, high, len(self.labels), level)
+    def _percentiles(self, values: Tensor, level: float) -> Interval:
+        low, high = values[1:].quantile(values.new_tensor([(1 - level) / 2, (1 + level) / 2]))
+        return Interval(values[0].item(), low.item(), high.item(), len(self.labels), level)

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from kdnb.evaluation.metrics import Interval, mean_interval
+from kdnb.evaluation.statistics import Interval, mean_interval
 from kdnb.store.store import weights_digest
 from kdnb.training.history import History
 

@@ -1,6 +1,7 @@
 """Do students look at what their teacher looks at? Maps of an experiment's models, compared."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -10,8 +11,9 @@ from torch import Tensor
 from kdnb.data import Split
 from kdnb.data.dataset import stratified_indices
 from kdnb.environment import seeded
-from kdnb.evaluation.metrics import Interval, mean_interval
-from kdnb.evaluation.saliency import SIMILARITIES, Saliency, deletion_and_insertion, saliency_maps
+from kdnb.evaluation.saliency import Saliency, deletion_and_insertion, saliency_maps
+from kdnb.evaluation.similarity import SIMILARITIES
+from kdnb.evaluation.statistics import Interval, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import Method
 from kdnb.experiment.results import Run
@@ -38,12 +40,13 @@ class Measured:
 
     def mean(self, label: str, measure: str) -> Interval:
         """The mean over images, and its interval over seeds."""
-        return _over_seeds(self.of(label, measure))
+        return mean_interval(self.of(label, measure).mean(1).tolist())
 
     def gain(self, label: str, over: str, measure: str) -> tuple[Interval, Interval]:
         """The paired difference of two models, with its interval over seeds and over images."""
         difference = self.of(label, measure) - self.of(over, measure)
-        return _over_seeds(difference), mean_interval(difference.mean(0).tolist())
+        seeds, images = (mean_interval(difference.mean(axis).tolist()) for axis in (1, 0))
+        return seeds, images
 
     def clear_gain(self, label: str, over: str, measure: str) -> int:
         """1 or -1 where seeds and images both speak for a gain or a loss, else 0."""
@@ -57,7 +60,7 @@ class SaliencyStudy:
     """Saliency maps for some of an experiment's test images, each made once and then stored.
 
     ``count`` images are drawn from the test split, with its class shares. The teacher is the one
-    with subclasses, so that all students, whatever they hear, have the same one.
+    with subclasses, so that all students, with or without subclasses, have the same one.
     """
 
     def __init__(self, experiment: Experiment, count: int, subclass_config: SubclassConfig):
@@ -65,6 +68,11 @@ class SaliencyStudy:
         test = experiment.dataset.test
         (index,) = stratified_indices(test.labels, (min(count, len(test)),), seed=0)
         self.images: Split = test.take(index)
+        self.options = {
+            "num_classes": experiment.num_classes,
+            "background": experiment.task.background,
+            "device": experiment.device,
+        }
 
     def teacher(self, seed: int) -> Run:
         """The teacher of all students with this seed."""
@@ -76,41 +84,34 @@ class SaliencyStudy:
 
     def maps(self, run: Run, targets: Tensor, saliency: Saliency) -> Tensor:
         """(N, H, W) maps of how each image's pixels speak for its class in ``targets`` (N,)."""
+        images = self.images.images
+        if not run.network:  # nothing tells such maps from another network's
+            return saliency_maps(run.model, images, targets, method=saliency, **self.options)
         address = {
             "code": code_fingerprint(),
             "weights": [run.network, run.weights],
             "images": self.images.fingerprint,
             "targets": digest(targets.tolist()),
             "saliency": saliency,
-            "background": self.experiment.task.background,
+            "background": self.options["background"],
             "precision": precision(),
         }
-        key = f"maps-{digest(address)}"
-        entry = self.experiment.store.get(key) if run.network else None
-        if entry is not None:
+        key, store = f"maps-{digest(address)}", self.experiment.store
+        if (entry := store.get(key)) is not None:
             return entry.tensors["maps"]
-        maps = saliency_maps(
-            run.model,
-            self.images.images,
-            targets,
-            self.experiment.num_classes,
-            saliency,
-            background=self.experiment.task.background,
-            device=self.experiment.device,
-        )
-        if run.network:  # else nothing tells these maps from another network's
-            self.experiment.store.keep(key, {"maps": maps}, address)
+        maps = saliency_maps(run.model, images, targets, method=saliency, **self.options)
+        store.keep(key, {"maps": maps}, address)
         return maps
 
-    def likeness(
+    def similarity(
         self, students: Sequence[Method], seeds: Sequence[int], saliency: Saliency
     ) -> Measured:
-        """How alike students' maps are to their teacher's, for the class that the teacher sees.
+        """How similar students' maps are to their teacher's, for the class the teacher predicts.
 
-        Two controls come after the students: the teacher of the next seed, which shows how alike
+        Two controls come after the students: the teacher of the next seed, which shows how similar
         two networks of one kind are at all, and the student's network with random weights.
         """
-        values: dict[str, list[Tensor]] = {}
+        values = defaultdict(list)
         for seed, next_seed in zip(seeds, [*seeds[1:], seeds[0]], strict=True):
             teacher = self.teacher(seed)
             runs = {m.label: self.experiment.student(m, seed) for m in students}
@@ -118,11 +119,12 @@ class SaliencyStudy:
                 runs[OTHER_TEACHER] = self.teacher(next_seed)
             runs[RANDOM] = randomised(runs[students[0].label])
             targets = self.predicted(teacher)
-            own = self.maps(teacher, targets, saliency)
+            reference = self.maps(teacher, targets, saliency)
             for label, run in runs.items():
                 maps = self.maps(run, targets, saliency)
-                alike = torch.stack([similar(maps, own) for similar in SIMILARITIES.values()])
-                values.setdefault(label, []).append(alike)
+                values[label].append(
+                    [similar(maps, reference) for similar in SIMILARITIES.values()]
+                )
         return _measured(tuple(SIMILARITIES), values)
 
     def faithfulness(
@@ -133,30 +135,19 @@ class SaliencyStudy:
         Beside them the same with pixels in random order: what a map that says nothing would get
         from this very model.
         """
-        values: dict[str, list[Tensor]] = {}
+        values = defaultdict(list)
         for seed in seeds:
             runs = {"teacher": self.teacher(seed)}
             runs |= {m.label: self.experiment.student(m, seed) for m in students}
             for label, run in runs.items():
                 maps = self.maps(run, self.predicted(run), saliency)
-                generator = torch.Generator().manual_seed(seed)
-                chance = torch.rand(maps.shape, generator=generator)
-                areas = [self._areas(run, ranking) for ranking in (maps, chance)]
-                values.setdefault(label, []).append(torch.cat(areas))
+                chance = torch.rand(maps.shape, generator=torch.Generator().manual_seed(seed))
+                values[label].append([*self._areas(run, maps), *self._areas(run, chance)])
         return _measured(AREAS, values)
 
-    def _areas(self, run: Run, maps: Tensor) -> Tensor:
-        return torch.stack(
-            deletion_and_insertion(
-                run.model,
-                self.images.images,
-                maps,
-                self.experiment.num_classes,
-                background=self.experiment.task.background,
-                steps=self.experiment.task.explained_steps,
-                device=self.experiment.device,
-            )
-        )
+    def _areas(self, run: Run, maps: Tensor) -> tuple[Tensor, Tensor]:
+        images, steps = self.images.images, self.experiment.task.explained_steps
+        return deletion_and_insertion(run.model, images, maps, steps=steps, **self.options)
 
 
 def randomised(run: Run) -> Run:
@@ -169,9 +160,10 @@ def randomised(run: Run) -> Run:
     return replace(run, label=RANDOM, model=model, trained_from="")
 
 
-def _measured(measures: tuple[str, ...], values: Mapping[str, Sequence[Tensor]]) -> Measured:
-    return Measured(measures, {label: torch.stack(v, 1) for label, v in values.items()})
-
-
-def _over_seeds(values: Tensor) -> Interval:
-    return mean_interval(values.mean(1).tolist())
+def _measured(measures: tuple[str, ...], by_label: dict[str, list[list[Tensor]]]) -> Measured:
+    """From (images,) numbers by label, seed and measure."""
+    values = {
+        label: torch.stack([torch.stack(numbers) for numbers in seeds], 1)
+        for label, seeds in by_label.items()
+    }
+    return Measured(measures, values)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kdnb.evaluation.cost import Cost, Timing, cost, require_seconds, timing
-from kdnb.evaluation.metrics import Interval, mean_interval
+from kdnb.evaluation.statistics import Interval, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import Method
 from kdnb.experiment.results import Run
@@ -14,7 +14,7 @@ from kdnb.experiment.results import Run
 class SizeResult:
     """One size of student: its cost, its latency on one thread, and its runs by method.
 
-    ``scores`` are test accuracies in [0, 1], in the same order of seeds on every rung.
+    ``scores`` are test accuracies in [0, 1], in the same order of seeds for every size.
     """
 
     name: str
@@ -35,7 +35,7 @@ class SizeResult:
 def size_sweep(
     experiment: Experiment, methods: Sequence[Method], seeds: Sequence[int], seconds: float
 ) -> list[SizeResult]:
-    """Train every size of the task's ladder by every method, and measure what it costs.
+    """Train every size of student by every method, and measure what it costs.
 
     Of networks in stages only the first config is used, for the heads. ``seconds`` limits each
     measurement of latency, which is for one image on one thread of the CPU. Raises ValueError,
@@ -44,11 +44,11 @@ def size_sweep(
     require_seconds(seconds)
     config = replace(experiment.task.student_config, next_stage=None)
     image = experiment.dataset.test.images[:1] / 255
-    rungs = []
+    sizes = []
     for name, student in experiment.task.ladder:
         result = experiment.with_student(student, config).compare(methods, seeds)
         network = student(num_classes=experiment.num_classes)
         scores = {label: result.accuracy(label).tolist() for label in result.labels}
         latency = timing(network, image, seconds=seconds)
-        rungs.append(SizeResult(name, cost(network, image), latency, scores, result.runs))
-    return rungs
+        sizes.append(SizeResult(name, cost(network, image), latency, scores, result.runs))
+    return sizes

@@ -6,7 +6,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 
@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from kdnb.data import Dataset
 from kdnb.data.custom.names import listed
 from kdnb.data.dataset import stratified_indices
-from kdnb.environment import seeded
 from kdnb.tasks.modules import settings_kept
 from kdnb.tasks.tasks import SUBSET_SEED, SubclassConfig, Task
-from kdnb.tasks.trial import MisfitError, trial
+from kdnb.tasks.trial import MisfitError, built, trial
 from kdnb.training.config import TrainConfig
 from kdnb.training.objectives import AuxiliaryLoss, MutualInformation, Objective
 
-WARP = 0.15  # of the views that a dividing teacher shall agree on
+AFFINE = 0.15  # of the two views of which a teacher's subclasses shall be the same
 UNEQUAL = 1.5  # times as many images of one class as of another: then classes are balanced
+KNOWN = {f.name for f in fields(Task)} - {"name", "dataset", "teacher", "student"}
 
 
 def custom_task(
@@ -48,54 +48,32 @@ def custom_task(
     `Task`; those not given follow from the number of images. Raises ValueError for a setting that
     `Task` does not have, or networks that cannot be called.
     """
-    known = {f.name for f in fields(Task)} - {"name", "dataset", "teacher", "student"}
-    if unknown := sorted(set(settings) - known):
-        raise ValueError(
-            f"a task has no {unknown[0]!r}: it has {', '.join(sorted(known))}, and subclasses"
-        )
-    if isinstance(subclasses, bool) or not isinstance(subclasses, int) or subclasses < 2:
+    if unknown := sorted(set(settings) - KNOWN):
+        known = ", ".join(sorted(KNOWN))
+        raise ValueError(f"a task has no {unknown[0]!r}: it has {known}, and subclasses")
+    if type(subclasses) is not int or subclasses < 2:
         raise ValueError(f"subclasses must be a whole number of at least 2, got {subclasses!r}")
     if not callable(data):
         raise ValueError(
-            f"data must be an ImageFolder, ImageTensors or a function that returns a Dataset, "
+            "data must be an ImageFolder, ImageTensors or a function that returns a Dataset, "
             f"got a {type(data).__name__}"
         )
     for role, make in (("teacher", teacher), ("student", student)):
         if isinstance(make, nn.Module) or not callable(make):
             raise ValueError(
                 f"the {role} must be a class or a function that builds a new network for each "
-                f"seed, got a {type(make).__name__} that is built already"
+                f"seed, got a {type(make).__name__}"
             )
-    rungs = {"ladder": tuple((n, Network(make)) for n, make in settings.get("ladder", ()))}
-    rungs = rungs if rungs["ladder"] else {}
-    left_open = {f.name: None for f in fields(Task) if f.name not in settings and f.name in OPEN}
-    return CustomTask(
-        name=name,
-        dataset=data,
-        teacher=Network(teacher),
-        student=Network(student),
-        subclasses=subclasses,
-        **{**left_open, "title": name, **settings, **rungs},
-    )
-
-
-# What follows from the data where the reader does not say it.
-OPEN = {
-    *(
-        "teacher_config",
-        "student_config",
-        "subclass_config",
-        "other_subclass_configs",
-        "temperature",
-    ),
-    *("soft_weight", "balanced", "student_image_sweep", "explained_images", "ladder"),
-    *("teacher_about", "subclass_about", "choices", "caveats"),
-}
+    if "ladder" in settings:
+        settings["ladder"] = tuple((size, Network(make)) for size, make in settings["ladder"])
+    settings |= {"dataset": data, "teacher": Network(teacher), "student": Network(student)}
+    settings = dict.fromkeys(KNOWN) | {"title": name} | settings
+    return CustomTask(name=name, subclasses=subclasses, **settings)
 
 
 @dataclass(frozen=True)
 class CustomTask(Task):
-    """A task some of whose fields are None until its data are known: `fitted` fills them."""
+    """A task whose fields are None where they follow from its data: `fitted` fills them."""
 
     subclasses: int = 3
 
@@ -103,18 +81,22 @@ class CustomTask(Task):
         """A plain `Task` for these data; raises ValueError where a network does not fit them."""
         train, classes, size = dataset.train, len(dataset.class_names), self.subclasses
         two = train.images[[0, -1]]  # probably of two classes
-        teacher = self.teacher.fitting("teacher", two, classes, size)
-        student = self.student.fitting("student", two, classes, size)
-        models = [_built(make, classes) for make in (teacher, student)]
-        large, small = (sum(p.numel() for p in model.parameters()) for model in models)
-        rungs = [(large, "teacher's network", teacher), (small, "student's network", student)]
-        teaching = self.teacher_config or _recipe(len(train), 12_000, 2e-3, most=40, translate=1)
-        heard = self.student_images or len(train)
-        learning = self.student_config or _recipe(heard, 24_000, 3e-3, most=80)
+        networks, parameters = {}, {}
+        for role, network in (("teacher", self.teacher), ("student", self.student)):
+            networks[role] = network.fitting(role, two, classes, size)
+            model = built(partial(networks[role], num_classes=classes))
+            parameters[role] = sum(p.numel() for p in model.parameters())
+        about = {
+            role: f"the reader's own `{_name(network)}`, with {parameters[role]:,} parameters"
+            for role, network in networks.items()
+        }
+        teaching = self.teacher_config or _config(len(train), 12_000, 2e-3, most=40, translate=1)
+        shown = self.student_images or len(train)
+        learning = self.student_config or _config(shown, 24_000, 3e-3, most=80)
         # Frozen stages answer for a finite set of views, of which random_affine images are none.
-        dividing = teaching if teaching.first_trainable else replace(teaching, affine=WARP)
+        dividing = teaching if teaching.first_trainable else replace(teaching, affine=AFFINE)
         counts = torch.bincount(train.labels, minlength=classes)
-        unequal = bool(counts.max() > UNEQUAL * counts.min())
+        balanced = bool(counts.max() > UNEQUAL * counts.min())
         defaults = {
             "teacher_config": teaching,
             "student_config": learning,
@@ -127,38 +109,43 @@ class CustomTask(Task):
             ),
             "temperature": 4.0,
             "soft_weight": 0.5,
-            "balanced": unequal,
-            "student_image_sweep": _image_counts(train.labels, classes, learning.batch_size),
+            "balanced": balanced,
+            "student_image_sweep": _image_counts(train.labels, classes),
             "explained_images": max(60, 2 * classes),
-            "ladder": tuple((name, make) for _, name, make in sorted(rungs, key=lambda r: -r[0])),
-            "teacher_about": f"a network of the reader's own, `{_name(teacher)}`, with {large:,} "
-            "parameters",
-            "subclass_about": "All ways have the same epochs, but two views that agree meet each "
-            "image twice an epoch, and random_affine.",
-            "choices": " ".join(_facts(dataset, counts.tolist(), _name(student), small, unequal)),
-            "caveats": "Recipes, temperature and weight are defaults that follow from the number "
-            f"of images and are tuned for nothing. With {len(dataset.test):,} test images an "
-            "accuracy of 90 % has a standard error of "
-            f"{100 * (0.09 / len(dataset.test)) ** 0.5:.1f} points.",
+            "ladder": tuple(
+                (f"{role}'s network", networks[role])
+                for role in sorted(networks, key=parameters.get, reverse=True)
+            ),
+            **_texts(dataset, about, counts, balanced),
         }
-        own = {f.name: getattr(self, f.name) for f in fields(Task)}
-        given = {name: value for name, value in own.items() if value is not None and value != ""}
-        return Task(**{**defaults, **given, "teacher": teacher, "student": student})
+        given = {f.name: getattr(self, f.name) for f in fields(Task)} | networks
+        given = {name: value for name, value in given.items() if value is not None}
+        return Task(**defaults | given)
 
 
-def _facts(
-    dataset: Dataset, counts: list[int], student: str, parameters: int, unequal: bool
-) -> Iterator[str]:
-    """What the reader of a report should know of such a task."""
-    yield f"Classes: {listed(dataset.class_names, most=30)}."
-    yield f"The student is the reader's own `{student}` with {parameters:,} parameters."
-    if unequal:
-        yield (
-            f"A class has {min(counts):,} to {max(counts):,} training images: each counts the same "
-            "in the loss of the labels."
+def _texts(dataset: Dataset, about: dict[str, str], counts: Tensor, balanced: bool) -> dict:
+    """What a reader of a report should know of such a task."""
+    choices = [
+        f"Classes: {listed(dataset.class_names, most=30)}.",
+        f"The student is {about['student']}.",
+    ]
+    if balanced:
+        choices.append(
+            f"A class has {counts.min():,} to {counts.max():,} training images: each counts the "
+            "same in the loss of the labels."
         )
     if len(counts) == 2:
-        yield "Notebook 00 is about telling wrong classes apart, and is left out: here is only one."
+        choices.append("Notebook 00 compares wrong classes, and is left out: here is only one.")
+    error = 100 * (0.09 / len(dataset.test)) ** 0.5
+    return {
+        "teacher_about": about["teacher"],
+        "subclass_about": "All ways have the same epochs, but two views that agree meet each image "
+        "twice an epoch, and random_affine.",
+        "choices": " ".join(choices),
+        "caveats": "Recipes, temperature and weight are defaults that follow from the number of "
+        f"images and are tuned for nothing. With {len(dataset.test):,} test images an accuracy of "
+        f"90 % has a standard error of {error:.1f} points.",
+    }
 
 
 @dataclass(frozen=True)
@@ -166,8 +153,8 @@ class Network:
     """Builds a module of any kind as the course asks for it: with so many classes and subclasses.
 
     ``wrappers`` are put around it, the first one inside: `kdnb.tasks.trial.Contiguous` for modules
-    that
-    do not bear channels_last, `kdnb.tasks.trial.LogitsOnly` for those that give more than logits.
+    that do not bear channels_last, `kdnb.tasks.trial.LogitsOnly` for those that give more than
+    logits.
     """
 
     make: Callable[..., nn.Module]
@@ -175,18 +162,17 @@ class Network:
 
     def __call__(self, num_classes: int, subclasses: int = 1) -> nn.Module:
         takes = _takes(self.make)
-        outputs = num_classes * subclasses
         with settings_kept(f"the network {_name(self)}"):
-            if {"num_classes", "subclasses"} <= takes:
+            if "subclasses" in takes:
                 model = self.make(num_classes=num_classes, subclasses=subclasses)
-            elif "num_classes" in takes:
-                model = self.make(num_classes=outputs)
+            elif takes:
+                model = self.make(num_classes=num_classes * subclasses)
             else:
                 model = self.make()
-                if isinstance(model, nn.Module) and subclasses > 1:
-                    _widen(model, outputs)
         if not isinstance(model, nn.Module):
             raise ValueError(f"it must give an nn.Module, got a {type(model).__name__}")
+        if not takes and subclasses > 1:
+            _widen(model, num_classes * subclasses)
         lazy = nn.parameter.UninitializedTensorMixin
         if any(isinstance(t, lazy) for t in (*model.parameters(), *model.buffers())):
             raise ValueError("it has lazy layers, which cannot be seeded: write out their sizes")
@@ -201,12 +187,13 @@ class Network:
         the course, and warns of one that suits only a part of it.
         """
         who = f"the {role} {_name(self)}"
-        notes = []
         try:
             with settings_kept(who):
-                for size in (1, subclasses):
-                    build = partial(self, num_classes=classes, subclasses=size)
-                    notes += trial(build, images, classes, size)
+                notes = [
+                    note
+                    for size in (1, subclasses)
+                    for note in trial(partial(self, classes, size), images, classes, size)
+                ]
         except MisfitError as misfit:
             if misfit.remedy in (None, *self.wrappers):
                 raise ValueError(f"{who} {misfit}") from misfit
@@ -218,17 +205,20 @@ class Network:
 
 
 def _takes(make: Callable[..., nn.Module]) -> set[str]:
-    """Which of the two sizes may be given; a function with ** is taken to know num_classes."""
+    """Which of the two sizes may be given: none, num_classes, or both.
+
+    A function with ** is taken to know num_classes.
+    """
     try:
         parameters = inspect.signature(make).parameters.values()
-        kinds = {p.kind for p in parameters}
     except (TypeError, ValueError):
         return set()
+    kinds = {p.kind for p in parameters}
     named = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
     # (*args, **kwargs) is how a class says that it has no __init__ of its own.
     if inspect.Parameter.VAR_KEYWORD in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
         named.add("num_classes")
-    return named
+    return named & {"num_classes", "subclasses"} if "num_classes" in named else set()
 
 
 def _widen(model: nn.Module, outputs: int) -> None:
@@ -239,15 +229,8 @@ def _widen(model: nn.Module, outputs: int) -> None:
             "it takes no num_classes and has no nn.Linear inside that could be made wider: "
             "let it take num_classes"
         )
-    owner, _, name = dense[-1].rpartition(".")
     last = model.get_submodule(dense[-1])
-    wider = nn.Linear(last.in_features, outputs, bias=last.bias is not None)
-    setattr(model.get_submodule(owner), name, wider)
-
-
-def _built(make: Callable[..., nn.Module], classes: int) -> nn.Module:
-    with seeded(0):
-        return make(num_classes=classes)
+    model.set_submodule(dense[-1], nn.Linear(last.in_features, outputs, last.bias is not None))
 
 
 def _name(make: Callable[..., nn.Module]) -> str:
@@ -256,23 +239,18 @@ def _name(make: Callable[..., nn.Module]) -> str:
     return getattr(make, "__name__", type(make).__name__)
 
 
-def _recipe(
-    images: int, shown: int, learning_rate: float, most: int, translate: int = 0
-) -> TrainConfig:
+def _config(images: int, shown: int, rate: float, most: int, translate: int = 0) -> TrainConfig:
     """Epochs that show about ``shown`` images, from 8 to ``most``, in batches that fit them."""
     epochs = min(most, max(8, round(shown / images)))
-    smallest = 8 if images < 100 else 16 if images < 1_000 else 64
-    # A last batch of one image would stop batch-norm.
-    batch_size = next(b for b in range(smallest, 2 * smallest) if images % b != 1)
-    return TrainConfig(epochs, batch_size, learning_rate, translate)
+    batch_size = 8 if images < 100 else 16 if images < 1_000 else 64
+    return TrainConfig(epochs, batch_size, rate, translate)
 
 
-def _image_counts(labels: Tensor, classes: int, batch_size: int) -> tuple[int, ...]:
+def _image_counts(labels: Tensor, classes: int) -> tuple[int, ...]:
     """A quarter, a half and all of the training images, as far as all classes are among them."""
-    counts = []
-    for count in (len(labels) // 4, len(labels) // 2, len(labels)):
-        count += count % batch_size == 1 and count < len(labels)
+
+    def complete(count: int) -> bool:
         (index,) = stratified_indices(labels, (max(1, count),), SUBSET_SEED)
-        if len(labels[index].unique()) == classes:
-            counts.append(count)
-    return tuple(counts)
+        return len(labels[index].unique()) == classes
+
+    return tuple(filter(complete, (len(labels) // 4, len(labels) // 2, len(labels))))

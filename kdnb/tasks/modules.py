@@ -34,15 +34,13 @@ def imported(place: str) -> ModuleType:
 
     Files, and modules first, are looked for where the command was started. The module sees none of
     the command's arguments, and what it sets for the whole process is put back. Raises ValueError
-    in one sentence if there is no such module, it has the name of another, or it cannot be
-    imported.
+    if there is no such module, it has the name of another, or it cannot be imported.
     """
-    folder, name = _found(place)
-    _check_name(folder, name)
+    folder, name = _located(place)
+    _check_name(folder, name.partition(".")[0])
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-    arguments = sys.argv
-    sys.argv = arguments[:1]
+    arguments, sys.argv = sys.argv, sys.argv[:1]
     try:
         with settings_kept(f"the module {name}"):
             return importlib.import_module(name)
@@ -54,19 +52,14 @@ def imported(place: str) -> ModuleType:
         ) from error
     except Exception as error:  # whatever a module of the reader's may raise
         if isinstance(error, ModuleNotFoundError) and error.name == name:
-            raise ValueError(
-                f"there is no module {name} in {folder}: start the command in the folder "
-                f"that holds {name}.py"
-            ) from error
-        remedy = ""
+            says = f"there is no module {name} in {folder}: start the command in the folder with it"
+        else:
+            line = f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
+            says = f"the module {name} cannot be imported: {line}"
         if isinstance(error, SyntaxError) and any(said in str(error) for said in UNREADABLE):
             file = error.filename or f"{name}.py"
-            remedy = f": save {file} as UTF-8, or name its encoding in the first line, # coding: …"
-        kind = type(error).__name__
-        said = reason(error).removeprefix(kind).strip()
-        raise ValueError(
-            f"the module {name} cannot be imported: {kind}{said and f': {said}'}{remedy}"
-        ) from error
+            says += f": save {file} as UTF-8, or name its encoding in the first line, # coding: …"
+        raise ValueError(says) from error
     finally:
         sys.argv = arguments
 
@@ -92,24 +85,28 @@ def settings_kept(who: str) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """The first line of what an error says, with its type where it says one word or nothing."""
-    line = next(iter(str(error).strip().splitlines()), "")
+    """The first line of what an error says, with its type where it says one word or nothing.
+
+    >>> reason(KeyError("epochs"))
+    "KeyError 'epochs'"
+    """
+    line = str(error).strip().partition("\n")[0]
     return line if " " in line else f"{type(error).__name__} {line}".strip()
 
 
-def _found(place: str) -> tuple[Path, str]:
+def _located(place: str) -> tuple[Path, str]:
     """In which folder a module is looked for first, and its name there."""
-    if place.endswith(".py") or "/" in place:
-        file = (start_folder() / Path(place).expanduser()).resolve()
-        folder, name = file.parent, file.name.removesuffix(".py")
-        if not _own_file(folder, name):
-            raise ValueError(f"there is no file {folder / name}.py: name one that is there")
-        if "." in name:
-            raise ValueError(f"Python cannot import {file}: give it a name without dots")
-        return folder, name
-    if not all(place.split(".")):
-        raise ValueError(f"a task of your own is called my_module:my_task, got {place!r} as module")
-    return start_folder(), place
+    if Path(place).name == place and not place.endswith(".py"):
+        if not all(place.split(".")):
+            raise ValueError(f"your task is called my_module:my_task, got {place!r} as module")
+        return start_folder(), place
+    file = (start_folder() / Path(place).expanduser()).resolve()
+    folder, name = file.parent, file.name.removesuffix(".py")
+    if not _own_file(folder, name):
+        raise ValueError(f"there is no file {folder / name}.py: name one that is there")
+    if "." in name:
+        raise ValueError(f"Python cannot import {file}: give it a name without dots")
+    return folder, name
 
 
 def _own_file(folder: Path, name: str) -> Path | None:
@@ -119,18 +116,15 @@ def _own_file(folder: Path, name: str) -> Path | None:
 
 def _check_name(folder: Path, name: str) -> None:
     """Raise ValueError if another module has the same name: one would be taken for the other."""
-    top = name.partition(".")[0]
-    own = _own_file(folder, top)
+    own = _own_file(folder, name)
     if own is None:
         return
-    other = None
-    if top in sys.stdlib_module_names:
+    other = getattr(sys.modules.get(name), "__file__", None)
+    if name in sys.stdlib_module_names:
         other = "a module of Python's own"
-    elif top in sys.modules:
-        other = getattr(sys.modules[top], "__file__", None)
-    else:
+    elif other is None:
         elsewhere = [entry for entry in sys.path if entry and Path(entry).resolve() != folder]
-        spec = PathFinder.find_spec(top, elsewhere)
-        other = spec and spec.has_location and spec.origin
-    if other and (top in sys.stdlib_module_names or Path(other).resolve() != own.resolve()):
+        spec = PathFinder.find_spec(name, elsewhere)
+        other = spec.origin if spec and spec.has_location else None
+    if other and Path(other).resolve() != own.resolve():
         raise ValueError(f"{own} has the name of another module ({other}): rename it")

@@ -1,4 +1,4 @@
-"""Whether a network can be trained, stored, loaded and asked: tried once, on two images.
+"""Whether a network can be trained, stored, loaded and run: tried once, on two images.
 
 What is tried is what will be done: `kdnb.training.fit` and `predict`, the tensors that the run
 store keeps, and the copies and gradients that notebooks 04 and 05 need.
@@ -18,42 +18,37 @@ from kdnb.environment import best_device, seeded
 from kdnb.store.store import weights_digest
 from kdnb.tasks.modules import reason
 from kdnb.training.config import TrainConfig
-from kdnb.training.loop import TrainingDivergedError, fit, predict
+from kdnb.training.loop import fit, predict
 
-RECIPE = TrainConfig(epochs=2, batch_size=2, learning_rate=1e-3)
-# By how much answers may differ, as a share of the largest: to the same batch, and where sums are
+CONFIG = TrainConfig(epochs=2, batch_size=2, learning_rate=1e-3)
+# By how much logits may differ, as a share of the largest: for the same batch, and where sums are
 # made in another order, since the batch or the order in memory is another.
 ROUNDING, ANOTHER_ORDER = 1e-5, 1e-3
+BY_CHANCE = (
+    "gives two outputs for one image in eval mode: use nn.Dropout, or F.dropout with "
+    "training=self.training, and no other chance or memory there"
+)
 
 
-class Contiguous(nn.Module):
+class Contiguous(nn.Sequential):
     """A module whose tensors stay in torch's usual order, whatever order it is asked for."""
 
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(images.contiguous())
+        return super().forward(images.contiguous())
 
-    def to(self, *args: object, **kwargs: object) -> nn.Module:
+    def to(self, *args: object, memory_format: object = None, **kwargs: object) -> nn.Module:
         """As of any module, but for ``memory_format``."""
-        kwargs.pop("memory_format", None)
         return super().to(*args, **kwargs)
 
 
-class LogitsOnly(nn.Module):
+class LogitsOnly(nn.Sequential):
     """A module that gives more than its logits, such as auxiliary outputs, without the rest.
 
     Logits are what comes first in a tuple or list, or is called "logits" in a dictionary.
     """
 
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
     def forward(self, images: Tensor) -> Tensor:
-        return _logits(self.network(images))
+        return _logits(super().forward(images))
 
 
 def _logits(output: object) -> object:
@@ -73,43 +68,6 @@ class MisfitError(ValueError):
         self.remedy = remedy
 
 
-def trial(
-    build: Callable[[], nn.Module], images: Tensor, classes: int, subclasses: int
-) -> list[str]:
-    """Try the network that ``build`` makes on two different (2, C, H, W) uint8 images.
-
-    Returns what its reader should know, each as the rest of a sentence about the network. Raises
-    `MisfitError` if it cannot be built, gives other than (N, classes · subclasses) numbers, cannot
-    be trained, copied, stored or loaded, or has not one answer for an image.
-    """
-    heads = f"{classes} classes" if subclasses == 1 else f"{classes} × {subclasses} subclasses"
-    shape = "×".join(map(str, images.shape[1:]))
-    want = (len(images), classes * subclasses)
-    device = best_device()
-    with seeded(0):
-        with _tried(f"cannot be built for {heads}"):
-            model, fresh = _built(build), _built(build)
-        _check_as_built(model, fresh)
-        pixels = (images / 255).to(device)
-        wish = f"of shape {want} for {len(images)} images of shape {shape} and {heads}"
-        with _tried(f"cannot take images of shape {shape}"), torch.no_grad():
-            plain = _answer(model.to(device).eval(), pixels, want, wish)
-            again = _answer(model, pixels, want, wish)
-        _check_alike(plain, again)
-        # From here on in the order of memory in which everything runs.
-        with _tried("cannot take images that lie channels_last in memory", Contiguous):
-            reordered = predict(model, TranslatedImages(images.to(device)), device=device)
-        if not _alike(plain.float().cpu(), reordered, ANOTHER_ORDER):
-            raise MisfitError("answers otherwise to images channels_last in memory", Contiguous)
-        before = dict(model.named_parameters())
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        with _tried("cannot be trained", Contiguous):
-            output = _answer(model.train(), pixels, want, wish)
-        _check_reached(output, before, model, fresh)
-        _train(model, images, want[1], device)
-        return _notes(fresh, pixels, _check_answers(model, fresh, images))
-
-
 @contextmanager
 def _tried(failing: str, remedy: type[nn.Module] | None = None) -> Iterator[None]:
     try:
@@ -120,61 +78,99 @@ def _tried(failing: str, remedy: type[nn.Module] | None = None) -> Iterator[None
         raise MisfitError(f"{failing}: {reason(error)}", remedy) from error
 
 
-def _built(build: Callable[[], nn.Module]) -> nn.Module:
+def trial(
+    build: Callable[[], nn.Module], images: Tensor, classes: int, subclasses: int
+) -> list[str]:
+    """Try the network that ``build`` makes on two different (2, C, H, W) uint8 images.
+
+    Returns what its reader should know, each as the rest of a sentence about the network. Raises
+    `MisfitError` if it cannot be built, gives other than (N, classes · subclasses) numbers, cannot
+    be trained, copied, stored or loaded, or does not always give the same logits for an image.
+    """
+    heads = f"{classes} classes" if subclasses == 1 else f"{classes} × {subclasses} subclasses"
+    kind = f"images of shape {'×'.join(map(str, images.shape[1:]))}"
+    shape = (len(images), classes * subclasses)
+    wish = f"must give a tensor of shape {shape} for {len(images)} {kind} and {heads}"
+    device = best_device()
+    images = images.to(device)
+    pixels = images / 255
+    with seeded(0):
+        with _tried(f"cannot be built for {heads}"):
+            model, fresh = built(build), built(build)
+        _check_as_built(model, fresh)
+        with _tried(f"cannot take {kind}"), torch.no_grad():
+            plain = _output(model.to(device).eval(), pixels, shape, wish)
+            again = _output(model, pixels, shape, wish)
+        if not _close(plain, again, ROUNDING):
+            raise MisfitError(BY_CHANCE)
+        # From here on in the order of memory in which everything runs.
+        with _tried("cannot take images that lie channels_last in memory", Contiguous):
+            reordered = predict(model, TranslatedImages(images), device=device)
+        if not _close(plain.float().cpu(), reordered, ANOTHER_ORDER):
+            raise MisfitError("gives other logits for images channels_last in memory", Contiguous)
+        before = dict(model.named_parameters())
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with _tried("cannot be trained", Contiguous):
+            output = _output(model.train(), pixels, shape, wish)
+        _check_reached(output, before, model, fresh)
+        _check_training(model, images, shape[1])
+        logits = _check_predictions(model, fresh, images)
+        return list(_notes(fresh, pixels, logits))
+
+
+def built(build: Callable[[], nn.Module]) -> nn.Module:
     with seeded(0):
         return build()
 
 
+def _close(logits: Tensor, others: Tensor, within: float) -> bool:
+    return torch.allclose(logits, others, rtol=0, atol=within * logits.abs().max().item())
+
+
 def _check_as_built(model: nn.Module, twin: nn.Module) -> None:
     for name, value in model.state_dict().items():
-        if not isinstance(value, Tensor):
-            raise MisfitError(
-                f"keeps a {type(value).__name__} as {name}, and only tensors can be stored: "
-                "register them as buffers instead of an extra state"
-            )
-        if value.layout != torch.strided or value.is_quantized or value.is_meta:
-            kind = value.dtype if value.is_quantized else "meta" if value.is_meta else value.layout
-            raise MisfitError(f"keeps {name} as a {kind} tensor: make it a dense one, with values")
-        if any(step == 0 and n > 1 for step, n in zip(value.stride(), value.shape, strict=True)):
-            raise MisfitError(f"keeps {name} as one number for many (expand): add .clone()")
+        if kind := _unstorable(value):
+            raise MisfitError(f"keeps {name} as a {kind}: keep dense tensors, in buffers")
     for name, weight in model.named_parameters():
         if weight.dtype != torch.float32:
-            raise MisfitError(
-                f"has {name} in {weight.dtype}, and float32 is trained here: build it with .float()"
-            )
-    if not any(weight.requires_grad for weight in model.parameters()):
-        raise MisfitError("has nothing to train: let at least one parameter require a gradient")
+            raise MisfitError(f"has {name} in {weight.dtype}, and float32 is trained: use .float()")
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        raise MisfitError(
-            "is TorchScript, whose layers cannot be counted: give it without torch.jit"
-        )
+        raise MisfitError("is TorchScript, whose layers cannot be counted: use no torch.jit")
     if model.eval() is not model:
         raise MisfitError("has a train() that does not return the network: let it return self")
     if weights_digest(model) != weights_digest(twin):
-        raise MisfitError(
-            "has other weights each time that it is built with one seed: draw them by torch's own "
-            "random numbers"
-        )
+        raise MisfitError("has other weights each time with one seed: draw them by torch alone")
     with _tried("cannot be copied (copy.deepcopy), as is done to count what it costs"):
         deepcopy(twin)
 
 
-def _answer(model: nn.Module, pixels: Tensor, want: tuple[int, int], wish: str) -> Tensor:
+def _unstorable(value: object) -> str:
+    """What kind of value cannot be stored; empty for a dense tensor with values of its own."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    if value.is_quantized:
+        return f"{value.dtype} tensor"
+    if value.is_meta:
+        return "meta tensor, without values"
+    if value.layout != torch.strided:
+        return f"{value.layout} tensor"
+    expanded = any(step == 0 and n > 1 for step, n in zip(value.stride(), value.shape, strict=True))
+    return "tensor of one number for many (expand, without .clone())" if expanded else ""
+
+
+def _output(model: nn.Module, pixels: Tensor, shape: tuple[int, int], wish: str) -> Tensor:
     """What ``model`` gives for ``pixels`` in the mode in which it is."""
     mode = "in train mode" if model.training else "in eval mode"
     shown = pixels.clone(memory_format=torch.preserve_format)
     output = model(shown)
     if not isinstance(output, Tensor):
         logits = _logits(output)
-        fits = isinstance(logits, Tensor) and logits.shape == want
-        inside = f" with {tuple(logits.shape)} first" if isinstance(logits, Tensor) else ""
-        raise MisfitError(
-            f"must give a tensor {wish}, alone or first in a tuple, got {type(output).__name__}"
-            f"{inside} {mode}",
-            LogitsOnly if fits else None,
-        )
-    if output.shape != want:
-        raise MisfitError(f"must give a tensor {wish}, got {tuple(output.shape)} {mode}")
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else None
+        got = f"{type(output).__name__}{f' with {found} first' if found else ''} {mode}"
+        remedy = LogitsOnly if found == shape else None
+        raise MisfitError(f"{wish}, alone or first in a tuple, got {got}", remedy)
+    if output.shape != shape:
+        raise MisfitError(f"{wish}, got {tuple(output.shape)} {mode}")
     if not output.is_floating_point():
         raise MisfitError(f"must give real numbers with decimals, got {output.dtype} {mode}")
     if not output.isfinite().all():
@@ -184,32 +180,22 @@ def _answer(model: nn.Module, pixels: Tensor, want: tuple[int, int], wish: str) 
     return output
 
 
-def _check_alike(answer: Tensor, again: Tensor) -> None:
-    if not _alike(answer, again, ROUNDING):
-        raise MisfitError(
-            "gives two answers to one image in eval mode: use nn.Dropout, or F.dropout with "
-            "training=self.training, and no other chance or memory there"
-        )
-
-
 def _check_reached(
     output: Tensor, before: dict[str, nn.Parameter], model: nn.Module, fresh: nn.Module
 ) -> None:
     """Training must reach the parameters there were when the network was built, and no others."""
-    made = model.state_dict().keys() ^ fresh.state_dict().keys()
     after = dict(model.named_parameters())
+    made = model.state_dict().keys() ^ fresh.state_dict().keys()
     made |= {name for name, weight in after.items() if before.get(name) is not weight}
     if made:
-        raise MisfitError(f"makes {min(made)} only when it answers: make it in __init__")
+        raise MisfitError(f"makes {min(made)} only when it runs: make it in __init__")
     if not output.requires_grad:
-        raise MisfitError(
-            "has nothing to train: its output has no gradient (detach, no_grad, argmax)"
-        )
+        raise MisfitError("has nothing to train: its output has no gradient (frozen, detached)")
     known = {id(weight) for weight in after.values()}
-    seen, nodes = set(), [output.grad_fn]
+    seen, nodes = {None}, [output.grad_fn]
     while nodes:
         node = nodes.pop()
-        if node is None or node in seen:
+        if node in seen:
             continue
         seen.add(node)
         nodes += [following for following, _ in node.next_functions]
@@ -221,69 +207,54 @@ def _check_reached(
             )
 
 
-def _train(model: nn.Module, images: Tensor, outputs: int, device: torch.device) -> None:
+def _check_training(model: nn.Module, images: Tensor, outputs: int) -> None:
     """Two epochs of one step."""
-    split = Split(images, torch.arange(len(images)) % outputs)
+    split = Split(images.cpu(), torch.arange(len(images)) % outputs)
     with _tried("cannot be trained", Contiguous):
-        try:
-            history = fit(model, split, split, RECIPE, seed=0, device=device)
-        except TrainingDivergedError as error:
-            raise MisfitError(
-                "cannot be trained: a step makes its weights infinite or NaN"
-            ) from error
+        history = fit(model, split, split, CONFIG, seed=0, device=images.device)
     if history.interrupted:  # which `fit` keeps to itself
         raise KeyboardInterrupt
-    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-    if not any(gradient.any() for gradient in gradients):
+    if not any(weight.grad.any() for weight in model.parameters() if weight.grad is not None):
         raise MisfitError("has nothing to train: all gradients are 0")
 
 
-def _check_answers(model: nn.Module, fresh: nn.Module, images: Tensor) -> Tensor:
-    """The trained model's answers, which must be the same whenever and by whichever copy."""
-    device = next(model.parameters()).device
-    shown = TranslatedImages(images.to(device))
-    answer = predict(model, shown, device=device)
-    _check_alike(answer, predict(model, shown, device=device))
+def _check_predictions(model: nn.Module, fresh: nn.Module, images: Tensor) -> Tensor:
+    """The trained model's logits, which must be the same whenever and by whichever copy."""
+
+    def logits_of(network: nn.Module, count: int = len(images)) -> Tensor:
+        return predict(network, TranslatedImages(images[:count]), device=images.device)
+
+    logits = logits_of(model)
+    if not _close(logits, logits_of(model), ROUNDING):
+        raise MisfitError(BY_CHANCE)
     with _tried("cannot take a single image"):
-        single = predict(model, TranslatedImages(images[:1].to(device)), device=device)
-    if not _alike(answer[:1], single, ANOTHER_ORDER):
+        single = logits_of(model, 1)
+    if not _close(logits[:1], single, ANOTHER_ORDER):
         raise MisfitError(
-            "answers to an image as the others of its batch are: give batch-norm running "
+            "gives logits that depend on the others of a batch: give batch-norm running "
             "statistics, attention batch_first=True"
         )
     with _tried("cannot be stored and loaded"):
-        state = {n: t.detach().cpu().clone().contiguous() for n, t in model.state_dict().items()}
-        fresh.to(device, memory_format=torch.channels_last).load_state_dict(load(save(state)))
-        loaded = predict(fresh, shown, device=device)
-    if not _alike(answer, loaded, ROUNDING):
-        raise MisfitError(
-            "answers otherwise when it was stored and loaded: keep what training changes, and what "
-            "is drawn in __init__, as parameters or buffers"
-        )
+        state = model.state_dict()
+        copies = {n: t.cpu().clone(memory_format=torch.contiguous_format) for n, t in state.items()}
+        fresh.load_state_dict(load(save(copies)))
+        loaded = logits_of(fresh)
+    if not _close(logits, loaded, ROUNDING):
+        raise MisfitError("gives other logits when stored and loaded: keep its state in buffers")
     with _tried("cannot be copied (copy.deepcopy) when it was trained, as notebook 04 does"):
-        twin = predict(deepcopy(model), shown, device=device)
-    if not _alike(answer, twin, ROUNDING):
-        raise MisfitError(
-            "answers otherwise as a copy (copy.deepcopy): its hooks belong to the original"
-        )
-    return answer
+        copied = logits_of(deepcopy(model))
+    if not _close(logits, copied, ROUNDING):
+        raise MisfitError("gives other logits as a copy: its hooks belong to the original")
+    return logits
 
 
-def _notes(model: nn.Module, pixels: Tensor, answer: Tensor) -> list[str]:
+def _notes(model: nn.Module, pixels: Tensor, logits: Tensor) -> Iterator[str]:
     """What its reader should know of a network that can be trained."""
-    notes = []
-    noise = torch.randint(0, 256, pixels.shape, dtype=torch.uint8)
-    other = predict(model, TranslatedImages(noise.to(pixels.device)), device=pixels.device)
-    if (torch.cat([answer, other]) == answer[0]).all():
-        notes.append("gives the same answer to every image, also after a step of training")
+    noise = TranslatedImages(torch.randint_like(pixels, 256).byte())
+    if (torch.cat([logits, predict(model, noise, device=pixels.device)]) == logits[0]).all():
+        yield "gives the same logits for every image, also after a step of training"
     try:
-        with _tried("has no saliency maps, so that notebooks 04 and 06 will stop"):
-            shown = pixels.clone().requires_grad_()
-            torch.autograd.grad(model(shown).sum(), shown)
-    except MisfitError as misfit:
-        notes.append(str(misfit))
-    return notes
-
-
-def _alike(answer: Tensor, other: Tensor, within: float) -> bool:
-    return torch.allclose(answer, other, rtol=0, atol=within * answer.abs().max().item())
+        shown = pixels.clone().requires_grad_()
+        torch.autograd.grad(model(shown).sum(), shown)
+    except Exception as error:  # whatever a network of the reader's may raise
+        yield f"has no saliency maps, so that notebooks 04 and 06 will stop: {reason(error)}"

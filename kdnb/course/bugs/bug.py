@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from IPython.display import Markdown
 from torch.utils.data import DataLoader
 
-from kdnb.evaluation.metrics import Interval
+from kdnb.evaluation.statistics import Interval
 from kdnb.store.store import digest
 
 

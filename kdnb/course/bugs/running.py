@@ -13,7 +13,8 @@ from kdnb import losses
 from kdnb.course.bugs.bug import Bug, Outcome, Place, compiled, outcome_of
 from kdnb.data.augmentation import TranslatedImages
 from kdnb.environment import seeded
-from kdnb.evaluation.metrics import Interval, accuracy, mean_interval
+from kdnb.evaluation.metrics import accuracy
+from kdnb.evaluation.statistics import Interval, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Run
 from kdnb.fingerprint import code_fingerprint

@@ -9,7 +9,7 @@ from torch import Tensor
 from kdnb.course.exercises.choices import MEANS, NORMAL, UNPAIRED, interval_with, paired_interval
 from kdnb.course.exercises.exercise import Case, Function, Header, Question
 from kdnb.course.exercises.verdict import Paragraph
-from kdnb.evaluation.metrics import mean_interval
+from kdnb.evaluation.statistics import mean_interval
 
 NOTEBOOK = "06_answers"
 GAIN = Paragraph(NOTEBOOK, "What does it gain?")

@@ -14,7 +14,7 @@ from kdnb.course.interactive.widgets import Live, explorer
 from kdnb.course.report.protocol import RESULTS
 from kdnb.course.text import percent, points
 from kdnb.evaluation.cost import Cost, Timing
-from kdnb.evaluation.metrics import Interval, mean_interval
+from kdnb.evaluation.statistics import Interval, mean_interval
 from kdnb.experiment.size_sweep import SizeResult
 
 STEPS = 20  # of the budget's slider

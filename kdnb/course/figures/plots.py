@@ -27,7 +27,8 @@ from kdnb.course.figures.drawings import GREY, PALETTE, Drawing
 from kdnb.course.figures.leading import MATRIX, MOST, Leading, leading
 from kdnb.course.figures.lettering import give_fonts, written
 from kdnb.course.report.protocol import live_kernel
-from kdnb.evaluation.metrics import Calibration, Interval, Matching, entropy_bits
+from kdnb.evaluation.metrics import Calibration, Matching, entropy_bits
+from kdnb.evaluation.statistics import Interval
 from kdnb.experiment.results import Comparison
 from kdnb.training.history import History
 

@@ -20,7 +20,8 @@ from kdnb.course.figures.plots import MARKERS, PALETTE, Picture, show_image, sty
 from kdnb.course.interactive.widgets import Live, explorer, png_source, png_text
 from kdnb.course.report.protocol import RESULTS
 from kdnb.course.text import percent
-from kdnb.evaluation.saliency import Saliency, normalised
+from kdnb.evaluation.saliency import Saliency
+from kdnb.evaluation.similarity import normalised
 from kdnb.experiment.saliency_study import RANDOM, Measured
 
 FOR, AGAINST = PALETTE[3], PALETTE[0]

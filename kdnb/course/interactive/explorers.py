@@ -41,7 +41,8 @@ from kdnb.course.interactive.widgets import (
     temperature_slider,
 )
 from kdnb.course.report.protocol import OTHER_DATA
-from kdnb.evaluation.metrics import Calibration, Matching, calibration, mean_interval
+from kdnb.evaluation.metrics import Calibration, Matching, calibration
+from kdnb.evaluation.statistics import mean_interval
 from kdnb.training.history import History
 
 MOST_IN_PAGE = 500_000  # logits whose bytes a page can bear, about three million

@@ -350,10 +350,10 @@ def test_a_task_that_makes_no_sense_is_one_sentence(settings, says):
         ("import nowhere", "mod_a:t", "mod_a cannot be imported: ModuleNotFoundError: .*nowhere"),
         ("1 / 0", "mod_b:t", "mod_b cannot be imported: ZeroDivisionError"),
         ("x =", "mod_c:t", "mod_c cannot be imported: SyntaxError"),
-        ("from kdnb.tasks import MNIST as m", "mod_d:t", "mod_d has no 't': its tasks are m"),
+        ("from kdnb.tasks.tasks import MNIST as m", "mod_d:t", "mod_d has no 't': its tasks are m"),
         ("t = 1", "mod_e:t", "mod_e:t is a int and not a task: make one with"),
         (
-            "from dataclasses import replace\nfrom kdnb.tasks import DIGITS\n"
+            "from dataclasses import replace\nfrom kdnb.tasks.tasks import DIGITS\n"
             "t = replace(DIGITS, title='mine')",
             "mod_f:t",
             "the name 'digits' is that of a task of the course",
@@ -376,7 +376,7 @@ def test_a_module_without_a_task_is_one_sentence(
 def test_a_task_of_the_course_may_be_named_in_a_module(tmp_path, monkeypatch):
     monkeypatch.setenv("KDNB_START", str(tmp_path))
     monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "mod_g.py").write_text("from kdnb.tasks import DIGITS as t")
+    (tmp_path / "mod_g.py").write_text("from kdnb.tasks.tasks import DIGITS as t")
     assert tasks.task("mod_g:t") is DIGITS
 
 

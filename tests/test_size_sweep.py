@@ -9,7 +9,7 @@ import torch
 from kdnb.course.figures import costs as cost_views
 from kdnb.course.report.protocol import RESULTS
 from kdnb.evaluation.cost import Cost, Timing
-from kdnb.evaluation.metrics import Interval, mean_interval
+from kdnb.evaluation.statistics import Interval, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional
 from kdnb.experiment.size_sweep import SizeResult, size_sweep
@@ -21,18 +21,18 @@ CPU = torch.device("cpu")
 KD = conventional(4.0, 0.9)
 
 
-def rung(name, parameters, alone, distilled, microseconds=10.0):
+def size(name, parameters, alone, distilled, microseconds=10.0):
     """A student with that many parameters and twice as many FLOPs, three seeds."""
     spent = Cost(parameters, parameters, 2 * parameters, parameters, {}, 4 * parameters, 100)
     latency = Timing(1, 1, "cpu", microseconds / 1e6, microseconds / 1e6, microseconds / 1e6, 5)
     return SizeResult(name, spent, latency, {ALONE.label: alone, KD.label: distilled}, {})
 
 
-BIG = rung("big", 1000, [0.80, 0.81, 0.82], [0.90, 0.91, 0.92])
-MIDDLE = rung("middle", 200, [0.78, 0.79, 0.80], [0.85, 0.86, 0.87])
-SMALL = rung("small", 50, [0.70, 0.71, 0.72], [0.80, 0.83, 0.82])
+BIG = size("big", 1000, [0.80, 0.81, 0.82], [0.90, 0.91, 0.92])
+MIDDLE = size("middle", 200, [0.78, 0.79, 0.80], [0.85, 0.86, 0.87])
+SMALL = size("small", 50, [0.70, 0.71, 0.72], [0.80, 0.83, 0.82])
 TEACHER = Interval(0.97, 0.96, 0.98, 3)
-TINY = rung("tiny", 10, [0.60, 0.61, 0.62], [0.61, 0.60, 0.62])
+TINY = size("tiny", 10, [0.60, 0.61, 0.62], [0.61, 0.60, 0.62])
 
 
 def test_every_size_is_trained_by_every_method_with_the_same_teachers(tiny_task, store):
@@ -44,10 +44,10 @@ def test_every_size_is_trained_by_every_method_with_the_same_teachers(tiny_task,
     assert [large.name, small.name] == ["16", "4"]
     assert large.cost.parameters == 785 * 16 + 17 * 4
     assert small.cost.parameters == 785 * 4 + 5 * 4
-    for size in (large, small):
-        for label, runs in size.runs.items():
+    for found in (large, small):
+        for label, runs in found.runs.items():
             own = [lab.test_logits(run).argmax(1) == lab.dataset.test.labels for run in runs]
-            assert size.scores[label] == [right.double().mean().item() for right in own]
+            assert found.scores[label] == [right.double().mean().item() for right in own]
             assert [run.seed for run in runs] == [0, 1]
             assert all(len(run.history.epochs) == 3 for run in runs)  # the first config alone
     assert lab.task.student is task.student  # the experiment itself is as it was
@@ -95,7 +95,7 @@ def test_the_front_holds_what_nothing_cheaper_beats():
     assert [(r.name, m) for r, m in front] == [
         ("tiny", ALONE.label), ("small", KD.label), ("middle", KD.label), ("big", KD.label),
     ]  # fmt: skip
-    worse = rung("worse", 500, [0.5, 0.5, 0.5], [0.85, 0.85, 0.85])
+    worse = size("worse", 500, [0.5, 0.5, 0.5], [0.85, 0.85, 0.85])
     assert cost_views.pareto_front([BIG, worse, MIDDLE, SMALL, TINY], by) == front
 
 
@@ -104,7 +104,7 @@ def test_how_small_is_answered_from_the_intervals():
     assert text.startswith("**As small as middle**: distilled, it beats *big* without a teacher")
     assert "by +5.00 points" in text and "5.0 times fewer parameters" in text
     assert "The smallest that cannot be told from it (the interval includes 0) is small" in text
-    none = cost_views.ladder_answer([rung("big", 900, [0.8, 0.8, 0.81], [0.7, 0.7, 0.71]), TINY],
+    none = cost_views.ladder_answer([size("big", 900, [0.8, 0.8, 0.81], [0.7, 0.7, 0.71]), TINY],
                                     KD.label, ALONE.label).data  # fmt: skip
     assert none == "**None of them**: no distilled student clearly beats *big* without a teacher " \
                    "(80.33 %)."  # fmt: skip

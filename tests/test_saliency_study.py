@@ -1,4 +1,4 @@
-"""Likeness of saliency maps, its controls, and what is said of it."""
+"""Similarity of saliency maps, its controls, and what is said of it."""
 
 from dataclasses import replace
 
@@ -8,8 +8,9 @@ import torch
 from kdnb.course.figures import saliency as saliency_views
 from kdnb.course.report.protocol import RESULTS
 from kdnb.data import Split
-from kdnb.evaluation.metrics import mean_interval
-from kdnb.evaluation.saliency import SIMILARITIES, Saliency, saliency_maps
+from kdnb.evaluation.saliency import Saliency, saliency_maps
+from kdnb.evaluation.similarity import SIMILARITIES
+from kdnb.evaluation.statistics import mean_interval
 from kdnb.experiment import saliency_study as module
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional, subclass
@@ -32,7 +33,7 @@ def lab(tiny_task, store):
 
 
 @pytest.fixture
-def explained(lab):
+def study(lab):
     return SaliencyStudy(lab, 20, lab.task.subclass_config)
 
 
@@ -41,49 +42,49 @@ def students_of(lab):
             subclass(4.0, 0.9, lab.task.subclass_config)]  # fmt: skip
 
 
-def test_images_come_from_the_test_split_with_its_class_shares(lab, explained):
-    assert len(explained.images) == 20
+def test_images_come_from_the_test_split_with_its_class_shares(lab, study):
+    assert len(study.images) == 20
     shares = torch.bincount(lab.dataset.test.labels) / 40
-    assert (torch.bincount(explained.images.labels) / 20 - shares).abs().max() <= 1 / 20
+    assert (torch.bincount(study.images.labels) / 20 - shares).abs().max() <= 1 / 20
     test = {image.numpy().tobytes() for image in lab.dataset.test.images}
-    assert {image.numpy().tobytes() for image in explained.images.images} <= test
+    assert {image.numpy().tobytes() for image in study.images.images} <= test
     assert len(SaliencyStudy(lab, 1000, lab.task.subclass_config).images) == 40
 
 
-def test_likeness_is_that_of_the_maps_for_the_class_the_teacher_sees(lab, explained):
-    images, labels = explained.images.images, explained.images.labels
-    explained.images = Split(images, (labels + 1) % 4)  # what the teacher sees is not the label
-    likeness = explained.likeness(students_of(lab), [0, 1], Saliency.GRADIENT)
+def test_similarity_is_that_of_the_maps_for_the_class_the_teacher_sees(lab, study):
+    images, labels = study.images.images, study.images.labels
+    study.images = Split(images, (labels + 1) % 4)  # what the teacher sees is not the label
+    similarity = study.similarity(students_of(lab), [0, 1], Saliency.GRADIENT)
     labels = [m.label for m in students_of(lab)]
-    assert list(likeness.values) == [*labels, OTHER_TEACHER, RANDOM]
-    assert all(v.shape == (len(SIMILARITIES), 2, 20) for v in likeness.values.values())
+    assert list(similarity.values) == [*labels, OTHER_TEACHER, RANDOM]
+    assert all(v.shape == (len(SIMILARITIES), 2, 20) for v in similarity.values.values())
     teachers = [lab.teacher(seed, lab.task.subclass_config) for seed in (0, 1)]
-    pixels = explained.images.images / 255
+    pixels = study.images.images / 255
     with torch.inference_mode():
         z = teachers[1].model(pixels).view(20, 4, 2).logsumexp(2)
     targets = z.argmax(1)
     own, others = (
-        saliency_maps(model, explained.images.images, targets, 4, device=CPU)
+        saliency_maps(model, study.images.images, targets, 4, device=CPU)
         for model in (teachers[1].model, lab.student(ALONE, 1).model)
     )
-    for name, similarity in SIMILARITIES.items():
-        expected = similarity(others, own)
-        torch.testing.assert_close(likeness.of(ALONE.label, name)[1], expected)
-        seeds = likeness.of(ALONE.label, name).mean(1)
-        assert likeness.mean(ALONE.label, name) == mean_interval(seeds.tolist())
+    for name, similar in SIMILARITIES.items():
+        expected = similar(others, own)
+        torch.testing.assert_close(similarity.of(ALONE.label, name)[1], expected)
+        seeds = similarity.of(ALONE.label, name).mean(1)
+        assert similarity.mean(ALONE.label, name) == mean_interval(seeds.tolist())
     # Of two seeds each is the other's other teacher, seen from the class that its own sees.
-    maps = saliency_maps(teachers[0].model, explained.images.images, targets, 4, device=CPU)
+    maps = saliency_maps(teachers[0].model, study.images.images, targets, 4, device=CPU)
     torch.testing.assert_close(
-        likeness.of(OTHER_TEACHER, "cosine")[1], SIMILARITIES["cosine"](maps, own)
+        similarity.of(OTHER_TEACHER, "cosine")[1], SIMILARITIES["cosine"](maps, own)
     )
 
 
-def test_one_seed_has_no_other_teacher(lab, explained):
-    likeness = explained.likeness(students_of(lab), [0], Saliency.GRADIENT)
-    assert OTHER_TEACHER not in likeness.values
+def test_one_seed_has_no_other_teacher(lab, study):
+    similarity = study.similarity(students_of(lab), [0], Saliency.GRADIENT)
+    assert OTHER_TEACHER not in similarity.values
 
 
-def test_maps_are_made_once_for_weights_images_classes_and_kind(lab, explained, monkeypatch):
+def test_maps_are_made_once_for_weights_images_classes_and_kind(lab, study, monkeypatch):
     made = []
 
     def spy(*arguments, **options):
@@ -91,29 +92,29 @@ def test_maps_are_made_once_for_weights_images_classes_and_kind(lab, explained, 
         return saliency_maps(*arguments, **options)
 
     monkeypatch.setattr(module, "saliency_maps", spy)
-    model, targets = explained.teacher(0), torch.zeros(20, dtype=torch.int64)
-    first = explained.maps(model, targets, Saliency.GRADIENT)
+    model, targets = study.teacher(0), torch.zeros(20, dtype=torch.int64)
+    first = study.maps(model, targets, Saliency.GRADIENT)
     again = SaliencyStudy(lab, 20, lab.task.subclass_config).maps(model, targets, Saliency.GRADIENT)
     assert len(made) == 1
     assert torch.equal(first, again)
-    explained.maps(model, targets + 1, Saliency.GRADIENT)
-    explained.maps(model, targets, Saliency.SMOOTHGRAD)
-    explained.maps(explained.teacher(1), targets, Saliency.GRADIENT)
+    study.maps(model, targets + 1, Saliency.GRADIENT)
+    study.maps(model, targets, Saliency.SMOOTHGRAD)
+    study.maps(study.teacher(1), targets, Saliency.GRADIENT)
     SaliencyStudy(lab, 8, lab.task.subclass_config).maps(model, targets[:8], Saliency.GRADIENT)
     assert len(made) == 5
 
 
-def test_the_background_is_the_tasks(lab, explained):
+def test_the_background_is_the_tasks(lab, study):
     bright = Experiment(replace(lab.task, background=1.0), store=lab.store, device=CPU)
     other = SaliencyStudy(bright, 20, lab.task.subclass_config)
-    model, targets = explained.teacher(0), torch.zeros(20, dtype=torch.int64)
-    maps = [e.maps(model, targets, Saliency.INTEGRATED) for e in (explained, other)]
+    model, targets = study.teacher(0), torch.zeros(20, dtype=torch.int64)
+    maps = [e.maps(model, targets, Saliency.INTEGRATED) for e in (study, other)]
     assert not torch.allclose(*maps)
 
 
-def test_faithfulness_has_a_random_order_for_each_model(lab, explained):
+def test_faithfulness_has_a_random_order_for_each_model(lab, study):
     students = students_of(lab)
-    areas = explained.faithfulness(students, [0, 1], Saliency.GRADIENT)
+    areas = study.faithfulness(students, [0, 1], Saliency.GRADIENT)
     assert areas.measures == AREAS
     assert list(areas.values) == ["teacher", *(m.label for m in students)]
     assert all(v.shape == (4, 2, 20) for v in areas.values.values())
