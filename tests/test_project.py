@@ -1,6 +1,5 @@
 """The files of the project agree with one another."""
 
-import ast
 import json
 import re
 import tomllib
@@ -37,29 +36,6 @@ def test_conda_users_get_the_same_pins():
     assert pip == PINS
     (python,) = [d for d in environment["dependencies"] if str(d).startswith("python=")]
     assert Requirement(f"x{PROJECT['requires-python']}").specifier.contains(python[7:] + ".0")
-
-
-def test_the_engine_imports_only_what_stands_left_of_it():
-    """Data flows one way; the course imports the engine and never the other way."""
-    order = ["source", "environment", "torchvision_remedy", "data", "files", "entries", "store"]
-    order += ["identity", "pretrained", "bodies", "models"]
-    order += ["losses", "objectives", "modules", "tasks", "methods", "history", "checkpoint"]
-    order += ["training", "trial", "own", "stacked", "together"]
-    order += ["metrics", "scores", "runs"]
-    order += ["jobs", "answers", "experiment", "arithmetic", "cost", "saliency", "explanations"]
-    order += ["ladder", "parts", "cluster", "sweep", "upkeep"]
-    for position, name in enumerate(order):
-        path = ROOT / "kdnb" / name
-        files = path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]
-        allowed = {*order[: position + 1], "__init__"}
-        for file in files:
-            for node in ast.walk(ast.parse(file.read_text())):
-                modules = []
-                if isinstance(node, ast.ImportFrom) and node.module == "kdnb":
-                    modules = [alias.name for alias in node.names]
-                elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kdnb."):
-                    modules = [node.module.split(".")[1]]
-                assert set(modules) <= allowed, f"{file.name} imports {modules}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -1,4 +1,4 @@
-"""What training together gains: ``python tests/bench/together.py``.
+"""What vectorized training gains: ``python tests/bench/vectorized.py``.
 
 Thirty students (5 temperatures × 2 weights × 3 seeds) for an epoch, together and one after another
 with the same engine, in turns in one process, on random images in memory.
