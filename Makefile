@@ -4,7 +4,7 @@ BIN := .venv/bin
 export KDNB_DATA := $(abspath $(or $(KDNB_DATA),data))
 
 # One worker for each core, of one thread.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8
+PYTEST := $(BIN)/python -m pytest -n logical
 
 .PHONY: report check test lint lab bench doctor clean
 

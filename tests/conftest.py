@@ -29,13 +29,13 @@ collect_ignore = ["bench"]
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(items):
     """Fast tests first. Tests of one group run in one worker, so what they share is made once."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group_of(item)))
     # The report takes longest: with several workers one of them begins with it.
-    shared = config.getoption("numprocesses", None) or "PYTEST_XDIST_WORKER" in os.environ
-    items.sort(key=lambda item: (not shared or group_of(item) != "report", is_slow(item)))
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    items.sort(key=lambda item: (alone or group_of(item) != "report", is_slow(item)))
 
 
 def is_slow(item) -> bool:

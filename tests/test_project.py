@@ -38,6 +38,19 @@ def test_conda_users_get_the_same_pins():
     assert Requirement(f"x{PROJECT['requires-python']}").specifier.contains(python[7:] + ".0")
 
 
+def test_the_licence_is_named_where_one_looks():
+    assert PROJECT["license"] == "MIT" and PROJECT["license-files"] == ["LICENSE"]
+    assert "MIT License\n\nCopyright (c) 2026 the kdnb authors" in (ROOT / "LICENSE").read_text()
+    assert "[MIT](LICENSE)" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("command", ["-m kdnb report --task digits polyps", "-m pytest -n logical"])
+def test_the_readme_has_makes_commands_for_bash_and_powershell(command):
+    assert f"$(BIN)/python {command}\n" in (ROOT / "Makefile").read_text()
+    for python in (".venv/bin/python", ".venv\\Scripts\\python"):
+        assert f"    {python} {command}\n" in (ROOT / "README.md").read_text()
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebooks_are_clean(path):
     notebook = nbformat.read(path, as_version=4)
