@@ -1,24 +1,33 @@
-# The two commands: `make report` and `make test`. Each sets itself up in .venv first.
+# A convenience; README.md has the same commands without make. Each target sets itself up in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 export KDNB_DATA := $(abspath $(or $(KDNB_DATA),data))
 
-.PHONY: report test lab bench doctor clean
+# One worker for each core, of one thread.
+PYTEST := $(BIN)/python -m pytest -n logical
+
+.PHONY: report check test lint lab bench doctor clean
 
 report: .venv/installed
 	$(BIN)/python -m kdnb report --task digits polyps
 
-test: .venv/installed
+# While one works: lint, the examples in docstrings and the fast tests.
+check: lint
+	$(PYTEST) -m "not slow"
+
+test: lint
+	$(PYTEST)
+
+lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
 
 lab: .venv/installed
 	KDNB_START=$(CURDIR) $(BIN)/jupyter lab notebooks
 
 bench: .venv/installed
 	$(BIN)/python tests/bench/rivals.py
-	$(BIN)/python tests/bench/together.py
+	$(BIN)/python tests/bench/vectorized.py
 	$(BIN)/python tests/bench/scaling.py
 	$(BIN)/python tests/bench/grid.py
 	$(BIN)/python tests/bench/checkpoint.py

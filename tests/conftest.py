@@ -6,6 +6,9 @@ import subprocess
 import sys
 from functools import partial
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # workers must not fight; torch reads it when imported
+
 import pytest
 import torch
 from lab import CHROMIUM_FLAGS, opened_in_lab
@@ -21,9 +24,28 @@ from kdnb.training import checkpoint
 from kdnb.training.config import TrainConfig
 from kdnb.training.objectives import MutualInformation
 
+collect_ignore = ["bench"]
 
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Fast tests first. Tests of one group run in one worker, so what they share is made once."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    # The report takes longest: with several workers one of them begins with it.
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    items.sort(key=lambda item: (alone or group_of(item) != "report", is_slow(item)))
+
+
+def is_slow(item) -> bool:
+    return item.get_closest_marker("slow") is not None
+
+
+def group_of(item) -> str:
+    """Tests of the report are one group, else the fast and the slow ones of each file."""
+    if "reports" in getattr(item, "fixturenames", ()):
+        return "report"
+    return f"{item.path.stem}, slow" if is_slow(item) else item.path.stem
 
 
 @pytest.fixture(autouse=True)

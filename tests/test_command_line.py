@@ -138,6 +138,7 @@ def test_a_sweep_trains_nothing_before_its_numbers_fit(
     assert not list(tmp_path.glob("runs/run-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [
@@ -158,6 +159,7 @@ def test_any_terminal_shows_the_sentence(environment, tmp_path):
     assert done.stderr.startswith("kdnb: no notebook '") and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [None, "3"])
 def test_what_one_of_several_tasks_raises_is_said(threads, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KDNB_DATA", str(tmp_path / "none"))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 
 import pytest
 import torch
@@ -107,6 +108,7 @@ MATCHING = Matching(
 )
 
 
+@cache
 def pictures():
     images = torch.randint(256, (3, 1, 28, 28), dtype=torch.uint8)
     logits, labels = torch.randn(30, 3), torch.randint(3, (30,))
@@ -173,7 +175,7 @@ def test_drawing_changes_nobodys_settings():
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    pictures()
+    pictures.__wrapped__()
     assert dict(matplotlib.rcParams) == before
 
 
@@ -255,6 +257,7 @@ def test_the_subclass_explorer_follows_its_controls():
     assert "A 0.4" in alt_of(live) or "A 0.5" in alt_of(live)
 
 
+@pytest.mark.slow
 def test_the_sweep_explorer_shows_every_cell_that_was_kept():
     live = explorers.sweep_explorer(tables.REFERENCE / "subclass_sweep.json")
     controls = live.box.children[0].children

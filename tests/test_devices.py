@@ -477,6 +477,7 @@ def assert_found_alike(lab, task, store, tolerance):
     assert torch.equal(found_by(again, task.subclass_config)[0], accuracies)
 
 
+@pytest.mark.slow
 def test_an_experiment_there_finds_what_one_here_finds(device, tiny_task, store):
     def lab(task, store):
         return Experiment(task, store=store, device=device)

@@ -99,6 +99,7 @@ def test_a_name_cannot_break_the_table():
     assert "| up\\|down | two lines | 5 | 100.0 % |" in plots.confusion_matrix(counts, names).data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", MANY)
 def test_charts_of_classes_stay_small(classes, figures):
     names, labels, logits = made(classes)

@@ -143,6 +143,7 @@ def test_a_module_with_the_name_of_another_is_refused(start, name, place):
     assert re.search(rf"/{name}\.py has the name of another module \(.*\): rename it$", said)
 
 
+@pytest.mark.slow
 def test_names_of_other_modules_beside_it_harm_nothing(start):
     """Started there, Python would take its own `random` from that folder."""
     for name in ("random", "yaml", "torch", "numbers"):

@@ -1,6 +1,5 @@
 """The files of the project agree with one another."""
 
-import ast
 import json
 import re
 import tomllib
@@ -39,27 +38,17 @@ def test_conda_users_get_the_same_pins():
     assert Requirement(f"x{PROJECT['requires-python']}").specifier.contains(python[7:] + ".0")
 
 
-def test_the_engine_imports_only_what_stands_left_of_it():
-    """Data flows one way; the course imports the engine and never the other way."""
-    order = ["source", "environment", "torchvision_remedy", "data", "files", "entries", "store"]
-    order += ["identity", "pretrained", "bodies", "models"]
-    order += ["losses", "objectives", "modules", "tasks", "methods", "history", "checkpoint"]
-    order += ["training", "trial", "own", "stacked", "together"]
-    order += ["metrics", "scores", "runs"]
-    order += ["jobs", "answers", "experiment", "arithmetic", "cost", "saliency", "explanations"]
-    order += ["ladder", "parts", "cluster", "sweep", "upkeep"]
-    for position, name in enumerate(order):
-        path = ROOT / "kdnb" / name
-        files = path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]
-        allowed = {*order[: position + 1], "__init__"}
-        for file in files:
-            for node in ast.walk(ast.parse(file.read_text())):
-                modules = []
-                if isinstance(node, ast.ImportFrom) and node.module == "kdnb":
-                    modules = [alias.name for alias in node.names]
-                elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kdnb."):
-                    modules = [node.module.split(".")[1]]
-                assert set(modules) <= allowed, f"{file.name} imports {modules}"
+def test_the_licence_is_named_where_one_looks():
+    assert PROJECT["license"] == "MIT" and PROJECT["license-files"] == ["LICENSE"]
+    assert "MIT License\n\nCopyright (c) 2026 the kdnb authors" in (ROOT / "LICENSE").read_text()
+    assert "[MIT](LICENSE)" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("command", ["-m kdnb report --task digits polyps", "-m pytest -n logical"])
+def test_the_readme_has_makes_commands_for_bash_and_powershell(command):
+    assert f"$(BIN)/python {command}\n" in (ROOT / "Makefile").read_text()
+    for python in (".venv/bin/python", ".venv\\Scripts\\python"):
+        assert f"    {python} {command}\n" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -43,6 +43,7 @@ def lab_in(folder, task, watch=None):
     return Experiment(task, store=Store(folder), watch=watch, device=CPU)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_run_again_everything_is_the_same_to_the_bit(tmp_path, capsys):
     seen = faults("kill", tmp_path)
     with capsys.disabled():
@@ -64,6 +65,7 @@ def test_two_writers_a_remover_and_a_reader(tmp_path):
     assert seen["replaced"]["gone"] == 0, "there is always one while it is replaced"
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_training_counts_and_one_sentence_tells(tmp_path):
     for seen in faults("fill", tmp_path).values():
         assert seen["same"] and seen["left"] == []

@@ -1,7 +1,9 @@
 """A task of the reader's own: their images, any two networks, and defaults for all the rest.
 
 >>> from kdnb.data import ImageFolder
->>> task = custom_task("flowers", ImageFolder("flowers", size=64), MyTeacher, MyStudent)
+>>> from kdnb.models import mobilenet_v2_student, resnet50_teacher
+>>> flowers = ImageFolder("flowers", size=64)  # read when the task is used
+>>> task = custom_task("flowers", flowers, resnet50_teacher, mobilenet_v2_student)
 """
 
 import inspect

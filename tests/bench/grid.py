@@ -2,9 +2,9 @@
 
     python tests/bench/grid.py [--write]
 
-168 students, 12 epochs each, as many together as fit (`kdnb.training.vectorized.at_once`), with
-answers that
-some teacher might have given. Without CUDA it says so and ends: on two cores this takes hours.
+168 students, 12 epochs each, as many at once as fit (`kdnb.training.vectorized.at_once`), with
+random logits in place of a teacher's. Without CUDA it says so and ends: on two cores this takes
+hours.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> None:
     device = torch.device("cuda")
     mnist = load("mnist")
     with seeded(0):
-        answers = [torch.randn(1, len(mnist.train), 10) for _ in SEEDS]
+        logits = [torch.randn(1, len(mnist.train), 10) for _ in SEEDS]
     grid = list(product(SEEDS, WEIGHTS, TEMPERATURES))
     size = at_once(StudentMLP(), device)
     torch.cuda.synchronize()
@@ -45,7 +45,7 @@ def main() -> None:
     for first in range(0, len(grid), size):
         part = grid[first : first + size]
         objectives = [
-            Distillation(teacher_logits=answers[seed], temperature=t, soft_weight=w)
+            Distillation(teacher_logits=logits[seed], temperature=t, soft_weight=w)
             for seed, w, t in part
         ]
         seeds = [seed for seed, _, _ in part]

@@ -1,10 +1,10 @@
-"""Cost against size: 1 to 64 students together, 1,000 to 60,000 images.
+"""Cost against size: 1 to 64 vectorized students, 1,000 to 60,000 images.
 
     python tests/bench/scaling.py          # a few minutes
     python tests/bench/scaling.py --write  # the same, kept in report/reference, with a chart
 
 Each point is a process of its own, so that its peak memory is its own. Students are 784-64-64-10,
-distilled for one epoch; images are random ones in memory. With more images the teacher's answers,
+distilled for one epoch; images are random ones in memory. With more images the teacher's logits,
 which are computed once, are counted too.
 """
 
@@ -55,7 +55,7 @@ def measured(students: int, images: int) -> dict[str, float]:
     found = json.loads(subprocess.check_output(command, text=True))
     print(
         f"{students:3} students, {images:6,} images: epoch {found['epoch_seconds']:6.2f} s, "
-        f"teacher's answers {found['teacher_seconds']:6.2f} s, {found['memory_mb']:5.0f} MB "
+        f"teacher's logits {found['teacher_seconds']:6.2f} s, {found['memory_mb']:5.0f} MB "
         f"more than at the start",
         flush=True,
     )
@@ -73,18 +73,18 @@ def point(students: int, images: int) -> dict[str, float]:
         labels = torch.randint(0, 10, (images,))
         train = Split(torch.randint(0, 256, (images, 1, 28, 28), dtype=torch.uint8), labels)
     start = time.perf_counter()
-    answers = predict(teacher, TranslatedImages(train.images), device=DEVICE)[None]
+    teacher_logits = predict(teacher, TranslatedImages(train.images), device=DEVICE)[None]
     once = time.perf_counter() - start
-    seconds = min(epoch(train, answers, students) for _ in range(3))
+    seconds = min(epoch(train, teacher_logits, students) for _ in range(3))
     return {
         "students": students, "images": images, "epoch_seconds": seconds,
         "teacher_seconds": once, "memory_mb": peak_memory_mb(DEVICE) - before,
     }  # fmt: skip
 
 
-def epoch(train: Split, answers: torch.Tensor, students: int) -> float:
+def epoch(train: Split, teacher_logits: torch.Tensor, students: int) -> float:
     config = TrainConfig(epochs=1, batch_size=128, learning_rate=1e-3)
-    objective = Distillation(teacher_logits=answers, temperature=4.0, soft_weight=0.9)
+    objective = Distillation(teacher_logits=teacher_logits, temperature=4.0, soft_weight=0.9)
     models = [StudentMLP(hidden=(64, 64)) for _ in range(students)]
     start = time.perf_counter()
     fit_vectorized(
@@ -98,8 +98,8 @@ def chart(results: dict) -> Figure:
     """Seconds and memory over both sizes, on logarithmic scales, each with a line of proportion."""
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     about = {
-        "students": f"students together, {FIXED_IMAGES:,} images each",
-        "images": f"images, {FIXED_STUDENTS} student and the teacher's answers",
+        "students": f"students, vectorized, {FIXED_IMAGES:,} images each",
+        "images": f"images, {FIXED_STUDENTS} student and the teacher's logits",
     }
     for row, (size, words) in zip(figure.subplots(2, 2), about.items(), strict=True):
         points = results[size]

@@ -1,6 +1,6 @@
-"""What training together gains: ``python tests/bench/together.py``.
+"""What vectorized training gains: ``python tests/bench/vectorized.py``.
 
-Thirty students (5 temperatures × 2 weights × 3 seeds) for an epoch, together and one after another
+Thirty students (5 temperatures × 2 weights × 3 seeds) for an epoch, at once and one after another
 with the same engine, in turns in one process, on random images in memory.
 """
 
@@ -27,19 +27,19 @@ def main() -> None:
     with seeded(0):
         pixels = torch.randint(0, 256, (IMAGES + VAL, 1, 28, 28), dtype=torch.uint8)
         labels = torch.randint(0, 10, (IMAGES + VAL,))
-        answers = [torch.randn(1, IMAGES, 10) for _ in range(3)]
+        logits = [torch.randn(1, IMAGES, 10) for _ in range(3)]
     train, val = Split(pixels[:IMAGES], labels[:IMAGES]), Split(pixels[IMAGES:], labels[IMAGES:])
     config = TrainConfig(epochs=1, batch_size=128, learning_rate=1e-3)
     seeds = [seed for seed, _, _ in GRID]
     objectives = [
-        Distillation(teacher_logits=answers[seed], temperature=t, soft_weight=w)
+        Distillation(teacher_logits=logits[seed], temperature=t, soft_weight=w)
         for seed, t, w in GRID
     ]
 
-    def seconds(hidden: tuple[int, ...], together: bool) -> float:
+    def seconds(hidden: tuple[int, ...], vectorized: bool) -> float:
         models = [StudentMLP(hidden=hidden) for _ in GRID]
         start = time.perf_counter()
-        if together:
+        if vectorized:
             fit_vectorized(models, train, val, config, seeds, objectives)
         else:
             for model, seed, objective in zip(models, seeds, objectives, strict=True):
@@ -50,13 +50,13 @@ def main() -> None:
     for hidden in SIZES:
         seconds(hidden, True), seconds(hidden, False)  # warm up
         pairs = [(seconds(hidden, False), seconds(hidden, True)) for _ in range(ROUNDS)]
-        gains = sorted(alone / together for alone, together in pairs)
-        pace = len(GRID) * IMAGES / statistics.median(together for _, together in pairs)
+        gains = sorted(alone / vectorized for alone, vectorized in pairs)
+        pace = len(GRID) * IMAGES / statistics.median(vectorized for _, vectorized in pairs)
         parameters = sum(p.numel() for p in StudentMLP(hidden=hidden).parameters())
         print(
             f"{'-'.join(map(str, hidden))} ({parameters:,} parameters): "
             f"{statistics.median(gains):.2f} times as fast ({gains[0]:.2f} to {gains[-1]:.2f}), "
-            f"{pace:,.0f} images/s together"
+            f"{pace:,.0f} images/s vectorized"
         )
 
 
