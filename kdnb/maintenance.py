@@ -30,7 +30,7 @@ from kdnb.store.entries import (
 from kdnb.store.store import SUFFIX, Store
 
 # Kinds whose entries only the code that made them will load. Of others nothing is removed.
-OF_THE_ENGINE = ("run", "part", "logits", "features", "maps", "body")
+OF_THE_ENGINE = ("run", "part", "logits", "features", "maps", "backbone")
 # Folders of the datasets, which are no entries, with what follows the kind in their names.
 IMAGES = {
     "decoded": r"[0-9a-f]{20}",
