@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from kdnb.data import DataError, mhist
-from kdnb.data.custom import sources
+from kdnb.data import DataError, decoded, mhist
 from kdnb.data.dataset import is_part_of_folder, is_whole_folder
 from kdnb.experiment.requests import group_key
 from kdnb.files import patiently
@@ -169,22 +168,20 @@ def _finished(store: Store, part: Entry) -> bool:
 
 def _problem_of_images(folder: Path) -> str:
     try:
-        if folder.name.startswith("decoded-"):
-            mhist.check_decoded(folder)
-        elif folder.name.startswith("polyps-"):
+        if folder.name.startswith("polyps-"):
             mhist.check_sums(folder)
-        elif folder.name.startswith("pixels-"):
-            sources.check_kept(folder)
-    except (ValueError, OSError, EOFError, KeyError, TypeError) as error:
+        elif folder.name.startswith(("decoded-", "pixels-")):
+            decoded.read(folder)
+    except (ValueError, OSError) as error:
         return str(error)
     return ""
 
 
 def _outdated(folder: Path) -> str:
     """Why decoded images will not be read again; empty where their files cannot be looked at."""
-    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    notes = json.loads((folder / "record.json").read_text(encoding="utf-8"))["notes"]
     try:
-        name = mhist.decoded_name(Path(record["source"]), record["size"])
+        name = mhist.decoded_name(Path(notes["source"]), notes["size"])
     except DataError:
         return ""
     return "" if name == folder.name else "the images it was made from have changed"

@@ -84,8 +84,7 @@ class Layout:
 
 
 @pytest.fixture
-def layout(tmp_path, monkeypatch):
-    monkeypatch.setattr(mhist, "BATCH", 5)  # several, the last not full
+def layout(tmp_path):
     layout = Layout(tmp_path / "mhist")
     layout.write()
     return layout
@@ -147,7 +146,7 @@ def test_validation_images_are_training_images_with_the_shares_of_both_labels():
         for (partition, label), count in mhist.PUBLISHED.items()
         for i in range(count)
     ]
-    found = mhist._parts(rows)
+    found = mhist.split_rows(rows)
     assert {part: len(rows) for part, rows in found.items()} == {
         "train": 1849, "val": 326, "test": 977,
     }  # fmt: skip

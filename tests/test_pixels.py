@@ -20,7 +20,7 @@ MANY = settings(max_examples=40, deadline=None)
 
 def decode(folder: Path, *names: str, size: int = SIZE, grey: bool = True) -> np.ndarray:
     """(N, size, size) in grey, or (N, 3, size, size)."""
-    return pixels.decoded(folder, names, size, grey)[0].squeeze(1 if grey else ())
+    return pixels.decode_images(folder, names, size, grey)[0].squeeze(1 if grey else ())
 
 
 def save(folder: Path, name: str, values: np.ndarray) -> str:
@@ -316,5 +316,5 @@ def test_the_version_is_raised_with_every_change_of_the_pixels(tmp_path):
     names.append(save(tmp_path, "rgba.png", rng.integers(0, 256, (41, 30, 4)).astype(np.uint8)))
     names.append(save(tmp_path, "grey.png", rng.integers(0, 4_096, (20, 99)).astype(np.uint16)))
     names.append(save(tmp_path, "float.tif", rng.random((25, 25)).astype(np.float32)))
-    found = pixels.decoded(tmp_path, names, SIZE, False)[0]
+    found = pixels.decode_images(tmp_path, names, SIZE, False)[0]
     assert (pixels.VERSION, hashlib.sha256(found).hexdigest()[:16]) == (2, "7f44c207bdbffcdc")

@@ -4,11 +4,12 @@ Nothing is left out or taken for something else in silence: a layout with two me
 and files that are not read are counted by reason.
 """
 
+import os
 import re
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +31,6 @@ NOTES = {
     "lost+found", "system volume information", "thumbs.db",
 }  # fmt: skip
 HIDDEN, BESIDE, AGAIN = "hidden", "beside the class folders", "read under another name"
-NO_IMAGE = "not an image"
 
 
 class File(NamedTuple):
@@ -90,7 +90,7 @@ def layout(folder: Path) -> Layout:
     return got
 
 
-def check_classes(names: Sequence[str], where: str) -> None:
+def check_classes(names: Collection[str], where: str) -> None:
     """Raise `DataError` unless there are at least two classes."""
     if len(names) < 2:
         raise DataError(
@@ -99,36 +99,35 @@ def check_classes(names: Sequence[str], where: str) -> None:
         )
 
 
-def _splits(folder: Path, left_out: Counter[str]) -> Iterator[tuple[str, Path, dict[str, Path]]]:
+def _splits(folder: Path, left_out: Counter[str]) -> list[tuple[str, Path, dict[str, Path]]]:
     """Each split, its folder, and the folders of its classes by name."""
     inside = _folders(folder, left_out)
-    name = plain(folder.name)
-    splits = {one: split for one in inside if (split := split_of(one))}
+    splits = {name: split for name in inside if (split := split_of(name))}
     if not splits:
-        yield "train", folder, _classes(folder, inside, folder)
-        return
-    if others := [one for one in inside if one not in splits]:
+        return [("train", folder, _classes(folder, inside, folder))]
+    if others := [name for name in inside if name not in splits]:
         raise DataError(
-            f"{name} holds {listed(splits)}, called like a split, beside {listed(others)}: take "
-            f"away or rename {listed(others)} if that is no split, and {listed(splits)} if that "
-            "is a class"
+            f"{plain(folder.name)} holds {listed(splits)}, called like a split, beside "
+            f"{listed(others)}: take away or rename {listed(others)} if that is no split, and "
+            f"{listed(splits)} if that is a class"
         )
-    places = {split: [one for one in inside if splits[one] == split] for split in PARTS}
-    for split, same in places.items():
-        if len(same) > 1:
-            raise DataError(
-                f"{name} holds {listed(same)}, which all mean {split}: put their images together"
-            )
-    for needed in ("train", "test"):
-        if not places[needed]:
-            raise DataError(
-                f"{name} has {' and '.join(map(plain, inside))} but no {needed}: add it, or put "
-                f"the class folders straight into {name}; a class of that name must be renamed"
-            )
+    found = []
     for split in PARTS:
-        for one in places[split]:
-            place = inside[one]
-            yield split, place, _classes(place, _folders(place, left_out), folder)
+        names = [name for name in splits if splits[name] == split]
+        if len(names) > 1:
+            raise DataError(
+                f"{plain(folder.name)} holds {listed(names)}, which all mean {split}: put their "
+                "images together"
+            )
+        if not names and split != "val":
+            raise DataError(
+                f"{plain(folder.name)} has {' and '.join(map(plain, inside))} but no {split}: add "
+                "it, or put the class folders straight into it; a class of that name must be "
+                "renamed"
+            )
+        for place in map(inside.get, names):
+            found.append((split, place, _classes(place, _folders(place, left_out), folder)))
+    return found
 
 
 def _classes(place: Path, inside: dict[str, Path], root: Path) -> dict[str, Path]:
@@ -138,7 +137,7 @@ def _classes(place: Path, inside: dict[str, Path], root: Path) -> dict[str, Path
             f"{where} holds {listed(like)}, which is called like a split: rename it if it is a "
             "class, or put its class folders one level higher"
         )
-    check_classes(list(inside), where)
+    check_classes(inside, where)
     return inside
 
 
@@ -146,20 +145,20 @@ def _folders(place: Path, left_out: Counter[str]) -> dict[str, Path]:
     """The folders in ``place`` that are not hidden, by composed (NFC) name and sorted by it."""
     found: dict[str, Path] = {}
     for path in sorted(place.iterdir()):
-        if hidden(path.name):
+        name = unicodedata.normalize("NFC", path.name)
+        if hidden(name):
             left_out[HIDDEN] += 1
         elif not path.is_dir():
             left_out[BESIDE] += 1
-        elif path.is_symlink() and place.resolve().is_relative_to(path.resolve()):
+        elif place.resolve().is_relative_to(path.resolve()):  # a link to a folder above
             left_out[AGAIN] += 1
+        elif name in found:
+            raise DataError(
+                f"{plain(place.name)} holds two folders called {plain(name)}, written with "
+                f"different bytes ({found[name].name!a} and {path.name!a}): put their images "
+                "together"
+            )
         else:
-            name = unicodedata.normalize("NFC", path.name)
-            if name in found:
-                raise DataError(
-                    f"{plain(place.name)} holds two folders called {plain(name)}, written with "
-                    f"different bytes ({found[name].name!a} and {path.name!a}): put their images "
-                    "together"
-                )
             found[name] = path
     return dict(sorted(found.items()))
 
@@ -171,7 +170,7 @@ def _images(
     images = []
     for label, (name, folder) in enumerate(classes.items()):
         others: Counter[str] = Counter()
-        found = [File(path, label, *state) for path, state in _files(folder, root, others)]
+        found = _files(folder, root, others)
         if not found:
             but = f", and {said(others.items())}" if others else ""
             raise DataError(
@@ -179,53 +178,47 @@ def _images(
                 f"{but}: put some there (.jpg, .png or another type that Pillow reads) or take the "
                 "folder away"
             )
-        images += found
+        for path in sorted(found, key=lambda path: (str(path.parent), path.name)):
+            state = found[path]
+            where = path.relative_to(root).as_posix()
+            images.append(File(where, label, state.st_size, state.st_mtime_ns))
         left_out += others
     return tuple(images)
 
 
-def _files(
-    folder: Path, root: Path, left_out: Counter[str]
-) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Paths from ``root`` of the images under ``folder``, in order, with their state, each once."""
-    found = []
-    real = folder.resolve()
+def _files(folder: Path, root: Path, left_out: Counter[str]) -> dict[Path, os.stat_result]:
+    """The images under ``folder``, each once."""
+    found = {}
     # Neither a link to a folder above nor one to a folder seen before leads anywhere new.
-    seen: set[object] = {real, *real.parents, root.resolve()}
-    todo = [(folder, real)]
+    seen: set[object] = {folder.resolve(), *folder.resolve().parents, root.resolve()}
+    todo = [folder]
     while todo:
-        here, real = todo.pop()
-        for path in sorted(here.iterdir(), key=lambda path: path.name):
+        for path in sorted(todo.pop().iterdir()):
             if hidden(path.name):
                 left_out[HIDDEN] += 1
                 continue
-            linked = path.is_symlink()
-            target = path.resolve() if linked else real / path.name
-            if path.is_dir():
-                if split_of(path.name):
-                    raise DataError(
-                        f"the class {plain(folder.name)} holds {plain(path.relative_to(root))}, "
-                        f"called like a split: put the classes into the splits, such as "
-                        f"{plain(path.name)}/{plain(folder.name)}, or rename it"
-                    )
-                if target in seen:
-                    left_out[AGAIN] += 1
-                else:
-                    seen.add(target)
-                    todo.append((path, target))
-            elif not path.is_file() or not is_picture(path):
-                left_out[f"{NO_IMAGE} ({plain(path.suffix.lower()) or 'no suffix'})"] += 1
+            is_folder = path.is_dir()
+            if is_folder and split_of(path.name):
+                raise DataError(
+                    f"the class {plain(folder.name)} holds {plain(path.relative_to(root))}, "
+                    f"called like a split: put the classes into the splits, such as "
+                    f"{plain(path.name)}/{plain(folder.name)}, or rename it"
+                )
+            if not is_folder and not (path.is_file() and is_picture(path)):
+                left_out[f"not an image ({plain(path.suffix.lower()) or 'no suffix'})"] += 1
+                continue
+            state = path.stat()
+            # A file with several names (hard links) is one file, too.
+            linked = not is_folder and state.st_nlink > 1
+            target = (state.st_dev, state.st_ino) if linked else path.resolve()
+            if target in seen:
+                left_out[AGAIN] += 1
+            elif is_folder:
+                todo.append(path)
             else:
-                state = path.stat()
-                # A file with several names (hard links) is one file, too.
-                same = (state.st_dev, state.st_ino) if state.st_nlink > 1 else target
-                if same in seen:
-                    left_out[AGAIN] += 1
-                else:
-                    seen.add(same)
-                    found.append((str(here), path.name, path, state))
-    for _, _, path, state in sorted(found, key=lambda one: one[:2]):
-        yield path.relative_to(root).as_posix(), (state.st_size, state.st_mtime_ns)
+                found[path] = state
+            seen.add(target)
+    return found
 
 
 def hidden(name: str) -> bool:
@@ -235,8 +228,8 @@ def hidden(name: str) -> bool:
 
 def _warn(folder: Path, got: Layout) -> None:
     files = [file for _, part in got.parts for file in part]
-    inner: list[set[str]] = [set() for _ in got.classes]
     if len(got.parts) == 1:
+        inner: list[set[str]] = [set() for _ in got.classes]
         for file in files:
             _, *between, _ = file.name.split("/")
             inner[file.label].add(between[0] if between else "")

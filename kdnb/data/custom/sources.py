@@ -4,9 +4,6 @@ Both are sources: called, they give a `Dataset`. Nothing is read before that, so
 describes a task can be imported where the images are not.
 """
 
-import hashlib
-import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,9 +16,10 @@ from torch import Tensor
 
 from kdnb.data.custom.layout import Layout, check_classes, layout, said
 from kdnb.data.custom.names import plain, shown
-from kdnb.data.custom.pixels import VERSION, decoded
-from kdnb.data.custom.splits import PARTS, Part, settled
-from kdnb.data.dataset import DataError, Dataset, Split, start_folder, store_root, whole_folder
+from kdnb.data.custom.pixels import VERSION, decode_images
+from kdnb.data.custom.splits import disjoint_splits
+from kdnb.data.dataset import DataError, Dataset, Split, start_folder, store_root
+from kdnb.data.decoded import decoded_once, digest_of
 
 SMALLEST = 11  # pixels: the window of SSIM, by which notebook 04 compares maps
 DARKEST = 16  # of 255: if no pixel is brighter, the values are not meant to reach from 0 to 255
@@ -32,17 +30,14 @@ SHARES = (0.15, 0.15)  # of each class's images that become validation and test 
 class ImageFolder:
     """Images in torchvision's layout, ``folder/class/image.png``, as ``size`` × ``size`` pixels.
 
-    The shorter side is resized to ``size`` and the middle is cut out. Images are read in colour; as
-    ``grey`` they have one channel, drawn as ink on paper. `kdnb.data.custom.pixels` says how their
-    values
-    are scaled. A ``folder`` that is not absolute is looked for where the command was started.
+    The shorter side is resized to ``size`` and the middle is cut out, in colour or, as ``grey``,
+    with one channel; `kdnb.data.custom.pixels` says how values are scaled. A ``folder`` that is not
+    absolute is looked for where the command was started.
 
     Where the folder holds ``train/`` and ``test/``, each with the class folders, these are the
     splits, with ``val/`` if it is there; ``Training``, ``dev`` and the like are understood.
     Otherwise what is missing is drawn with ``seed``, the ``shares`` of each class for validation
     and testing. No pixels stand in two splits. The dataset's ``about`` counts what was left out.
-
-    The pixels are kept under `store_root`: a second call decodes no image until a file changes.
     """
 
     folder: str | Path
@@ -93,13 +88,14 @@ class ImageTensors:
                 "images must be uint8 of shape (N, 1 or 3, H, W) with values from 0 to 255, got "
                 f"{images.dtype} of shape {tuple(images.shape)}"
             )
-        if min(images.shape[2:]) < SMALLEST:
+        height, width = images.shape[2:]
+        if min(height, width) < SMALLEST:
             raise DataError(
                 f"images must be at least {SMALLEST} pixels high and wide for saliency maps to be "
-                f"compared, got {images.shape[2]}×{images.shape[3]}: enlarge them"
+                f"compared, got {height}×{width}: enlarge them"
             )
         fractions = labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool
-        if labels.ndim != 1 or fractions or len(labels) != len(images):
+        if labels.shape != images.shape[:1] or fractions:
             raise DataError(
                 f"labels must be {len(images)} whole numbers, one for each image, got "
                 f"{labels.dtype} of shape {tuple(labels.shape)}"
@@ -109,16 +105,12 @@ class ImageTensors:
         shares, seed = _checked(self.shares, self.seed)
         labels = labels.cpu().long()  # of unsigned ones torch knows no largest
         names = _names(self.class_names, labels)
-        height, width = images.shape[2:]
-        return _dataset(
-            "tensors",
+        about = (
             f"{len(images):,} images of {height}×{width} pixels in {len(names)} classes, given as "
-            "tensors",
-            names,
-            {"train": Part(images.cpu(), labels)},
-            shares,
-            seed,
+            "tensors"
         )
+        given = {"train": Split(images.cpu(), labels)}
+        return _dataset("tensors", about, names, given, shares, seed)
 
 
 def _names(given: Sequence[str], labels: Tensor) -> tuple[str, ...]:
@@ -127,13 +119,13 @@ def _names(given: Sequence[str], labels: Tensor) -> tuple[str, ...]:
         raise DataError(f"class_names must be a list of names, got the text {given!r}")
     low, high = labels.min().item(), labels.max().item()
     if not len(given):
-        held = labels.unique().tolist()
-        if low < 0 or high != len(held) - 1:
+        held = len(labels.unique())
+        if low < 0 or high != held - 1:
             raise DataError(
                 f"labels must number the classes from 0 without gaps, got {low}..{high} for "
-                f"{len(held)} classes: number them so, or give class_names"
+                f"{held} classes: number them so, or give class_names"
             )
-        given = range(high + 1)
+        given = range(held)
     if low < 0 or high >= len(given):
         raise DataError(
             f"labels must lie in 0..{len(given) - 1} for {len(given)} classes, got {low}..{high}"
@@ -163,84 +155,44 @@ def _read(
 ) -> Dataset:
     """The dataset of the files that were ``found``."""
     names = [file.name for _, files in found.parts for file in files]
-    address = json.dumps([VERSION, str(folder), size, grey, found.parts]).encode()
-    kept = store_root() / f"pixels-{hashlib.sha256(address).hexdigest()[:20]}"
-    if (known := _kept(kept)) is None:
-        fresh, scaled = decoded(folder, names, size, grey)
-        with whole_folder(kept) as part:
-            np.save(part / "pixels.npy", fresh)
-            record = json.dumps({"sha256": _digest(fresh, scaled), "scaled": scaled})
-            (part / "record.json").write_text(record, encoding="utf-8")
-        known = torch.from_numpy(fresh), scaled
-    pixels, scaled = known
-    pieces = pixels.split([len(files) for _, files in found.parts])
-    parts = {
-        part: Part(images, torch.tensor([file.label for file in files]))
-        for (part, files), images in zip(found.parts, pieces, strict=True)
-    }
+
+    def decode() -> tuple[np.ndarray, dict]:
+        pixels, scaled = decode_images(folder, names, size, grey)
+        return pixels, {"scaled": scaled}
+
+    address = [VERSION, str(folder), size, grey, found.parts]
+    labels = {part: [[file.label for file in files]] for part, files in found.parts}
+    kept = store_root() / f"pixels-{digest_of(address)[:20]}"
+    splits, notes = decoded_once(kept, labels, decode)
+    name = plain(folder.name)
     about = (
-        f"{len(names):,} images in {len(found.classes)} classes from the folder "
-        f"{plain(folder.name)}, resized and cut to {size}×{size} pixels{' in grey' if grey else ''}"
+        f"{len(names):,} images in {len(found.classes)} classes from the folder {name}, resized "
+        f"and cut to {size}×{size} pixels{' in grey' if grey else ''}"
     )
-    if scaled:
-        about += f"; {scaled}"
+    if notes["scaled"]:
+        about += f"; {notes['scaled']}"
     if found.left_out:
         about += f"; left out: {said(found.left_out)}"
     try:
-        return _dataset(plain(folder.name), about, shown(found.classes), parts, shares, seed)
+        return _dataset(name, about, shown(found.classes), splits, shares, seed)
     except DataError as error:
-        raise DataError(f"{plain(folder.name)} cannot be used: {error}") from error
-
-
-def check_kept(folder: Path) -> np.ndarray:
-    """Pixels that were decoded before, mapped into memory; raises ValueError or OSError if damaged.
-
-    Raises FileNotFoundError where there are none.
-    """
-    return _checked_kept(folder)[0]
-
-
-def _checked_kept(folder: Path) -> tuple[np.ndarray, str]:
-    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    pixels = np.load(folder / "pixels.npy", mmap_mode="c")  # copy on write: the file stays
-    scaled = record.get("scaled", "")
-    if _digest(pixels, scaled) != record["sha256"]:
-        raise ValueError("pixels.npy does not match its SHA-256")
-    return pixels, scaled
-
-
-def _digest(pixels: np.ndarray, scaled: str) -> str:
-    digest = hashlib.sha256(pixels)
-    digest.update(scaled.encode())
-    return digest.hexdigest()
-
-
-def _kept(folder: Path) -> tuple[Tensor, str] | None:
-    if not folder.is_dir():
-        return None
-    try:
-        pixels, scaled = _checked_kept(folder)
-        return torch.from_numpy(pixels), scaled
-    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
-        warnings.warn(f"{folder} is damaged ({error}): decoded again", stacklevel=2)
-        return None
+        raise DataError(f"{name} cannot be used: {error}") from error
 
 
 def _dataset(
     name: str,
     about: str,
     classes: tuple[str, ...],
-    given: dict[str, Part],
+    given: dict[str, Split],
     shares: tuple[float, float],
     seed: int,
 ) -> Dataset:
     """The dataset with whatever split is missing drawn from the training images."""
-    brightest = max(int(part.images.max()) for part in given.values())
+    brightest = max(int(split.images.max()) for split in given.values())
     if brightest <= DARKEST:
         raise DataError(
             f"the brightest pixel of all images is {brightest} of 255, and all would look black: "
             "scale the values to 0..255"
         )
-    parts, notes = settled(given, classes, shares, seed)
-    splits = {part: Split(*parts[part]) for part in PARTS}
+    splits, notes = disjoint_splits(given, classes, shares, seed)
     return Dataset(name, "; ".join([about, *notes]), classes, **splits)
