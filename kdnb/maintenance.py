@@ -4,7 +4,6 @@ Only what carries kdnb's mark is listed or removed: a store may be a folder with
 A link is never followed, and a file of kdnb's name without its mark is at most called damaged.
 """
 
-import json
 import re
 import shutil
 import time
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from kdnb.data import DataError, decoded, mhist
+from kdnb.data import decoded, mhist
 from kdnb.data.dataset import is_part_of_folder, is_whole_folder
 from kdnb.experiment.requests import group_key
 from kdnb.files import patiently
@@ -129,11 +128,9 @@ def _why(store: Store, path: Path) -> str:
         newest = max(each.stat().st_mtime for each in (path, *_files(path)))
         killed = time.time() - newest > LEFT_FOR
         return "left by a process that was killed while it wrote" if killed else ""
-    if path.name.startswith("pixels-"):
+    if path.name.startswith(("decoded-", "pixels-")):
         problem = _problem_of_images(path)
         return f"damaged: {problem}" if problem else ""
-    if path.name.startswith("decoded-"):
-        return _problem_of_images(path) or _outdated(path)
     if ENTRY.fullmatch(path.name):
         return _why_entry(store, path.name.removesuffix(SUFFIX))
     return "of an older format" if is_older(path) else ""
@@ -175,16 +172,6 @@ def _problem_of_images(folder: Path) -> str:
     except (ValueError, OSError) as error:
         return str(error)
     return ""
-
-
-def _outdated(folder: Path) -> str:
-    """Why decoded images will not be read again; empty where their files cannot be looked at."""
-    notes = json.loads((folder / "record.json").read_text(encoding="utf-8"))["notes"]
-    try:
-        name = mhist.decoded_name(Path(notes["source"]), notes["size"])
-    except DataError:
-        return ""
-    return "" if name == folder.name else "the images it was made from have changed"
 
 
 def _files(path: Path) -> list[Path]:

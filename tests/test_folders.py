@@ -405,9 +405,9 @@ def test_labels_may_be_any_whole_numbers(kind):
 @pytest.mark.parametrize(
     ("labels", "names", "says"),
     [
-        ([0, 10**15], (), "from 0 without gaps, got 0..1000000000000000 for 2 classes: number"),
-        ([0, 7], (), "from 0 without gaps, got 0..7 for 2 classes: .*or give class_names"),
-        ([1, 2], (), "from 0 without gaps, got 1..2"),
+        ([0, 10**15], (), "in 0..1 for 2 classes, got 0..1000000000000000: number the classes"),
+        ([0, 7], (), "must lie in 0..1 for 2 classes, got 0..7: .*or give class_names"),
+        ([1, 2], (), "got 1..2: number the classes from 0 without gaps"),
         ([0, 2], "abc", "class_names must be a list of names, got the text 'abc'"),
         ([0, 2], ("a", "b", "c"), "the class b has 0 image"),
         ([0, 10**15], ("a", "b"), "must lie in 0..1 for 2 classes, got 0..1000000000000000"),

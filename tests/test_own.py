@@ -233,7 +233,7 @@ LABELS = torch.tensor([0, 1] * 3)
         (IMAGES.numpy(), LABELS, (), "images must be a tensor, got a ndarray"),
         (IMAGES, LABELS[:5], (), "labels must be 6 whole numbers"),
         (IMAGES, LABELS.float(), (), "labels must be 6 whole numbers"),
-        (IMAGES, LABELS - 1, (), "labels must number the classes from 0 .*got -1..0"),
+        (IMAGES, LABELS - 1, (), "labels must lie in 0..1 for 2 classes, got -1..0: number"),
         (IMAGES, LABELS + 1, ("a", "b"), r"labels must lie in 0..1 for 2 classes, got 1..2"),
         (IMAGES, LABELS * 0, (), "must hold at least two classes"),
         (IMAGES, LABELS, ("a", "b", "c"), "the class c has 0 image"),

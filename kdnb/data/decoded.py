@@ -1,7 +1,7 @@
 """Images decoded once: kept under `store_root`, verified, and mapped into memory ever after.
 
 A folder holds ``pixels.npy``, (N, C, H, W) uint8, one split after the other, and ``record.json``
-with the labels and the fingerprint of each split.
+with the labels and the fingerprint of each split, and a note.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ def digest_of(value: object) -> str:
 
 
 def decoded_once(
-    folder: Path, labels: Labels, decode: Callable[[], tuple[np.ndarray, dict]]
-) -> tuple[dict[str, Split], dict]:
-    """The splits in ``folder`` with what was noted of them; if it is not whole, of ``decode()``.
+    folder: Path, labels: Labels, decode: Callable[[], tuple[np.ndarray, str]]
+) -> tuple[dict[str, Split], str]:
+    """The splits and the note in ``folder``; where it is missing or damaged, made by ``decode``.
 
-    ``decode`` gives (N, C, H, W) uint8 and notes for the record. The name of the folder must change
+    ``decode`` gives the (N, C, H, W) uint8 images and the note. The name of the folder must change
     with the labels and with every file that is decoded.
     """
     try:
@@ -40,17 +40,17 @@ def decoded_once(
                 f"{folder} is damaged ({error}): the images are decoded again", stacklevel=3
             )
     with whole_folder(folder) as new:
-        pixels, notes = decode()
+        pixels, note = decode()
         fingerprints = {name: split.fingerprint for name, split in _splits(pixels, labels).items()}
-        record = {"labels": labels, "fingerprints": fingerprints, "notes": notes}
+        record = {"labels": labels, "fingerprints": fingerprints, "note": note}
         np.save(new / "pixels.npy", pixels)
         text = json.dumps({"sha256": digest_of(record), **record})
         (new / "record.json").write_text(text, encoding="utf-8")
     return read(folder)
 
 
-def read(folder: Path) -> tuple[dict[str, Split], dict]:
-    """The splits and the notes in ``folder``; raises `DataError` if they are not what was written.
+def read(folder: Path) -> tuple[dict[str, Split], str]:
+    """The splits and the note in ``folder``; raises `DataError` if they are not what was written.
 
     Each fingerprint is computed to be compared, and known from then on.
     """
@@ -66,7 +66,7 @@ def read(folder: Path) -> tuple[dict[str, Split], dict]:
     for name, split in splits.items():
         if split.fingerprint != record["fingerprints"][name]:
             raise DataError(f"the {name} images in pixels.npy do not match their SHA-256")
-    return splits, record["notes"]
+    return splits, record["note"]
 
 
 def _splits(pixels: np.ndarray, labels: Labels) -> dict[str, Split]:

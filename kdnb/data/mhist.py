@@ -113,9 +113,9 @@ def load_layout(
                     f"{label} where {need:,} were published"
                 )
         parts, files = split_rows(rows), _image_files(folder)
-        _check_names({row.image for row in rows}, files, folder)
+        _check_names({row.image for row in rows}, set(files))
 
-        def decode() -> tuple[np.ndarray, dict]:
+        def decode() -> tuple[np.ndarray, str]:
             check_sums(folder)
             pixels = np.empty((len(rows), 3, size, size), dtype=np.uint8)
             names = [row.image for part in parts.values() for row in part]
@@ -123,35 +123,23 @@ def load_layout(
                 decoded = pool.map(lambda name: _pixels(name, files[name], size), names)
                 for place, image in zip(pixels, decoded, strict=True):
                     place[:] = image
-            return pixels, {"source": str(folder), "size": size}
+            return pixels, ""
 
         labels = {
             part: [[row.label for row in rows], [row.votes for row in rows]]
             for part, rows in parts.items()
         }
-        splits, _ = decoded_once(store_root() / _name(parts, files, size), labels, decode)
+        # Changes when an annotation, the order, an image file or the size does.
+        address = [
+            size,
+            [(*row, files[row.image].state) for part in parts.values() for row in part],
+        ]
+        kept = store_root() / f"decoded-{digest_of(address)[:20]}"
+        splits, _ = decoded_once(kept, labels, decode)
     except (_UnusableError, OSError) as error:
         raise DataError(f"{name} in {folder} cannot be used ({error}): {remedy}") from error
     votes = tuple(f"{v} of {ANNOTATORS}" for v in range(ANNOTATORS + 1))
     return Dataset(name, about, CLASS_NAMES, **splits, subclass_names=votes)
-
-
-def decoded_name(folder: Path, size: int) -> str:
-    """The folder, under `store_root`, of what `load_layout` decodes; raises what it raises."""
-    try:
-        parts = split_rows(_annotations(folder / "annotations.csv"))
-        return _name(parts, _image_files(folder), size)
-    except (_UnusableError, OSError, KeyError) as error:
-        raise DataError(f"the images in {folder} cannot be used: {error}") from error
-
-
-def _name(parts: dict[str, list[Annotation]], files: dict[str, ImageFile], size: int) -> str:
-    """Changes when an annotation, the order, an image file or the size does; opens no image."""
-    rows = {
-        part: [(row.image, row.label, row.votes, *files[row.image].state) for row in rows]
-        for part, rows in parts.items()
-    }
-    return f"decoded-{digest_of([size, rows])[:20]}"
 
 
 # Annotations
@@ -244,14 +232,13 @@ def _is_image(path: PurePath) -> bool:
     return path.suffix.lower() == ".png" and not path.name.startswith(".")
 
 
-def _check_names(named: set[str], files: dict[str, ImageFile], folder: Path) -> None:
-    where = "images" if (folder / "images").is_dir() else "images.zip"
+def _check_names(named: set[str], found: set[str]) -> None:
     for odd, says in (
-        (named - set(files), "lacks {:,} images that annotations.csv names"),
-        (set(files) - named, "holds {:,} images that annotations.csv does not name"),
+        (named - found, "annotations.csv names {:,} images that are not there"),
+        (found - named, "annotations.csv does not name {:,} images that are there"),
     ):
         if odd:
-            raise _UnusableError(f"{where} {says.format(len(odd))}, the first is {min(odd)}")
+            raise _UnusableError(f"{says.format(len(odd))}, the first is {min(odd)}")
 
 
 def _pixels(name: str, file: ImageFile, size: int) -> np.ndarray:

@@ -10,7 +10,6 @@ from functools import lru_cache
 from numbers import Integral
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -118,19 +117,13 @@ def _names(given: Sequence[str], labels: Tensor) -> tuple[str, ...]:
     if isinstance(given, str):
         raise DataError(f"class_names must be a list of names, got the text {given!r}")
     low, high = labels.min().item(), labels.max().item()
-    if not len(given):
-        held = len(labels.unique())
-        if low < 0 or high != held - 1:
-            raise DataError(
-                f"labels must number the classes from 0 without gaps, got {low}..{high} for "
-                f"{held} classes: number them so, or give class_names"
-            )
-        given = range(held)
-    if low < 0 or high >= len(given):
+    count = len(given) or len(labels.unique())
+    if low < 0 or high >= count:
         raise DataError(
-            f"labels must lie in 0..{len(given) - 1} for {len(given)} classes, got {low}..{high}"
+            f"labels must lie in 0..{count - 1} for {count} classes, got {low}..{high}: number the "
+            "classes from 0 without gaps, or give class_names"
         )
-    names = shown(given)
+    names = shown(given if len(given) else range(count))
     check_classes(names, "the labels")
     return names
 
@@ -156,23 +149,17 @@ def _read(
     """The dataset of the files that were ``found``."""
     names = [file.name for _, files in found.parts for file in files]
 
-    def decode() -> tuple[np.ndarray, dict]:
-        pixels, scaled = decode_images(folder, names, size, grey)
-        return pixels, {"scaled": scaled}
-
     address = [VERSION, str(folder), size, grey, found.parts]
     labels = {part: [[file.label for file in files]] for part, files in found.parts}
     kept = store_root() / f"pixels-{digest_of(address)[:20]}"
-    splits, notes = decoded_once(kept, labels, decode)
+    splits, scaled = decoded_once(kept, labels, lambda: decode_images(folder, names, size, grey))
     name = plain(folder.name)
     about = (
         f"{len(names):,} images in {len(found.classes)} classes from the folder {name}, resized "
         f"and cut to {size}×{size} pixels{' in grey' if grey else ''}"
     )
-    if notes["scaled"]:
-        about += f"; {notes['scaled']}"
-    if found.left_out:
-        about += f"; left out: {said(found.left_out)}"
+    about += f"; {scaled}" if scaled else ""
+    about += f"; left out: {said(found.left_out)}" if found.left_out else ""
     try:
         return _dataset(name, about, shown(found.classes), splits, shares, seed)
     except DataError as error:
