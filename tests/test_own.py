@@ -229,7 +229,7 @@ LABELS = torch.tensor([0, 1] * 3)
         (IMAGES.float(), LABELS, (), "images must be uint8 .*got torch.float32"),
         (IMAGES[0], LABELS, (), r"got torch.uint8 of shape \(3, 16, 16\)"),
         (IMAGES[:, :2], LABELS, (), r"shape \(N, 1 or 3, H, W\)"),
-        (IMAGES[..., :8], LABELS, (), "at least 11 pixels high and wide .*got 16×8"),
+        (IMAGES[..., :8], LABELS, (), r"at least 11 pixels high and wide .*\(6, 3, 16, 8\)"),
         (IMAGES.numpy(), LABELS, (), "images must be a tensor, got a ndarray"),
         (IMAGES, LABELS[:5], (), "labels must be 6 whole numbers"),
         (IMAGES, LABELS.float(), (), "labels must be 6 whole numbers"),
@@ -237,7 +237,7 @@ LABELS = torch.tensor([0, 1] * 3)
         (IMAGES, LABELS + 1, ("a", "b"), r"labels must lie in 0..1 for 2 classes, got 1..2"),
         (IMAGES, LABELS * 0, (), "must hold at least two classes"),
         (IMAGES, LABELS, ("a", "b", "c"), "the class c has 0 image"),
-        (IMAGES[:0], LABELS[:0], (), "there are no images"),
+        (IMAGES[:0], LABELS[:0], (), "an empty split: give at least one image"),
         (IMAGES, LABELS, ("a|", "a$"), "both shown as a·: rename one"),
     ],
 )

@@ -6,32 +6,10 @@ must run again for every batch of every epoch. Translations by whole pixels and 
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-
-class Views(Protocol):
-    """Inputs of a network in each of their views; view 0 is the image as it is.
-
-    ``names`` has one entry per view, and tells it from any other view of the same images.
-    """
-
-    names: tuple[str, ...]
-
-    def __len__(self) -> int: ...
-
-    def batch(self, index: Tensor, view: Tensor) -> Tensor:
-        """Input ``index[b]`` in view ``view[b]`` for each b: (B, …) float32, images in [0, 1].
-
-        The batch is where the inputs are, ``index`` and ``view`` may be on any device.
-        """
-
-    def to(self, device: torch.device) -> "Views":
-        """The same views on another device."""
-
 
 UNCHANGED = "as it is"
 SMALL = 2**26  # bytes
@@ -49,19 +27,43 @@ def translations(translate: int) -> list[tuple[int, int]]:
     return sorted(((y, x) for y in steps for x in steps), key=lambda o: (o != (0, 0), o))
 
 
-class TranslatedImages:
+class Views:
+    """Inputs of a network, (N, …), in each of their views; view 0 is the input as it is.
+
+    ``names`` has one entry per view, and tells it from any other view of the same inputs.
+    """
+
+    names: tuple[str, ...]
+
+    def __init__(self, inputs: Tensor):
+        self._inputs = inputs
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    def to(self, device: torch.device) -> "Views":
+        """The same views on another device."""
+        return type(self)(self._inputs.to(device))
+
+    def batch(self, index: Tensor, view: Tensor) -> Tensor:
+        """Input ``index[b]`` in view ``view[b]`` for each b: (B, …) float32, images in [0, 1].
+
+        The batch is where the inputs are, ``index`` and ``view`` may be on any device.
+        """
+        raise NotImplementedError
+
+
+class TranslatedImages(Views):
     """Every translation of (N, C, H, W) uint8 images: windows into images with a black margin.
 
-    Views are numbered as in `translations`; none is a copy.
+    Views are numbered as in `translations`.
     """
 
     def __init__(self, images: Tensor, translate: int = 0):
+        super().__init__(images)
         offsets = translations(translate)
-        self.names = (
-            UNCHANGED,
-            *(f"translated {y:+d} down, {x:+d} right" for y, x in offsets[1:]),
-        )
-        self._images, self._translate = images, translate
+        self.names = (UNCHANGED, *(f"translated {y:+d} down, {x:+d} right" for y, x in offsets[1:]))
+        self._translate = translate
         height, width = images.shape[2:]
         padded = F.pad(images, (translate,) * 4) if translate else images
         # (N, C, 2·translate+1, 2·translate+1, H, W), a view of `padded`
@@ -70,47 +72,33 @@ class TranslatedImages:
         corners = translate - torch.tensor(offsets, device=images.device)
         self._rows, self._columns = corners.unbind(1)
 
-    def __len__(self) -> int:
-        return len(self._images)
-
     def to(self, device: torch.device) -> "TranslatedImages":
-        return TranslatedImages(self._images.to(device), self._translate)
+        return TranslatedImages(self._inputs.to(device), self._translate)
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
-        index, view = index.to(self._images.device), view.to(self._images.device)
+        index, view = index.to(self._inputs.device), view.to(self._inputs.device)
         if not self._translate:  # a tenth of the time that the windows take
-            return _floats(self._images.index_select(0, index))
+            return _floats(self._inputs.index_select(0, index))
         return _floats(self._windows[index, :, self._rows[view], self._columns[view]])
 
 
-class DihedralImages:
+class DihedralImages(Views):
     """Every (N, C, S, S) uint8 image in its eight turns and flips: tissue has no up and no left.
 
-    Views 0 to 3 are turned counterclockwise by that many quarters, views 4 to 7 are the same,
-    mirrored.
+    Views 0 to 3 are turned counterclockwise by that many quarters, views 4 to 7 the same, mirrored.
     """
 
-    names = (
-        UNCHANGED,
-        *(f"turned by {90 * quarters}°" for quarters in (1, 2, 3)),
-        "mirrored",
-        *(f"turned by {90 * quarters}° and mirrored" for quarters in (1, 2, 3)),
-    )
+    names = (UNCHANGED, *(f"turned by {90 * quarters}°" for quarters in (1, 2, 3)))
+    names += ("mirrored", *(f"{name} and mirrored" for name in names[1:]))
 
     def __init__(self, images: Tensor):
+        super().__init__(images)
         if images.shape[2] != images.shape[3]:
             raise ValueError(f"only square images can be turned, got {tuple(images.shape)}")
-        self._images = images
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def to(self, device: torch.device) -> "DihedralImages":
-        return DihedralImages(self._images.to(device))
 
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
-        index, view = index.to(self._images.device), view.to(self._images.device)
-        pixels = self._images[index]
+        index, view = index.to(self._inputs.device), view.to(self._inputs.device)
+        pixels = self._inputs[index]
         for number in view.unique().tolist():
             rows = view == number
             turned = pixels[rows].rot90(number % 4, (2, 3))
@@ -118,7 +106,7 @@ class DihedralImages:
         return _floats(pixels)
 
 
-class CachedFeatures:
+class CachedFeatures(Views):
     """The outputs of a network's frozen part for every view, computed beforehand.
 
     ``features``: for each view (N, …) float32, ``names`` those of the views. Small ones are put
@@ -127,12 +115,10 @@ class CachedFeatures:
     """
 
     def __init__(self, features: Sequence[Tensor], names: tuple[str, ...]):
+        super().__init__(features[0])
         self.features, self.names = tuple(features), names
         small = sum(view.nbytes for view in self.features) <= SMALL
         self._stacked = torch.stack(self.features) if small else None
-
-    def __len__(self) -> int:
-        return len(self.features[0])
 
     def to(self, device: torch.device) -> "CachedFeatures":
         return CachedFeatures([view.to(device) for view in self.features], self.names)

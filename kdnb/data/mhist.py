@@ -13,7 +13,6 @@ import stat
 import zipfile
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
@@ -117,24 +116,18 @@ def load_layout(
 
         def decode() -> tuple[np.ndarray, str]:
             check_sums(folder)
-            pixels = np.empty((len(rows), 3, size, size), dtype=np.uint8)
-            names = [row.image for part in parts.values() for row in part]
-            with ThreadPoolExecutor() as pool:
-                decoded = pool.map(lambda name: _pixels(name, files[name], size), names)
-                for place, image in zip(pixels, decoded, strict=True):
-                    place[:] = image
+            ordered = [row.image for part in parts.values() for row in part]
+            pixels = np.empty((len(ordered), 3, size, size), dtype=np.uint8)
+            for place, image in zip(pixels, ordered, strict=True):
+                place[:] = _pixels(image, files[image], size)
             return pixels, ""
 
-        labels = {
-            part: [[row.label for row in rows], [row.votes for row in rows]]
-            for part, rows in parts.items()
-        }
         # Changes when an annotation, the order, an image file or the size does.
-        address = [
-            size,
-            [(*row, files[row.image].state) for part in parts.values() for row in part],
-        ]
-        kept = store_root() / f"decoded-{digest_of(address)[:20]}"
+        address = {s: [(*row, files[row.image].state) for row in part] for s, part in parts.items()}
+        kept = store_root() / f"decoded-{digest_of([size, address])[:20]}"
+        labels = {
+            s: [[r.label for r in part], [r.votes for r in part]] for s, part in parts.items()
+        }
         splits, _ = decoded_once(kept, labels, decode)
     except (_UnusableError, OSError) as error:
         raise DataError(f"{name} in {folder} cannot be used ({error}): {remedy}") from error

@@ -16,7 +16,6 @@ import hashlib
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -124,36 +123,26 @@ def annotate(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
 # Drawing. Lengths are shares of the image's side; a stain is an array (size, size) of its amount.
 
 
-class Look(NamedTuple):
-    """What varies between images and means nothing; ``pitch`` is the distance between crypts."""
-
-    haematoxylin: float
-    eosin: float
-    pitch: float
-    blur: float
-
-
-def random_look(rng: np.random.Generator) -> Look:
-    """A `Look` of uniform random numbers."""
-    low, high = (0.7, 0.6, 0.24, 0.4 / 224), (1.3, 1.2, 0.36, 1.2 / 224)
-    return Look(*(rng.uniform(a, b) for a, b in zip(low, high, strict=True)))
+def random_look(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """What means nothing: amounts of haematoxylin and eosin, distance between crypts, blur."""
+    stains = rng.uniform(0.7, 1.3), rng.uniform(0.6, 1.2)
+    return *stains, rng.uniform(0.24, 0.36), rng.uniform(0.4, 1.2) / 224
 
 
 def draw(severity: float, size: int, rng: np.random.Generator) -> np.ndarray:
     """One picture (size, size, 3) uint8 of the given ``severity`` in 0..1."""
-    look = random_look(rng)
+    much_haematoxylin, much_eosin, pitch, blur = random_look(rng)
     eosin = 0.35 + 0.08 * _grain(1 / 40, size, rng) + 0.04 * _grain(1 / 150, size, rng)
-    haematoxylin = 0.08 + _scattered_nuclei(round(36 / look.pitch), size, rng)
-    for centre in _centres(look.pitch, rng):
-        radius = look.pitch * rng.uniform(0.36, 0.44)
+    haematoxylin = 0.08 + _scattered_nuclei(round(36 / pitch), size, rng)
+    for centre in _centres(pitch, rng):
+        radius = pitch * rng.uniform(0.36, 0.44)
         # The crypts of one polyp differ.
         crypt_severity = np.clip(severity + rng.normal(0, 0.18), 0, 1.2)
         _draw_crypt(haematoxylin, eosin, centre, radius, crypt_severity, rng)
     # Beer and Lambert: what two stains let through is the product of what each lets through.
-    density = np.multiply.outer(
-        _blurred(haematoxylin, look.blur * size) * look.haematoxylin, HAEMATOXYLIN
-    )
-    density += np.multiply.outer(_blurred(eosin, look.blur * size) * look.eosin, EOSIN)
+    blue = _blurred(haematoxylin, blur * size) * much_haematoxylin
+    pink = _blurred(eosin, blur * size) * much_eosin
+    density = np.multiply.outer(blue, HAEMATOXYLIN) + np.multiply.outer(pink, EOSIN)
     return (LIGHT * np.exp(-density.clip(0))).astype(np.uint8)
 
 

@@ -69,22 +69,17 @@ def layout(folder: Path) -> Layout:
     """What ``folder`` holds; raises `DataError` in one sentence if that has no one meaning."""
     left_out: Counter[str] = Counter()
     try:
-        found = {
-            part: (classes, _images(place, classes, folder, left_out))
-            for part, place, classes in _splits(folder, left_out)
-        }
+        splits = _splits(folder, left_out)
+        parts = tuple((s, _images(classes, folder, left_out)) for s, classes in splits.items())
     except OSError as error:
-        raise DataError(
-            f"{plain(folder.name)} cannot be read ({plain(error)}): make it readable"
-        ) from error
-    classes = tuple(found["train"][0])
-    for part, (others, _) in found.items():
+        raise DataError(f"{plain(folder.name)} cannot be read ({plain(error)})") from error
+    classes = tuple(splits["train"])
+    for split, others in splits.items():
         if differing := sorted(set(classes) ^ set(others)):
             raise DataError(
                 f"the class {plain(differing[0])} of {plain(folder.name)} is not both in train and "
-                f"in {part}: each split needs all classes"
+                f"in {split}: each split needs all classes"
             )
-    parts = tuple((part, files) for part, (_, files) in found.items())
     got = Layout(classes, parts, tuple(sorted(left_out.items())))
     _warn(folder, got)
     return got
@@ -93,45 +88,38 @@ def layout(folder: Path) -> Layout:
 def check_classes(names: Collection[str], where: str) -> None:
     """Raise `DataError` unless there are at least two classes."""
     if len(names) < 2:
-        raise DataError(
-            f"{where} must hold at least two classes, got {listed(names) or 'none'}: "
-            "there must be something to tell apart"
-        )
+        raise DataError(f"{where} must hold at least two classes, got {listed(names) or 'none'}")
 
 
-def _splits(folder: Path, left_out: Counter[str]) -> list[tuple[str, Path, dict[str, Path]]]:
-    """Each split, its folder, and the folders of its classes by name."""
-    inside = _folders(folder, left_out)
-    splits = {name: split for name in inside if (split := split_of(name))}
+def _splits(folder: Path, left_out: Counter[str]) -> dict[str, dict[str, Path]]:
+    """The folders of the classes by name, for each split."""
+    inside, name = _folders(folder, left_out), plain(folder.name)
+    splits = {one: split for one in inside if (split := split_of(one))}
     if not splits:
-        return [("train", folder, _classes(folder, inside, folder))]
-    if others := [name for name in inside if name not in splits]:
+        return {"train": _classes(folder, inside, name)}
+    if others := [one for one in inside if one not in splits]:
         raise DataError(
-            f"{plain(folder.name)} holds {listed(splits)}, called like a split, beside "
-            f"{listed(others)}: take away or rename {listed(others)} if that is no split, and "
-            f"{listed(splits)} if that is a class"
+            f"{name} holds {listed(splits)}, called like a split, beside {listed(others)}: take "
+            f"away or rename {listed(others)} if that is no split, and {listed(splits)} if that is "
+            "a class"
         )
-    found = []
+    found = {}
     for split in PARTS:
-        names = [name for name in splits if splits[name] == split]
-        if len(names) > 1:
+        same = [one for one in splits if splits[one] == split]
+        if len(same) > 1:
+            raise DataError(f"{name} holds {listed(same)}, which all mean {split}: merge them")
+        if not same and split != "val":
             raise DataError(
-                f"{plain(folder.name)} holds {listed(names)}, which all mean {split}: put their "
-                "images together"
+                f"{name} has {' and '.join(map(plain, inside))} but no {split}: add it, or rename "
+                "what is a class, and put all class folders straight into it"
             )
-        if not names and split != "val":
-            raise DataError(
-                f"{plain(folder.name)} has {' and '.join(map(plain, inside))} but no {split}: add "
-                "it, or put the class folders straight into it; a class of that name must be "
-                "renamed"
-            )
-        for place in map(inside.get, names):
-            found.append((split, place, _classes(place, _folders(place, left_out), folder)))
+        for one in same:
+            place = inside[one]
+            found[split] = _classes(place, _folders(place, left_out), f"{name}/{plain(one)}")
     return found
 
 
-def _classes(place: Path, inside: dict[str, Path], root: Path) -> dict[str, Path]:
-    where = plain(place.relative_to(root.parent))
+def _classes(place: Path, inside: dict[str, Path], where: str) -> dict[str, Path]:
     if like := [name for name in inside if split_of(name)]:
         raise DataError(
             f"{where} holds {listed(like)}, which is called like a split: rename it if it is a "
@@ -155,17 +143,14 @@ def _folders(place: Path, left_out: Counter[str]) -> dict[str, Path]:
         elif name in found:
             raise DataError(
                 f"{plain(place.name)} holds two folders called {plain(name)}, written with "
-                f"different bytes ({found[name].name!a} and {path.name!a}): put their images "
-                "together"
+                f"different bytes ({found[name].name!a} and {path.name!a}): merge them"
             )
         else:
             found[name] = path
     return dict(sorted(found.items()))
 
 
-def _images(
-    place: Path, classes: dict[str, Path], root: Path, left_out: Counter[str]
-) -> tuple[File, ...]:
+def _images(classes: dict[str, Path], root: Path, left_out: Counter[str]) -> tuple[File, ...]:
     """The images of the ``classes``, class by class."""
     images = []
     for label, (name, folder) in enumerate(classes.items()):
@@ -174,13 +159,12 @@ def _images(
         if not found:
             but = f", and {said(others.items())}" if others else ""
             raise DataError(
-                f"the class {plain(name)} in {plain(place.relative_to(root.parent))} has no image"
-                f"{but}: put some there (.jpg, .png or another type that Pillow reads) or take the "
-                "folder away"
+                f"the class {plain(name)} in {plain(folder.parent.relative_to(root.parent))} has "
+                f"no image{but}: put some there (.jpg, .png or another type that Pillow reads) or "
+                "take the folder away"
             )
         for path in sorted(found, key=lambda path: (str(path.parent), path.name)):
-            state = found[path]
-            where = path.relative_to(root).as_posix()
+            state, where = found[path], path.relative_to(root).as_posix()
             images.append(File(where, label, state.st_size, state.st_mtime_ns))
         left_out += others
     return tuple(images)
@@ -200,8 +184,8 @@ def _files(folder: Path, root: Path, left_out: Counter[str]) -> dict[Path, os.st
             is_folder = path.is_dir()
             if is_folder and split_of(path.name):
                 raise DataError(
-                    f"the class {plain(folder.name)} holds {plain(path.relative_to(root))}, "
-                    f"called like a split: put the classes into the splits, such as "
+                    f"the class {plain(folder.name)} holds {plain(path.relative_to(root))}, called "
+                    "like a split: put the classes into the splits, such as "
                     f"{plain(path.name)}/{plain(folder.name)}, or rename it"
                 )
             if not is_folder and not (path.is_file() and is_picture(path)):
@@ -228,21 +212,20 @@ def hidden(name: str) -> bool:
 
 def _warn(folder: Path, got: Layout) -> None:
     files = [file for _, part in got.parts for file in part]
-    if len(got.parts) == 1:
-        inner: list[set[str]] = [set() for _ in got.classes]
-        for file in files:
-            _, *between, _ = file.name.split("/")
-            inner[file.label].add(between[0] if between else "")
-        if len(inner[0]) > 1 and "" not in inner[0] and all(one == inner[0] for one in inner):
-            warnings.warn(
-                f"each of {listed(got.classes)} in {plain(folder.name)} holds the folders "
-                f"{listed(sorted(inner[0]))}, and these are read as one class: if "
-                f"{listed(got.classes)} are splits, call them train, val and test",
-                stacklevel=4,
-            )
+    name, classes = plain(folder.name), listed(got.classes)
+    inner: list[set[str]] = [set() for _ in got.classes]  # folders right inside of each class
+    for file in files:
+        _, *between, _ = file.name.split("/")
+        inner[file.label].add(between[0] if between else "")
+    alike = all(one == inner[0] for one in inner) and len(inner[0]) > 1 and "" not in inner[0]
+    if alike and len(got.parts) == 1:
+        warnings.warn(
+            f"each of {classes} in {name} holds the folders {listed(sorted(inner[0]))}, read as "
+            f"one class: if {classes} are splits, call them train, val and test",
+            stacklevel=4,
+        )
     unread = sum(count for reason, count in got.left_out if reason != HIDDEN)
     if unread > MUCH * len(files):
         warnings.warn(
-            f"{plain(folder.name)}: {len(files):,} images, and left out {said(got.left_out)}",
-            stacklevel=4,
+            f"{name}: {len(files):,} images, and left out {said(got.left_out)}", stacklevel=4
         )

@@ -82,16 +82,12 @@ class ImageTensors:
         for name, value in (("images", images), ("labels", labels)):
             if not isinstance(value, Tensor):
                 raise DataError(f"{name} must be a tensor, got a {type(value).__name__}")
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        colours = images.ndim == 4 and images.shape[1] in (1, 3)
+        if images.dtype != torch.uint8 or not colours or min(images.shape[2:]) < SMALLEST:
             raise DataError(
-                "images must be uint8 of shape (N, 1 or 3, H, W) with values from 0 to 255, got "
+                f"images must be uint8 of shape (N, 1 or 3, H, W), at least {SMALLEST} pixels high "
+                "and wide for saliency maps to be compared, with values from 0 to 255, got "
                 f"{images.dtype} of shape {tuple(images.shape)}"
-            )
-        height, width = images.shape[2:]
-        if min(height, width) < SMALLEST:
-            raise DataError(
-                f"images must be at least {SMALLEST} pixels high and wide for saliency maps to be "
-                f"compared, got {height}×{width}: enlarge them"
             )
         fractions = labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool
         if labels.shape != images.shape[:1] or fractions:
@@ -99,17 +95,13 @@ class ImageTensors:
                 f"labels must be {len(images)} whole numbers, one for each image, got "
                 f"{labels.dtype} of shape {tuple(labels.shape)}"
             )
-        if len(labels) == 0:
-            raise DataError("there are no images: give at least three of each class")
         shares, seed = _checked(self.shares, self.seed)
-        labels = labels.cpu().long()  # of unsigned ones torch knows no largest
-        names = _names(self.class_names, labels)
-        about = (
-            f"{len(images):,} images of {height}×{width} pixels in {len(names)} classes, given as "
-            "tensors"
-        )
-        given = {"train": Split(images.cpu(), labels)}
-        return _dataset("tensors", about, names, given, shares, seed)
+        # long: of unsigned labels torch knows no largest.
+        train = Split(images.cpu(), labels.cpu().long())
+        names = _names(self.class_names, train.labels)
+        about = f"{len(images):,} images of {images.shape[2]}×{images.shape[3]} pixels"
+        about += f" in {len(names)} classes, given as tensors"
+        return _dataset("tensors", about, names, {"train": train}, shares, seed)
 
 
 def _names(given: Sequence[str], labels: Tensor) -> tuple[str, ...]:
@@ -133,7 +125,7 @@ def _checked(shares: tuple[float, float], seed: int) -> tuple[tuple[float, float
         val, test = map(float, shares)
     except (TypeError, ValueError):
         val = test = 0.0
-    if isinstance(shares, str) or not (val > 0 and test > 0 and val + test < 1):
+    if not (val > 0 and test > 0 and val + test < 1):
         raise DataError(
             f"shares must be two numbers above 0 that leave some images to train on, got {shares!r}"
         )
