@@ -205,7 +205,9 @@ def test_a_class_without_images_says_what_it_has(tmp_path):
     folder = fill(tmp_path / "x", "a", "b")
     (folder / "c").mkdir()
     (folder / "c" / "1.heic").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"class c in x has no image, and 1 not an image \(.heic\)"):
+    with pytest.raises(
+        DataError, match=r"class c in x has no image \(1 not an image \(.heic\)\): put"
+    ):
         ImageFolder(folder, SIZE)()
 
 

@@ -58,11 +58,8 @@ class Annotation(NamedTuple):
     partition: str
 
 
-class ImageFile(NamedTuple):
-    """A PNG file: two numbers that change when it does, and its bytes."""
-
-    state: tuple[int, int]
-    read: Callable[[], bytes]
+# Of a PNG file two numbers that change when it does, and what reads its bytes.
+ImageFile = tuple[tuple[int, int], Callable[[], bytes]]
 
 
 def load(root: str | Path | None = None) -> Dataset:
@@ -119,11 +116,11 @@ def load_layout(
             ordered = [row.image for part in parts.values() for row in part]
             pixels = np.empty((len(ordered), 3, size, size), dtype=np.uint8)
             for place, image in zip(pixels, ordered, strict=True):
-                place[:] = _pixels(image, files[image], size)
+                place[:] = _pixels(image, files[image][1], size)
             return pixels, ""
 
         # Changes when an annotation, the order, an image file or the size does.
-        address = {s: [(*row, files[row.image].state) for row in part] for s, part in parts.items()}
+        address = {s: [(*row, files[row.image][0]) for row in part] for s, part in parts.items()}
         kept = store_root() / f"decoded-{digest_of([size, address])[:20]}"
         labels = {
             s: [[r.label for r in part], [r.votes for r in part]] for s, part in parts.items()
@@ -198,7 +195,7 @@ def _image_files(folder: Path) -> dict[str, ImageFile]:
     if unpacked.is_dir():
         for path in filter(_is_image, unpacked.iterdir()):
             state = path.stat()
-            files[path.name] = ImageFile((state.st_size, state.st_mtime_ns), path.read_bytes)
+            files[path.name] = (state.st_size, state.st_mtime_ns), path.read_bytes
         return files
     if not archive.is_file():
         raise _UnusableError("there is neither images/ nor images.zip")
@@ -216,7 +213,7 @@ def _image_files(folder: Path) -> dict[str, ImageFile]:
             continue
         if path.name in files:
             raise _UnusableError(f"images.zip holds {path.name} more than once")
-        files[path.name] = ImageFile((entry.file_size, entry.CRC), partial(content.read, entry))
+        files[path.name] = (entry.file_size, entry.CRC), partial(content.read, entry)
     return files
 
 
@@ -234,10 +231,10 @@ def _check_names(named: set[str], found: set[str]) -> None:
             raise _UnusableError(f"{says.format(len(odd))}, the first is {min(odd)}")
 
 
-def _pixels(name: str, file: ImageFile, size: int) -> np.ndarray:
+def _pixels(name: str, read: Callable[[], bytes], size: int) -> np.ndarray:
     """One image as red, green and blue planes (3, size, size)."""
     try:
-        with Image.open(io.BytesIO(file.read()), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(read()), formats=["PNG"]) as image:
             width, height = image.size
             # Asked before its pixels are decoded: a huge image costs nothing.
             planes = image.convert("RGB") if width == height == size else None

@@ -27,7 +27,7 @@ VARIABLE = "KDNB_WEIGHTS"
 # ImageNet with smoothed labels, which makes frozen features transfer worse (Kornblith et al. 2021,
 # arXiv 2010.16402).
 VERSION = "IMAGENET1K_V1"
-NETWORKS = {"resnet50": "ResNet50_Weights", "mobilenet_v2": "MobileNet_V2_Weights"}
+NETWORKS = ("resnet50", "mobilenet_v2")
 DOWNLOAD_TIMEOUT = 10  # seconds without an answer
 
 
@@ -51,7 +51,7 @@ def imagenet(network: str) -> tuple[nn.Module | None, str]:
 def without_values(network: str, **settings: float) -> nn.Module:
     """torchvision's network with tensors of no content: nothing is initialised twice."""
     with torch.device("meta"):
-        return getattr(import_torchvision().models, network)(weights=None, **settings)
+        return import_torchvision().models.get_model(network, weights=None, **settings)
 
 
 def local_file(network: str) -> Path | None:
@@ -68,7 +68,7 @@ def local_file(network: str) -> Path | None:
         if not place.exists():
             raise WeightsError(f"{VARIABLE} names {place}, which does not exist: correct it")
         files += sorted(place.glob("*.pth")) if place.is_dir() else [place]
-    if setting and not any(file.name.startswith(tuple(NETWORKS)) for file in files):
+    if setting and not any(file.name.startswith(NETWORKS) for file in files):
         raise WeightsError(
             f"{VARIABLE} ({setting}) holds no weights for {network}: put {own_name} there"
         )
@@ -106,7 +106,7 @@ def _imagenet(network: str, setting: str) -> tuple[nn.Module | None, str]:
 
 
 def _weights(network: str) -> Enum:
-    return getattr(import_torchvision().models, NETWORKS[network])[VERSION]
+    return import_torchvision().models.get_model_weights(network)[VERSION]
 
 
 def _downloaded(weights: Enum) -> dict[str, Tensor]:

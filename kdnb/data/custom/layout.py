@@ -9,7 +9,7 @@ import re
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,7 +96,8 @@ def _splits(folder: Path, left_out: Counter[str]) -> dict[str, dict[str, Path]]:
     inside, name = _folders(folder, left_out), plain(folder.name)
     splits = {one: split for one in inside if (split := split_of(one))}
     if not splits:
-        return {"train": _classes(folder, inside, name)}
+        check_classes(inside, name)
+        return {"train": inside}
     if others := [one for one in inside if one not in splits]:
         raise DataError(
             f"{name} holds {listed(splits)}, called like a split, beside {listed(others)}: take "
@@ -114,29 +115,31 @@ def _splits(folder: Path, left_out: Counter[str]) -> dict[str, dict[str, Path]]:
                 "what is a class, and put all class folders straight into it"
             )
         for one in same:
-            place = inside[one]
-            found[split] = _classes(place, _folders(place, left_out), f"{name}/{plain(one)}")
+            found[split], where = _folders(inside[one], left_out), f"{name}/{plain(one)}"
+            if like := [each for each in found[split] if split_of(each)]:
+                raise DataError(
+                    f"{where} holds {listed(like)}, which is called like a split: rename it if it "
+                    "is a class, or put its class folders one level higher"
+                )
+            check_classes(found[split], where)
     return found
 
 
-def _classes(place: Path, inside: dict[str, Path], where: str) -> dict[str, Path]:
-    if like := [name for name in inside if split_of(name)]:
-        raise DataError(
-            f"{where} holds {listed(like)}, which is called like a split: rename it if it is a "
-            "class, or put its class folders one level higher"
-        )
-    check_classes(inside, where)
-    return inside
+def _visible(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
+    """What is in a folder, in order, without the notes of programs."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "@")) or path.name.casefold() in NOTES:
+            left_out[HIDDEN] += 1
+        else:
+            yield path
 
 
 def _folders(place: Path, left_out: Counter[str]) -> dict[str, Path]:
-    """The folders in ``place`` that are not hidden, by composed (NFC) name and sorted by it."""
+    """The folders in ``place`` by composed (NFC) name and sorted by it."""
     found: dict[str, Path] = {}
-    for path in sorted(place.iterdir()):
+    for path in _visible(place, left_out):
         name = unicodedata.normalize("NFC", path.name)
-        if hidden(name):
-            left_out[HIDDEN] += 1
-        elif not path.is_dir():
+        if not path.is_dir():
             left_out[BESIDE] += 1
         elif place.resolve().is_relative_to(path.resolve()):  # a link to a folder above
             left_out[AGAIN] += 1
@@ -152,16 +155,15 @@ def _folders(place: Path, left_out: Counter[str]) -> dict[str, Path]:
 
 def _images(classes: dict[str, Path], root: Path, left_out: Counter[str]) -> tuple[File, ...]:
     """The images of the ``classes``, class by class."""
-    images = []
+    images: list[File] = []
     for label, (name, folder) in enumerate(classes.items()):
         others: Counter[str] = Counter()
         found = _files(folder, root, others)
         if not found:
-            but = f", and {said(others.items())}" if others else ""
             raise DataError(
                 f"the class {plain(name)} in {plain(folder.parent.relative_to(root.parent))} has "
-                f"no image{but}: put some there (.jpg, .png or another type that Pillow reads) or "
-                "take the folder away"
+                f"no image ({said(others.items()) or 'nothing at all'}): put some there (.jpg, "
+                ".png or another type that Pillow reads) or take the folder away"
             )
         for path in sorted(found, key=lambda path: (str(path.parent), path.name)):
             state, where = found[path], path.relative_to(root).as_posix()
@@ -177,10 +179,7 @@ def _files(folder: Path, root: Path, left_out: Counter[str]) -> dict[Path, os.st
     seen: set[object] = {folder.resolve(), *folder.resolve().parents, root.resolve()}
     todo = [folder]
     while todo:
-        for path in sorted(todo.pop().iterdir()):
-            if hidden(path.name):
-                left_out[HIDDEN] += 1
-                continue
+        for path in _visible(todo.pop(), left_out):
             is_folder = path.is_dir()
             if is_folder and split_of(path.name):
                 raise DataError(
@@ -203,11 +202,6 @@ def _files(folder: Path, root: Path, left_out: Counter[str]) -> dict[Path, os.st
                 found[path] = state
             seen.add(target)
     return found
-
-
-def hidden(name: str) -> bool:
-    """Whether a file or folder is a note of some program, and no reader's."""
-    return name.startswith((".", "@")) or name.casefold() in NOTES
 
 
 def _warn(folder: Path, got: Layout) -> None:

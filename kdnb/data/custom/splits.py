@@ -30,9 +30,7 @@ def disjoint_splits(
         train = splits["train"]
         heads = (alike == torch.arange(len(alike))).nonzero().squeeze(1)
         _check_enough(train.labels[heads], classes, missing, " whose pixels differ")
-        val, test = (
-            share if part in missing else 0.0 for part, share in zip(PARTS[1:], shares, strict=True)
-        )
+        val, test = (shares[i] * (part in missing) for i, part in enumerate(PARTS[1:]))
         for part, index in zip(PARTS, drawn(train.labels[heads], (val, test), seed), strict=True):
             if len(index):
                 others = torch.isin(alike, heads[index])
