@@ -91,12 +91,24 @@ def test_images_of_8_bits_are_not_touched(tmp_path_factory, seed, mode):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        (ramp(100_000, np.int32), r"bad.tif holds values from 0 to 100000, and whole .* 0..65,535"),
-        (ramp(255, np.int32) - 9, "bad.tif holds values from -9 to 246"),
-        (ramp(2, np.float32) - 1, r"bad.tif holds values from -1 to 1, and floats .* in 0..255"),
-        (ramp(1_000, np.float32), "bad.tif holds values from 0 to 1000"),
-        (np.where(np.eye(SIZE), np.float32("inf"), np.float32(0)), "bad.tif holds NaN or infinite"),
-        (np.where(np.eye(SIZE), np.float32("nan"), np.float32(0)), "bad.tif holds NaN or infinite"),
+        (
+            ramp(100_000, np.int32),
+            r"bad.tif in .* holds values from 0 to 100000, and whole .* 0..65,535",
+        ),
+        (ramp(255, np.int32) - 9, "bad.tif in .* holds values from -9 to 246"),
+        (
+            ramp(2, np.float32) - 1,
+            r"bad.tif in .* holds values from -1 to 1, and floats .* in 0..255",
+        ),
+        (ramp(1_000, np.float32), "bad.tif in .* holds values from 0 to 1000"),
+        (
+            np.where(np.eye(SIZE), np.float32("inf"), np.float32(0)),
+            "bad.tif in .* holds NaN or infinite",
+        ),
+        (
+            np.where(np.eye(SIZE), np.float32("nan"), np.float32(0)),
+            "bad.tif in .* holds NaN or infinite",
+        ),
     ],
 )
 def test_values_without_a_scale_are_refused_by_the_images_name(tmp_path, values, says):

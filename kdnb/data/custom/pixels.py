@@ -86,7 +86,7 @@ def decode_images(
             image, halved = _opened(folder / name)
             if (kind := image.mode[0]) in KINDS:
                 deep.append(row)
-                largest[kind] = max(_largest(image, name), largest.get(kind, 0))
+                largest[kind] = max(_largest(image), largest.get(kind, 0))
                 continue
             if halved:
                 coarse[name] = max(high for _, high in image.convert("RGB").getextrema())
@@ -111,15 +111,14 @@ def _naming(folder: Path, name: str) -> Iterator[None]:
     """Every complaint as a `DataError` that names the image."""
     try:
         yield
-    except DataError:
-        raise
     except Exception as error:  # Pillow raises nearly anything on damaged files
-        large = isinstance(error, Image.DecompressionBombError)
-        raise DataError(
-            f"the image {plain(name)} in {plain(folder.name)} "
-            f"{'is too large' if large else 'cannot be read'} ({plain(error)}): "
-            f"{'make it smaller' if large else 'delete it or replace it'}"
-        ) from error
+        if isinstance(error, DataError):
+            problem = str(error)
+        elif isinstance(error, Image.DecompressionBombError):
+            problem = f"is too large ({plain(error)}): make it smaller"
+        else:
+            problem = f"cannot be read ({plain(error)}): delete it or replace it"
+        raise DataError(f"the image {plain(name)} in {plain(folder.name)} {problem}") from error
 
 
 def _opened(path: Path) -> tuple[Image.Image, bool]:
@@ -148,25 +147,24 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _largest(image: Image.Image, name: str) -> float:
+def _largest(image: Image.Image) -> float:
     values = np.asarray(image)
-    limit = 255 if image.mode == "F" else 2 ** DEPTHS[-1] - 1
     if not np.isfinite(values).all():
-        raise DataError(f"the image {plain(name)} holds NaN or infinite values: replace them")
+        raise DataError("holds NaN or infinite values: replace them")
+    limit = 255 if image.mode == "F" else 2 ** DEPTHS[-1] - 1
     low, high = values.min().item(), values.max().item()
     if low < 0 or high > limit:
         raise DataError(
-            f"the image {plain(name)} holds values from {low:g} to {high:g}, and "
-            f"{KINDS[image.mode[0]]} must lie in 0..{limit:,}: scale the images of the folder alike"
+            f"holds values from {low:g} to {high:g}, and {KINDS[image.mode[0]]} must lie in "
+            f"0..{limit:,}: scale the images of the folder alike"
         )
     return high
 
 
 def _white(kind: str, largest: float) -> int:
     """The value that becomes 255."""
-    if kind == "F":
-        return 1 if largest <= 1 else 255
-    return next(2**bits - 1 for bits in DEPTHS if largest < 2**bits)
+    tops = (1, 255) if kind == "F" else (2**bits - 1 for bits in DEPTHS)
+    return next(top for top in tops if largest <= top)
 
 
 def _eight_bits(image: Image.Image, white: int) -> Image.Image:

@@ -25,8 +25,48 @@ DARKEST = 16  # of 255: if no pixel is brighter, the values are not meant to rea
 SHARES = (0.15, 0.15)  # of each class's images that become validation and test images
 
 
+# Name, about, class names, and the splits that are there, "train" at least.
+Given = tuple[str, str, tuple[str, ...], dict[str, Split]]
+
+
+class Source:
+    """What gives a `Dataset` when it is called; the splits that it lacks are drawn."""
+
+    shares: tuple[float, float]
+    seed: int
+
+    def given(self) -> Given:
+        raise NotImplementedError
+
+    def __call__(self) -> Dataset:
+        """The dataset; raises `DataError` in one sentence if it cannot be made."""
+        try:
+            val, test = map(float, self.shares)
+        except (TypeError, ValueError):
+            val = test = 0.0
+        if not (val > 0 and test > 0 and val + test < 1):
+            raise DataError(
+                "shares must be two numbers above 0 that leave some images to train on, got "
+                f"{self.shares!r}"
+            )
+        if not isinstance(self.seed, Integral) or not -(2**63) <= self.seed < 2**63:
+            raise DataError(f"seed must be a whole number of at most 64 bits, got {self.seed!r}")
+        name, about, classes, given = self.given()
+        try:
+            brightest = max(int(split.images.max()) for split in given.values())
+            if brightest <= DARKEST:
+                raise DataError(
+                    f"the brightest pixel of all images is {brightest} of 255, and all would look "
+                    "black: scale the values to 0..255"
+                )
+            splits, notes = disjoint_splits(given, classes, (val, test), int(self.seed))
+        except DataError as error:
+            raise DataError(f"{name} cannot be used: {error}") from error
+        return Dataset(name, "; ".join([about, *notes]), classes, **splits)
+
+
 @dataclass(frozen=True)
-class ImageFolder:
+class ImageFolder(Source):
     """Images in torchvision's layout, ``folder/class/image.png``, as ``size`` × ``size`` pixels.
 
     The shorter side is resized to ``size`` and the middle is cut out, in colour or, as ``grey``,
@@ -45,24 +85,40 @@ class ImageFolder:
     shares: tuple[float, float] = SHARES
     seed: int = 0
 
-    def __call__(self) -> Dataset:
-        """The dataset; raises `DataError` in one sentence if it cannot be made."""
+    def given(self) -> Given:
         if not isinstance(self.size, Integral) or self.size < SMALLEST:
             raise DataError(
                 f"size must be at least {SMALLEST} whole pixels for saliency maps to be compared, "
                 f"got {self.size!r}"
             )
-        shares, seed = _checked(self.shares, self.seed)
         folder = start_folder() / Path(self.folder).expanduser()
         if not folder.is_dir():
             raise DataError(
                 f"there is no folder {plain(folder)}: name one that holds a folder per class"
             )
-        return _read(folder, int(self.size), bool(self.grey), shares, seed, layout(folder))
+        return _read(folder, int(self.size), bool(self.grey), layout(folder))
+
+
+@lru_cache(maxsize=2)
+def _read(folder: Path, size: int, grey: bool, found: Layout) -> Given:
+    """What `ImageFolder.given` gives, of the files that were ``found``."""
+    names = [file.name for _, files in found.parts for file in files]
+    address = [VERSION, str(folder), size, grey, found.parts]
+    kept = store_root() / f"pixels-{digest_of(address)[:20]}"
+    labels = {part: [[file.label for file in files]] for part, files in found.parts}
+    splits, scaled = decoded_once(kept, labels, lambda: decode_images(folder, names, size, grey))
+    name = plain(folder.name)
+    about = (
+        f"{len(names):,} images in {len(found.classes)} classes from the folder {name}, resized "
+        f"and cut to {size}×{size} pixels{' in grey' if grey else ''}"
+    )
+    about += f"; {scaled}" if scaled else ""
+    about += f"; left out: {said(found.left_out)}" if found.left_out else ""
+    return name, about, shown(found.classes), splits
 
 
 @dataclass(frozen=True, eq=False)
-class ImageTensors:
+class ImageTensors(Source):
     """``images`` (N, 1 or 3, H, W) uint8 with their ``labels`` (N,) of any integer type.
 
     Splits are drawn with ``seed``, the ``shares`` of each class for validation and testing; images
@@ -76,9 +132,8 @@ class ImageTensors:
     shares: tuple[float, float] = SHARES
     seed: int = 0
 
-    def __call__(self) -> Dataset:
-        """The dataset; raises `DataError` in one sentence if it cannot be made."""
-        images, labels = self.images, self.labels
+    def given(self) -> Given:
+        images, labels, names = self.images, self.labels, self.class_names
         for name, value in (("images", images), ("labels", labels)):
             if not isinstance(value, Tensor):
                 raise DataError(f"{name} must be a tensor, got a {type(value).__name__}")
@@ -95,83 +150,18 @@ class ImageTensors:
                 f"labels must be {len(images)} whole numbers, one for each image, got "
                 f"{labels.dtype} of shape {tuple(labels.shape)}"
             )
-        shares, seed = _checked(self.shares, self.seed)
+        if isinstance(names, str):
+            raise DataError(f"class_names must be a list of names, got the text {names!r}")
         # long: of unsigned labels torch knows no largest.
         train = Split(images.cpu(), labels.cpu().long())
-        names = _names(self.class_names, train.labels)
+        low, high = train.labels.min().item(), train.labels.max().item()
+        count = len(names) or len(train.labels.unique())
+        if low < 0 or high >= count:
+            raise DataError(
+                f"labels must lie in 0..{count - 1} for {count} classes, got {low}..{high}: number "
+                "the classes from 0 without gaps, or give class_names"
+            )
+        classes = shown(names if len(names) else range(count))
+        check_classes(classes, "the labels")
         about = f"{len(images):,} images of {images.shape[2]}×{images.shape[3]} pixels"
-        about += f" in {len(names)} classes, given as tensors"
-        return _dataset("tensors", about, names, {"train": train}, shares, seed)
-
-
-def _names(given: Sequence[str], labels: Tensor) -> tuple[str, ...]:
-    """Class names for ``labels`` (N,) int64: nothing is made before the labels are known to fit."""
-    if isinstance(given, str):
-        raise DataError(f"class_names must be a list of names, got the text {given!r}")
-    low, high = labels.min().item(), labels.max().item()
-    count = len(given) or len(labels.unique())
-    if low < 0 or high >= count:
-        raise DataError(
-            f"labels must lie in 0..{count - 1} for {count} classes, got {low}..{high}: number the "
-            "classes from 0 without gaps, or give class_names"
-        )
-    names = shown(given if len(given) else range(count))
-    check_classes(names, "the labels")
-    return names
-
-
-def _checked(shares: tuple[float, float], seed: int) -> tuple[tuple[float, float], int]:
-    try:
-        val, test = map(float, shares)
-    except (TypeError, ValueError):
-        val = test = 0.0
-    if not (val > 0 and test > 0 and val + test < 1):
-        raise DataError(
-            f"shares must be two numbers above 0 that leave some images to train on, got {shares!r}"
-        )
-    if not isinstance(seed, Integral) or not -(2**63) <= seed < 2**63:
-        raise DataError(f"seed must be a whole number of at most 64 bits, got {seed!r}")
-    return (val, test), int(seed)
-
-
-@lru_cache(maxsize=2)
-def _read(
-    folder: Path, size: int, grey: bool, shares: tuple[float, float], seed: int, found: Layout
-) -> Dataset:
-    """The dataset of the files that were ``found``."""
-    names = [file.name for _, files in found.parts for file in files]
-
-    address = [VERSION, str(folder), size, grey, found.parts]
-    labels = {part: [[file.label for file in files]] for part, files in found.parts}
-    kept = store_root() / f"pixels-{digest_of(address)[:20]}"
-    splits, scaled = decoded_once(kept, labels, lambda: decode_images(folder, names, size, grey))
-    name = plain(folder.name)
-    about = (
-        f"{len(names):,} images in {len(found.classes)} classes from the folder {name}, resized "
-        f"and cut to {size}×{size} pixels{' in grey' if grey else ''}"
-    )
-    about += f"; {scaled}" if scaled else ""
-    about += f"; left out: {said(found.left_out)}" if found.left_out else ""
-    try:
-        return _dataset(name, about, shown(found.classes), splits, shares, seed)
-    except DataError as error:
-        raise DataError(f"{name} cannot be used: {error}") from error
-
-
-def _dataset(
-    name: str,
-    about: str,
-    classes: tuple[str, ...],
-    given: dict[str, Split],
-    shares: tuple[float, float],
-    seed: int,
-) -> Dataset:
-    """The dataset with whatever split is missing drawn from the training images."""
-    brightest = max(int(split.images.max()) for split in given.values())
-    if brightest <= DARKEST:
-        raise DataError(
-            f"the brightest pixel of all images is {brightest} of 255, and all would look black: "
-            "scale the values to 0..255"
-        )
-    splits, notes = disjoint_splits(given, classes, shares, seed)
-    return Dataset(name, "; ".join([about, *notes]), classes, **splits)
+        return "tensors", f"{about} in {count} classes, given as tensors", classes, {"train": train}
