@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import json
 import os
 import shutil
 import stat
@@ -262,9 +263,18 @@ def halve(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+def change_a_vote(file):
+    """Of which no fingerprint knows."""
+    record = json.loads(file.read_text())
+    votes = record["labels"]["train"][1]
+    votes[0] = (votes[0] + 1) % 8
+    file.write_text(json.dumps(record))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
+        lambda folder: change_a_vote(folder / "record.json"),
         lambda folder: halve(folder / "pixels.npy"),
         lambda folder: (folder / "pixels.npy").write_bytes(b""),
         lambda folder: (folder / "pixels.npy").write_bytes(b"PK\3\4 no array at all"),
