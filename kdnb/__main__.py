@@ -12,17 +12,18 @@ if __name__ == "__main__":
 
 import argparse
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
-from kdnb import doctor
-from kdnb import maintenance as upkeep
+from kdnb import doctor, maintenance
 from kdnb.course.report.editions import EDITIONS, FOLDER, write_edition
 from kdnb.course.report.execution import NotebookError, find_notebooks
 from kdnb.course.report.pipeline import REPORTS, make_report, make_reports
 from kdnb.course.report.sweeping import SweepLine, sweep_lines
-from kdnb.data.dataset import folder_of
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE
+from kdnb.files import folder_of
 from kdnb.store.store import Store
 from kdnb.tasks.tasks import TASKS, task
 from kdnb.training.loop import TrainingDivergedError
@@ -49,81 +50,62 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m kdnb", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    tasks = f"{', '.join(TASKS)}, or of your own: my_module:my_task"
 
-    report = commands.add_parser("report", help="run the notebooks and write one HTML file")
-    report.add_argument(
-        "--task", nargs="+", default=["digits"],
-        help=f"one or more, which are then run side by side, of: {', '.join(TASKS)}, or of "
-        "your own: my_module:my_task",
-    )  # fmt: skip
-    report.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
-        help="a notebook parameter, such as temperature=8 (repeatable)",
-    )  # fmt: skip
-    report.add_argument(
-        "--only", action="append", default=[], metavar="NN", help="only this notebook (repeatable)"
-    )
-    report.add_argument(
-        "--cell-timeout", type=int, metavar="SECONDS", help="give up on a cell after this long"
-    )
-    report.add_argument("--output", type=Path, default=REPORTS, help="folder (default: report/)")
-    report.add_argument(
-        "--edition", choices=EDITIONS, default="report",
-        help="exercises: unsolved, solved or left out (default: report, which leaves them out)",
-    )  # fmt: skip
-    report.add_argument("--force", action="store_true", help=OVERWRITE)
-    report.set_defaults(run=_report)
+    about = "run the notebooks and write one HTML file"
+    add = _command(commands, "report", _report, about).add_argument
+    several = f"one or more, which are then run side by side, of: {tasks}"
+    add("--task", nargs="+", default=["digits"], help=several)
+    setting = "a notebook parameter, such as temperature=8 (repeatable)"
+    add("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help=setting)
+    only = "only this notebook (repeatable)"
+    add("--only", action="append", default=[], metavar="NN", help=only)
+    add("--cell-timeout", type=int, metavar="SECONDS", help="give up on a cell after this long")
+    add("--output", type=Path, default=REPORTS, help="folder (default: report/)")
+    exercises = "exercises: unsolved, solved or left out (default: report, which leaves them out)"
+    add("--edition", choices=EDITIONS, default="report", help=exercises)
+    add("--force", action="store_true", help=OVERWRITE)
 
-    handout = commands.add_parser(
-        "edition", help="write the notebooks with stubs, with solutions or without exercises"
-    )
-    handout.add_argument("edition", choices=EDITIONS)
-    handout.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="(default: editions/ and the edition's name)"
-    )
-    handout.add_argument("--force", action="store_true", help=OVERWRITE)
-    handout.set_defaults(run=_edition)
+    about = "write the notebooks with stubs, with solutions or without exercises"
+    add = _command(commands, "edition", _edition, about).add_argument
+    add("edition", choices=EDITIONS)
+    folder = "(default: editions/ and the edition's name)"
+    add("--output", type=Path, metavar="FOLDER", help=folder)
+    add("--force", action="store_true", help=OVERWRITE)
 
-    grid = commands.add_parser(
-        "sweep", help="distil at every temperature, weight and seed; validation accuracies"
-    )
-    grid.add_argument(
-        "--task", default="digits", help=f"one of: {', '.join(TASKS)}, or my_module:my_task"
-    )
-    grid.add_argument("--temperature", nargs="+", type=float, required=True, metavar="T")
-    grid.add_argument("--soft-weight", nargs="+", type=float, required=True, metavar="W")
-    grid.add_argument("--seed", nargs="+", type=int, required=True, metavar="N")
-    where = grid.add_mutually_exclusive_group()
-    where.add_argument("--scheduler", metavar="ADDRESS", help="train on this Dask cluster")
-    where.add_argument(
-        "--workers", type=int, metavar="N",
-        help="train in so many processes of this machine (default: as many as suit it)",
-    )  # fmt: skip
-    grid.set_defaults(run=_sweep)
+    about = "distil at every temperature, weight and seed; validation accuracies"
+    sweep = _command(commands, "sweep", _sweep, about)
+    add = sweep.add_argument
+    add("--task", default="digits", help=f"one of: {tasks}")
+    add("--temperature", nargs="+", type=float, required=True, metavar="T")
+    add("--soft-weight", nargs="+", type=float, required=True, metavar="W")
+    add("--seed", nargs="+", type=int, required=True, metavar="N")
+    add = sweep.add_mutually_exclusive_group().add_argument
+    add("--scheduler", metavar="ADDRESS", help="train on this Dask cluster")
+    processes = "train in so many processes of this machine (default: as many as suit it)"
+    add("--workers", type=int, metavar="N", help=processes)
 
-    keeping = commands.add_parser("store", help="list, verify or prune what finished runs left")
-    actions = keeping.add_subparsers(required=True, metavar="ACTION")
-    actions.add_parser("list", help="what there is").set_defaults(run=_list)
-    actions.add_parser("verify", help="read it all, name what is damaged").set_defaults(run=_verify)
-    pruning = actions.add_parser("prune", help="remove what would not be loaded again")
-    pruning.add_argument("--dry-run", action="store_true", help="only say what and why")
-    pruning.set_defaults(run=_prune)
+    store = commands.add_parser("store", help="list, verify or prune what finished runs left")
+    actions = store.add_subparsers(required=True, metavar="ACTION")
+    _command(actions, "list", _list, "what there is")
+    _command(actions, "verify", _verify, "read it all, name what is damaged")
+    prune = _command(actions, "prune", _prune, "remove what would not be loaded again")
+    prune.add_argument("--dry-run", action="store_true", help="only say what and why")
 
-    examine = commands.add_parser("doctor", help="what this machine has and what is missing")
-    examine.set_defaults(run=_doctor)
+    _command(commands, "doctor", _doctor, "what this machine has and what is missing")
     return parser
+
+
+def _command(among, name: str, run: Callable, about: str) -> argparse.ArgumentParser:
+    command = among.add_parser(name, help=about)
+    command.set_defaults(run=run)
+    return command
 
 
 def _report(options: argparse.Namespace) -> int:
     start = time.perf_counter()
-    how = {
-        "settings": options.settings,
-        "only": options.only,
-        "output": folder_of(options.output),
-        "cell_timeout": options.cell_timeout,
-        "edition": options.edition,
-        "force": options.force,
-    }
+    names = ("settings", "only", "cell_timeout", "edition", "force")
+    how = {name: getattr(options, name) for name in names} | {"output": folder_of(options.output)}
     several = len(options.task) > 1
     pages = make_reports(options.task, **how) if several else [make_report(*options.task, **how)]
     for page in pages:
@@ -152,38 +134,35 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    store = Store()
-    found = upkeep.items(store)
-    for item in found:
+    store, sizes = Store(), defaultdict(list)
+    for item in maintenance.items(store):
         days = item.age / 86400
-        print(f"{item.name:52} {item.bytes / 1e6:9.2f} MB {days:7.1f} days  {item.about}")
-    for kind in sorted({item.kind for item in found}):
-        sizes = [item.bytes for item in found if item.kind == kind]
-        print(f"{kind}: {len(sizes):,} ({sum(sizes) / 1e6:,.1f} MB)")
-    total = sum(item.bytes for item in found) / 1e6
-    print(f"{store.root}: {len(found):,} in all ({total:,.1f} MB)")
+        print(f"{item.path.name:52} {item.bytes / 1e6:9.2f} MB {days:7.1f} days  {item.about}")
+        sizes[item.kind].append(item.bytes)
+    for kind, each in sorted(sizes.items()):
+        print(f"{kind}: {len(each):,} ({sum(each) / 1e6:,.1f} MB)")
+    total = [size for each in sizes.values() for size in each]
+    print(f"{store.root}: {len(total):,} in all ({sum(total) / 1e6:,.1f} MB)")
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
     store, damaged = Store(), 0
-    for name, problem in upkeep.problems(store):
+    for item, problem in maintenance.problems(store):
         damaged += 1
-        print(f"{name}: {problem}", flush=True)
-    print(f"{store.root}: {damaged or 'no'} damaged of {len(upkeep.items(store)):,}")
+        print(f"{item.path.name}: {problem}", flush=True)
+    print(f"{store.root}: {damaged or 'no'} damaged of {len(maintenance.items(store)):,}")
     return int(damaged > 0)
 
 
 def _prune(options: argparse.Namespace) -> int:
     store, removed, freed = Store(), 0, 0
-    sizes = {item.name: item.bytes for item in upkeep.items(store)}
-    if not options.dry_run and sizes:
-        store.require_writable()
-    for name, why in upkeep.superfluous(store):
-        removed, freed = removed + 1, freed + sizes.get(name, 0)
-        print(f"{name}: {why}", flush=True)
+    for item, why in maintenance.superfluous(store):
         if not options.dry_run:
-            upkeep.prune(store, name)
+            store.require_writable()
+            maintenance.prune(item)
+        removed, freed = removed + 1, freed + item.bytes
+        print(f"{item.path.name}: {why}", flush=True)
     verb = "would be removed" if options.dry_run else "removed"
     print(f"{store.root}: {removed or 'nothing'} {verb} ({freed / 1e6:,.1f} MB)")
     return 0

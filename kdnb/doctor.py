@@ -1,18 +1,20 @@
 """What this machine has, what is missing, and what to do about each."""
 
 import platform
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from functools import partial
+from importlib.metadata import metadata, requires, version
 
 from packaging.requirements import Requirement
 
-from kdnb.data import LOADERS, DataError
-from kdnb.data.dataset import data_root
+from kdnb.data import LOADERS
+from kdnb.data.mnist import FILES, missing_files
 from kdnb.environment import best_device, device_name
-from kdnb.models.pretrained import NETWORKS, VARIABLE, WeightsError, local_file
-from kdnb.store.store import Store, StoreError
+from kdnb.files import data_root
+from kdnb.models.pretrained import NETWORKS, VARIABLE, local_file
+from kdnb.store.store import Store
+from kdnb.torchvision_remedy import import_torchvision, operators_declared
 
 # What need not be there: each is for one task, and the others run without it.
 OPTIONAL = ("mnist", "mhist", "ImageNet weights")
@@ -28,131 +30,107 @@ class Finding:
     remedy: str = ""
 
 
-def examine() -> list[Finding]:
-    """Look at Python, packages, device, data and run store; nothing is downloaded or changed."""
-    data = [_digits(), _mnist(), _mhist(), _weights()]
-    return [_python(), *_packages(), _torchvision(), _device(), *data, _store()]
+def examine(*names: str) -> list[Finding]:
+    """Look at Python, packages, device, data and run store, or only at those of these ``names``.
+
+    Nothing is downloaded or changed.
+    """
+    needed = [f"python{metadata('kdnb')['Requires-Python']}", *(requires("kdnb") or [])]
+    packages = {
+        each.name: (partial(_version, each), f"install {each}")
+        for each in map(Requirement, needed)
+        if each.marker is None  # the others are only for the tests
+    }
+    checks = (packages | CHECKS).items()
+    return [_finding(name, *check) for name, check in checks if not names or name in names]
 
 
 def report(findings: list[Finding]) -> str:
     """The findings as lines of text."""
-    width = max(len(finding.name) for finding in findings)
-    lines = []
+    width, lines = max(len(finding.name) for finding in findings), []
     for finding in findings:
-        sign = "ok     " if finding.ok else "MISSING"
-        lines.append(f"{sign} {finding.name:<{width}}  {finding.found}")
+        sign = "ok" if finding.ok else "MISSING"
+        lines.append(f"{sign:7} {finding.name:{width}}  {finding.found}")
         if finding.remedy:
-            lines.append(f"{'':8}{'':<{width}}  -> {finding.remedy}")
+            lines.append(f"{'':7} {'':{width}}  -> {finding.remedy}")
     return "\n".join(lines)
 
 
-def _python() -> Finding:
-    ok = (3, 11) <= sys.version_info < (3, 14)
-    remedy = "" if ok else "install Python 3.11, 3.12 or 3.13, then: make clean && make report"
-    return Finding("python", ok, platform.python_version(), remedy)
-
-
-def _packages() -> list[Finding]:
-    findings = []
-    for requirement in map(Requirement, requires("kdnb") or []):
-        if requirement.marker is not None:  # only for the tests
-            continue
-        try:
-            found = version(requirement.name)
-            # A local build, such as 2.13.0+cpu, satisfies ==2.13.0.
-            ok = requirement.specifier.contains(found)
-        except PackageNotFoundError:
-            found, ok = "not installed", False
-        remedy = "" if ok else f"pip install '{requirement}', or: make clean && make report"
-        findings.append(Finding(requirement.name, ok, found, remedy))
-    return findings
-
-
-def _torchvision() -> Finding:
-    from kdnb.torchvision_remedy import import_torchvision, operators_declared
-
+def _finding(name: str, check: Callable[[], str], remedy: str) -> Finding:
+    """What ``check`` returns, or raises where something is missing."""
     try:
-        import_torchvision()
-    except (ImportError, RuntimeError) as error:
-        remedy = "pip install torchvision again so that it matches torch"
-        return Finding("torchvision import", False, str(error), remedy)
-    note = "without its compiled operators, which the course does not need"
-    return Finding("torchvision import", True, note if operators_declared() else "complete")
+        return Finding(name, True, check())
+    except (ImportError, RuntimeError, ValueError, OSError) as error:
+        return Finding(name, False, str(error), remedy)
 
 
-def _device() -> Finding:
-    return Finding("device", True, device_name(best_device()))
+def _version(needed: Requirement) -> str:
+    found = platform.python_version() if needed.name == "python" else version(needed.name)
+    if not needed.specifier.contains(found):  # 2.13.0+cpu, a local build, satisfies ==2.13.0
+        raise ValueError(found)
+    return found
 
 
-def _digits() -> Finding:
-    return _loads("digits", "pip install scikit-learn again")
+def _torchvision() -> str:
+    import_torchvision()
+    return "without compiled operators: none is needed" if operators_declared() else "complete"
 
 
-def _mnist() -> Finding:
-    from kdnb.data.mnist import FILES, missing_files
+def _loaded(name: str) -> str:
+    data = LOADERS[name]()
+    counts = f"{len(data.train):,} + {len(data.val):,} + {len(data.test):,} images"
+    return f"{counts}, fingerprint {data.fingerprint[:16]}"
 
+
+def _mnist() -> str:
     raw = data_root() / "MNIST" / "raw"
-    missing = missing_files(raw)
-    if missing:
-        return Finding(
-            "mnist",
-            False,
-            f"{len(missing)} of {len(FILES)} files missing in {raw}",
-            "python -m kdnb report --task mnist downloads them; without a network copy the four "
-            "IDX files there or set KDNB_DATA (the digits task needs none of this)",
-        )
-    return _loads("mnist", "")
+    if missing := missing_files(raw):
+        raise FileNotFoundError(f"{len(missing)} of {len(FILES)} files missing in {raw}")
+    return _loaded("mnist")
 
 
-def _mhist() -> Finding:
+def _mhist() -> str:
     """Only whether its files are there: decoding and checking them takes seconds."""
     folder = data_root() / "mhist"
     missing = [] if (folder / "annotations.csv").is_file() else ["annotations.csv"]
     if not (folder / "images").is_dir() and not (folder / "images.zip").is_file():
         missing.append("images.zip")
-    if not missing:
-        return Finding("mhist", True, f"its files are in {folder}; they are checked when used")
-    return Finding(
-        "mhist",
-        False,
-        f"{' and '.join(missing)} missing in {folder}",
+    if missing:
+        raise FileNotFoundError(f"{' and '.join(missing)} missing in {folder}")
+    return f"its files are in {folder}; they are checked when used"
+
+
+def _weights() -> str:
+    if missing := [network for network in NETWORKS if local_file(network) is None]:
+        raise FileNotFoundError(f"not on this machine for {', '.join(missing)}")
+    return f"for {', '.join(NETWORKS)}"
+
+
+def _store() -> str:
+    store = Store()
+    store.require_writable()
+    return f"{store.root}: {len(store.names('run-'))} finished runs"
+
+
+# What is looked at, and what to do where it is missing.
+CHECKS = {
+    "torchvision import": (_torchvision, "install torchvision again so that it matches torch"),
+    "device": (lambda: device_name(best_device()), ""),
+    "digits": (lambda: _loaded("digits"), "pip install scikit-learn again"),
+    "mnist": (
+        _mnist,
+        "python -m kdnb report --task mnist downloads its four IDX files; without a network copy "
+        "them there or set KDNB_DATA (the digits task needs none of this)",
+    ),
+    "mhist": (
+        _mhist,
         "data/README.md says how its authors give it and where it goes (the polyps task runs the "
         "same code on generated pictures and needs none of this)",
-    )
-
-
-def _weights() -> Finding:
-    name = "ImageNet weights"
-    try:
-        missing = [network for network in NETWORKS if local_file(network) is None]
-    except WeightsError as error:
-        return Finding(name, False, str(error), f"correct {VARIABLE}")
-    if not missing:
-        return Finding(name, True, f"for {', '.join(NETWORKS)}")
-    return Finding(
-        name,
-        False,
-        f"not on this machine for {', '.join(missing)}",
+    ),
+    "ImageNet weights": (
+        _weights,
         f"the polyps task downloads them; without a network put torchvision's files into a folder "
         f"and set {VARIABLE} to it (until then these networks start from random weights)",
-    )
-
-
-def _loads(name: str, remedy: str) -> Finding:
-    load: Callable = LOADERS[name]
-    try:
-        data = load()
-    except (DataError, ImportError) as error:
-        return Finding(name, False, str(error), remedy)
-    counts = f"{len(data.train):,} + {len(data.val):,} + {len(data.test):,} images"
-    return Finding(name, True, f"{counts}, fingerprint {data.fingerprint[:16]}")
-
-
-def _store() -> Finding:
-    store = Store()
-    try:
-        store.require_writable()
-    except StoreError as error:
-        return Finding("run store", False, str(error), "set KDNB_RUNS to a folder you can write")
-    finished = len(store.names("run-"))
-    return Finding("run store", True, f"{store.root}: {finished} finished runs")
+    ),
+    "run store": (_store, "set KDNB_RUNS to a folder you can write"),
+}

@@ -1,12 +1,117 @@
-"""Files written whole or not at all, on every system."""
+"""Where files are kept, and how files and folders are written whole or not at all."""
 
+import json
 import os
 import secrets
+import shutil
+import tempfile
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+MARK = ".kdnb"  # in folders that the program made
+
+
+class DataError(ValueError):
+    """The data cannot be used; the message names the value and the remedy."""
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """The folder for dataset files: ``root``, else ``$KDNB_DATA``, else the project's ``data/``."""
+    return folder_of(root or os.environ.get("KDNB_DATA") or PROJECT / "data")
+
+
+def store_root(root: str | Path | None = None) -> Path:
+    """Where what the program makes is kept: ``root``, else ``$KDNB_RUNS``, else ``data/runs``."""
+    return folder_of(root or os.environ.get("KDNB_RUNS") or PROJECT / "data" / "runs")
+
+
+def start_folder() -> Path:
+    """Where the command was started: ``$KDNB_START``, else the working directory.
+
+    A notebook's kernel works in the notebook's folder, so the two are not the same there.
+    """
+    return folder_of(os.environ.get("KDNB_START") or ".")
+
+
+def folder_of(path: str | Path) -> Path:
+    """The whole path of a folder; ``~`` is the reader's own, which no shell has put in its place.
+
+    Raises `DataError` for the ``~`` of a user whom this machine does not know.
+    """
+    try:
+        return Path(path).expanduser().resolve()
+    except RuntimeError as error:
+        says = f"this machine knows no home folder for {str(path)!r}: write the path out"
+        raise DataError(says) from error
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill, which becomes ``folder`` at the end of the block, or not at all.
+
+    A folder that was made so before is replaced; nothing else is. Raises `DataError` if something
+    else stands there, and if the block or the renaming raises `OSError`.
+    """
+    part = None
+    try:
+        _require_replaceable(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        _mark(part, part.name, [])
+        new, old = part / "new", part / "old"
+        new.mkdir()
+        yield new
+        _mark(new, folder.name, sorted(p.relative_to(new).as_posix() for p in new.rglob("*")))
+        _require_replaceable(folder)
+        # A folder with content is never overwritten by a rename: set the old one aside first.
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {folder.name} to {folder.parent} ({error}): set KDNB_RUNS to a folder "
+            f"that you can write"
+        ) from error
+    finally:
+        if part:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether `whole_folder` made it under this name and nobody put anything else into it.
+
+    Also one, beside its place, that it was filling when its process was killed, or fills now.
+    """
+    try:
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        name, made = mark["made by kdnb as"], {*mark["files"], MARK}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    if folder.is_symlink() or name != folder.name:
+        return False
+    if name.startswith(".") and made == {MARK}:
+        return True
+    found = list(folder.rglob("*"))
+    names = {path.relative_to(folder).as_posix() for path in found}
+    return names <= made and not any(path.is_symlink() for path in found)
+
+
+def _mark(folder: Path, name: str, made: list[str]) -> None:
+    """kdnb's mark: the name that the folder gets, and what was written into it."""
+    text = json.dumps({"made by kdnb as": name, "files": made}) + "\n"
+    (folder / MARK).write_text(text, encoding="utf-8")
+
+
+def _require_replaceable(folder: Path) -> None:
+    if os.path.lexists(folder) and not is_ours(folder):
+        raise DataError(
+            f"{folder} is in the way, and not all of it was made by kdnb: move it, or set "
+            f"KDNB_RUNS to another folder"
+        )
 
 
 def write_whole(path: Path, pieces: Iterable[bytes | memoryview]) -> None:

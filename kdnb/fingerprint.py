@@ -30,7 +30,7 @@ def _digest(path: Path) -> str:
 
 # Read when kdnb is imported, before any other module of it: a file may change while a kernel lives.
 IMPORTED = _digests()
-_SEEN: dict[str, dict[str, CodeType]] = {}
+_SEEN: dict[str, dict[str, CodeType | None]] = {}
 
 
 @cache
@@ -39,11 +39,9 @@ def code_fingerprint(*more: str) -> str:
 
     Any change of the text counts, a comment too: what decides a result is not left to judgement.
     """
-    files = [name for name in IMPORTED if not name.startswith(BESIDE_THE_ENGINE)]
-    total = hashlib.sha256()
-    for name in sorted({*files, *more}):
-        total.update(f"{name} {IMPORTED[name]}\n".encode())
-    return total.hexdigest()[:12]
+    files = {name for name in IMPORTED if not name.startswith(BESIDE_THE_ENGINE)}
+    total = "".join(f"{name} {IMPORTED[name]}\n" for name in sorted({*files, *more}))
+    return hashlib.sha256(total.encode()).hexdigest()[:12]
 
 
 def replaced() -> str:
@@ -52,39 +50,28 @@ def replaced() -> str:
     Functions and methods may be replaced in a living kernel: by assignment, by reloading a module
     that was edited, or by a module that is edited before it is imported.
     """
-    for name, module in list(sys.modules.items()):
-        file = _file(name, module)
-        if file not in IMPORTED or file.startswith(BESIDE_THE_ENGINE):
+    for file, imported in IMPORTED.items():
+        name = f"kdnb/{file}".removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        if name not in sys.modules or file.startswith(BESIDE_THE_ENGINE):
             continue
-        functions = _functions(module)
-        if name not in _SEEN:
-            if _digest(PACKAGE / file) != IMPORTED[file]:
-                return f"kdnb/{file}, which was edited after kdnb was imported"
-            _SEEN[name] = functions
-        before = _SEEN[name]
+        functions = _functions(sys.modules[name])
+        if name not in _SEEN and _digest(PACKAGE / file) != imported:
+            return f"kdnb/{file}, which was edited after kdnb was imported"
+        before = _SEEN.setdefault(name, functions)
         for function in before.keys() | functions.keys():
             if before.get(function) != functions.get(function):
                 return f"{name}.{function}, which was replaced after it was imported"
     return ""
 
 
-def _file(name: str, module: ModuleType) -> str:
-    """The file of one of kdnb's modules, as `IMPORTED` names it; empty for other modules."""
-    if name.partition(".")[0] != __package__ or not getattr(module, "__file__", None):
-        return ""
-    return Path(module.__file__).relative_to(PACKAGE).as_posix()
-
-
-def _functions(module: ModuleType) -> dict[str, CodeType]:
+def _functions(module: ModuleType) -> dict[str, CodeType | None]:
     """The code of all functions and methods that are defined in a module, by name."""
-    found = {}
-    for name, value in vars(module).items():
-        if getattr(value, "__module__", None) != module.__name__:
-            continue
-        members = vars(value).items() if inspect.isclass(value) else [("", value)]
-        for member, function in members:
-            function = getattr(function, "fget", None) or getattr(function, "__func__", function)
-            code = getattr(inspect.unwrap(function), "__code__", None)
-            if isinstance(code, CodeType):
-                found[f"{name}.{member}".rstrip(".")] = code
+    home = module.__name__
+    found = {n: v for n, v in vars(module).items() if getattr(v, "__module__", None) == home}
+    for name, kind in list(found.items()):
+        if inspect.isclass(kind):
+            found |= {f"{name}.{member}": value for member, value in vars(kind).items()}
+    for name, function in found.items():
+        function = getattr(function, "fget", None) or getattr(function, "__func__", function)
+        found[name] = getattr(inspect.unwrap(function), "__code__", None)
     return found

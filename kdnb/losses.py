@@ -1,4 +1,8 @@
-"""The losses of the course: pure functions of logits and labels, in natural units (nats)."""
+"""The losses of the course: pure functions of logits and labels, in natural units (nats).
+
+Each is written here once: notebooks show it, `kdnb.training.fit` trains one model by it, and
+`torch.vmap` maps it over many. All need at least one image, one class and one subclass.
+"""
 
 import math
 from typing import NamedTuple
@@ -6,6 +10,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+NO_LABEL = torch.iinfo(torch.int64).min  # cross_entropy ignores -100 unless told another number
 
 
 class DistillationLoss(NamedTuple):
@@ -16,49 +22,90 @@ class DistillationLoss(NamedTuple):
     hard: Tensor
 
 
-def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+def soft_target_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor | None,
+    temperature: float | Tensor,
+    soft_targets: Tensor | None = None,
+) -> Tensor:
     """T² · KL(teacher ‖ student) of the softened probabilities, mean over the batch.
 
         T² · (1/N) Σ_n Σ_c p_t (log p_t − log p_s),   p = softmax(z / T)
 
     Both logits are (N, C); the result is a scalar. Its gradient with respect to the student's
     logits is T · (p_s − p_t) / N: the factor T² keeps its size when T grows (Hinton, Vinyals &
-    Dean 2015, §2). No gradient reaches the teacher.
+    Dean 2015, §2). No gradient reaches the teacher. ``soft_targets`` (N, C) are p_t where they
+    were computed ahead by `soften`; then nobody needs the teacher's logits.
 
     Raises ValueError if the temperature is not positive and finite or the shapes differ.
+
+    >>> student, teacher = torch.zeros(1, 2), torch.tensor([[2 * math.log(3.0), 0.0]])
+    >>> soft_target_loss(student, teacher, temperature=2.0)  # p_t is 3/4 : 1/4
+    tensor(0.5232)
     """
     check_temperature(temperature)
-    _check_logits(student_logits, teacher_logits)
+    if soft_targets is None:
+        soft_targets = soften(teacher_logits, temperature)
+    _check_same_shape(student_logits, soft_targets)
     log_student = F.log_softmax(student_logits / temperature, dim=1)
-    log_teacher = F.log_softmax(teacher_logits.detach() / temperature, dim=1)
-    # log_target: p·log p would be NaN where p underflows to 0.
-    # batchmean: the element-wise mean would divide by the number of classes too.
-    divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
-    return temperature**2 * divergence
+    # As F.kl_div(log_student, soft_targets, reduction="batchmean"), which torch.vmap cannot map.
+    # xlogy is p log p, and 0 where p is 0.
+    divergence = torch.xlogy(soft_targets, soft_targets) - soft_targets * log_student
+    return divergence.sum() * (temperature**2 / len(divergence))
+
+
+def soften(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """softmax(logits / T) over the last dimension, without a gradient: a teacher's soft targets.
+
+    >>> soften(torch.tensor([[2 * math.log(3.0), 0.0]]), temperature=2.0)
+    tensor([[0.7500, 0.2500]])
+    """
+    return F.softmax(logits.detach() / temperature, dim=-1)
+
+
+def label_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of (N, C) logits with the labels (N,) int64 in [0, C), at T = 1.
+
+    ``class_weights`` (C,) weigh the images by their label, divided by the sum of their weights.
+
+    Raises ValueError for labels out of range (on a GPU torch itself asserts) or of another number.
+
+    >>> label_loss(torch.zeros(2, 4), torch.tensor([3, 0]))  # log 4
+    tensor(1.3863)
+    """
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
+        raise ValueError(
+            f"labels must have one entry per row of logits, at least one, got labels of shape "
+            f"{tuple(labels.shape)} for logits of shape {tuple(logits.shape)}"
+        )
+    try:
+        return F.cross_entropy(logits, labels, class_weights, ignore_index=NO_LABEL)
+    except IndexError as error:
+        raise _labels_out_of_range(labels, logits.shape[1]) from error
 
 
 def distillation_loss(
     student_logits: Tensor,
     labels: Tensor,
-    teacher_logits: Tensor,
-    temperature: float,
-    soft_weight: float,
+    teacher_logits: Tensor | None,
+    temperature: float | Tensor,
+    soft_weight: float | Tensor,
     class_weights: Tensor | None = None,
+    soft_targets: Tensor | None = None,
 ) -> DistillationLoss:
-    """soft_weight · soft_target_loss + (1 − soft_weight) · cross-entropy with the labels.
+    """soft_weight · soft_target_loss + (1 − soft_weight) · label_loss.
 
     Logits are (N, C), labels (N,) int64 in [0, C). ``soft_weight`` 0 is labels only, 1 is teacher
-    only. The cross-entropy is taken at T = 1 (Hinton, Vinyals & Dean 2015, §2). ``class_weights``
-    (C,) weigh the images in it by their label and are divided by their sum; the soft part needs
-    none where the teacher was trained with them.
+    only. Only the soft part knows the temperature (Hinton, Vinyals & Dean 2015, §2), and only the
+    hard part the ``class_weights`` (C,): the teacher was trained with them. ``soft_targets`` are
+    as for `soft_target_loss`.
 
     Raises ValueError for a temperature that is not positive and finite, a weight outside [0, 1],
     shapes that differ or labels out of range.
     """
     check_soft_weight(soft_weight)
-    check_labels(labels, student_logits)
-    soft = soft_target_loss(student_logits, teacher_logits, temperature)
-    hard = F.cross_entropy(student_logits, labels, class_weights)
+    soft = soft_target_loss(student_logits, teacher_logits, temperature, soft_targets)
+    hard = label_loss(student_logits, labels, class_weights)
     # lerp returns exactly `hard` at 0 and exactly `soft` at 1.
     return DistillationLoss(torch.lerp(hard, soft, soft_weight), soft, hard)
 
@@ -121,13 +168,12 @@ def subclass_agreement_loss(
 
     Raises ValueError if the shapes differ or do not fit labels and ``num_classes``.
     """
-    _check_logits(subclass_logits, other_view_logits, "both views'")
-    check_labels(labels, class_logits(subclass_logits, num_classes))
+    _check_same_shape(subclass_logits, other_view_logits, "both views'")
+    by_class = [_by_class(view, num_classes) for view in (subclass_logits, other_view_logits)]
+    if not labels.is_cuda and not ((labels >= 0) & (labels < num_classes)).all():
+        raise _labels_out_of_range(labels, num_classes)
     rows = torch.arange(len(labels), device=labels.device)
-    p, q = (
-        F.softmax(_by_class(view, num_classes)[rows, labels], dim=1)
-        for view in (subclass_logits, other_view_logits)
-    )
+    p, q = (F.softmax(view[rows, labels], dim=1) for view in by_class)
     member = F.one_hot(labels, num_classes).to(p.dtype)
     joint = torch.einsum("nc,nk,nj->ckj", member, p, q)
     # Which view is called the first is chance, so both orders count. A class without an image in
@@ -143,11 +189,12 @@ def subclass_agreement_loss(
 def subclass_distillation_loss(
     student_subclass_logits: Tensor,
     labels: Tensor,
-    teacher_subclass_logits: Tensor,
+    teacher_subclass_logits: Tensor | None,
     num_classes: int,
-    temperature: float,
-    soft_weight: float,
+    temperature: float | Tensor,
+    soft_weight: float | Tensor,
     class_weights: Tensor | None = None,
+    soft_targets: Tensor | None = None,
 ) -> DistillationLoss:
     """`distillation_loss` with the teacher's subclasses as soft targets.
 
@@ -160,11 +207,12 @@ def subclass_distillation_loss(
     is not a multiple of ``num_classes``, or a student and a teacher of different widths.
     """
     check_soft_weight(soft_weight)
-    _check_subclasses(student_subclass_logits, teacher_subclass_logits, num_classes)
-    classes = class_logits(student_subclass_logits, num_classes)
-    check_labels(labels, classes)
-    soft = soft_target_loss(student_subclass_logits, teacher_subclass_logits, temperature)
-    hard = F.cross_entropy(classes, labels, class_weights)
+    targets = teacher_subclass_logits if soft_targets is None else soft_targets
+    _check_subclasses(student_subclass_logits, targets, num_classes)
+    soft = soft_target_loss(
+        student_subclass_logits, teacher_subclass_logits, temperature, soft_targets
+    )
+    hard = label_loss(class_logits(student_subclass_logits, num_classes), labels, class_weights)
     return DistillationLoss(torch.lerp(hard, soft, soft_weight), soft, hard)
 
 
@@ -191,36 +239,33 @@ def within_class_loss(
     return num_classes * soft_target_loss(student, teacher, temperature)
 
 
-def check_temperature(temperature: float) -> None:
-    """Raise ValueError unless the temperature is a positive, finite number."""
-    if not _is_number(temperature) or not 0 < temperature < math.inf:
+def check_temperature(temperature: float | Tensor) -> None:
+    """Raise ValueError unless the temperature is a positive, finite number.
+
+    Of a tensor, one temperature for each of many students, nothing is read.
+    """
+    if not isinstance(temperature, Tensor) and not (
+        _is_number(temperature) and 0 < temperature < math.inf
+    ):
         raise ValueError(f"temperature must be positive and finite, got {temperature!r}")
 
 
-def check_soft_weight(soft_weight: float) -> None:
-    """Raise ValueError unless the weight is a number in [0, 1]."""
-    if not _is_number(soft_weight) or not 0 <= soft_weight <= 1:
+def check_soft_weight(soft_weight: float | Tensor) -> None:
+    """Raise ValueError unless the weight is a number in [0, 1]; of a tensor nothing is read."""
+    if not isinstance(soft_weight, Tensor) and not (
+        _is_number(soft_weight) and 0 <= soft_weight <= 1
+    ):
         raise ValueError(
             f"soft_weight must lie between 0 (labels only) and 1 (teacher only), "
             f"got {soft_weight!r}"
         )
 
 
-def check_labels(labels: Tensor, logits: Tensor) -> None:
-    """Raise ValueError unless there is one label in [0, C) for each row of ``logits`` (N, C)."""
-    if labels.shape != logits.shape[:1]:
-        raise ValueError(
-            f"labels must have one entry per row of logits, got labels of shape "
-            f"{tuple(labels.shape)} for logits of shape {tuple(logits.shape)}"
-        )
-    if labels.is_cuda:
-        return  # to look would make the GPU wait in each step; there cross_entropy itself asserts
-    lowest, highest = torch.aminmax(labels)
-    if lowest < 0 or highest >= logits.shape[1]:
-        raise ValueError(
-            f"labels must lie in 0..{logits.shape[1] - 1} for {logits.shape[1]} logits, "
-            f"got {lowest.item()}..{highest.item()}"
-        )
+def _labels_out_of_range(labels: Tensor, classes: int) -> ValueError:
+    lowest, highest = labels.min().item(), labels.max().item()
+    return ValueError(
+        f"labels must lie in 0..{classes - 1} for {classes} logits, got {lowest}..{highest}"
+    )
 
 
 def _by_class(subclass_logits: Tensor, num_classes: int) -> Tensor:
@@ -228,7 +273,7 @@ def _by_class(subclass_logits: Tensor, num_classes: int) -> Tensor:
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")
     width = subclass_logits.shape[-1]
-    if subclass_logits.ndim != 2 or width == 0 or width % num_classes:
+    if subclass_logits.ndim != 2 or not subclass_logits.numel() or width % num_classes:
         raise ValueError(
             f"subclass logits must be (N, classes·subclasses) with a width that is a multiple of "
             f"{num_classes} classes, got {tuple(subclass_logits.shape)}"
@@ -245,10 +290,10 @@ def _check_subclasses(student: Tensor, teacher: Tensor, num_classes: int) -> Non
         )
 
 
-def _check_logits(first: Tensor, second: Tensor, whose: str = "student and teacher") -> None:
-    if first.ndim != 2 or first.shape != second.shape:
+def _check_same_shape(first: Tensor, second: Tensor, whose: str = "student and teacher") -> None:
+    if first.ndim != 2 or first.shape != second.shape or not first.numel():
         raise ValueError(
-            f"{whose} logits must share one shape (N, outputs), got "
+            f"{whose} logits must share one shape (N, outputs), neither of them 0, got "
             f"{tuple(first.shape)} and {tuple(second.shape)}"
         )
 

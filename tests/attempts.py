@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdnb.evaluation import saliency
 from kdnb.evaluation.cost import Cost, cost
-from kdnb.training.loop import evaluating
+from kdnb.training.predict import evaluating
 
 CORRECT = "correct"
 

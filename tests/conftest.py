@@ -1,6 +1,5 @@
 """Fast tests first, small data for all of them, and nothing of the reader's own is touched."""
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -190,15 +189,3 @@ def filled(tmp_path, tiny_task, monkeypatch):
     kinds = {name.split("-")[0] for name in store.names()}
     assert kinds == {"run", "part", "logits"}
     return store
-
-
-def older(store, key):
-    """An entry as kdnb wrote it in format 2."""
-    folder = store.root / key
-    folder.mkdir(parents=True)
-    sums = ["# kdnb run store, format 2"]
-    for name in ("record.json", "tensors.safetensors"):
-        (folder / name).write_bytes(b"any")
-        sums.append(f"{hashlib.sha256(b'any').hexdigest()}  {name}")
-    (folder / "SHA256SUMS").write_text("\n".join(sums) + "\n")
-    return folder

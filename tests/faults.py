@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from conftest import make_tiny_task
 
-from kdnb import maintenance as upkeep
+from kdnb import maintenance
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional
 from kdnb.experiment.sweep import sweep
@@ -143,9 +143,9 @@ def kill(folder, seed):
         stores += 1
         # Killed between storing a run and removing its checkpoint: that one is left, for `prune`.
         store = Store(root)
-        for name, why in list(upkeep.superfluous(store)):
+        for item, why in list(maintenance.superfluous(store)):
             if why == "the checkpoint of a run that is finished":
-                upkeep.prune(store, name)
+                maintenance.prune(item)
                 left += 1
         found = content(root)
         if status != 0 or found != expected:

@@ -279,7 +279,7 @@ def test_from_a_damaged_checkpoint_training_begins_anew(tiny_task, store, tmp_pa
     lab_of(tiny_task, store, Stopping(ALONE.label, 15)).student(ALONE, 0)
     (part,) = store.names("part-")
     store.path(part).write_bytes(store.path(part).read_bytes()[:length])
-    with pytest.warns(UserWarning, match="part-.* is damaged"):
+    with pytest.warns(UserWarning, match="part-.* cannot be used"):
         again = lab_of(tiny_task, store).student(ALONE, 0)
     assert again.weights == whole.weights and not store.names("part-")
 

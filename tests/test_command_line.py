@@ -11,7 +11,8 @@ from kdnb import __main__ as command_line
 from kdnb import doctor
 from kdnb.course.report.execution import NotebookError, find_notebooks
 from kdnb.course.report.parameters import parse_parameters
-from kdnb.data.dataset import DataError, data_root, start_folder, store_root
+from kdnb.data.dataset import DataError
+from kdnb.files import data_root, start_folder, store_root
 
 
 def run(*arguments):
@@ -228,7 +229,7 @@ def test_the_doctor_knows_what_is_missing(monkeypatch, tmp_path, capsys):
 
 def test_the_doctor_sees_another_version(monkeypatch):
     monkeypatch.setattr(doctor, "version", lambda name: "0.1" if name == "torch" else "2.13.0")
-    found = {finding.name: finding for finding in doctor._packages()}
+    found = {finding.name: finding for finding in doctor.examine()}
     assert not found["torch"].ok and "torch==2.13.0" in found["torch"].remedy
 
 
@@ -240,7 +241,7 @@ def test_the_doctor_sees_a_corrupt_mnist(monkeypatch, tmp_path):
     for name in FILES:
         (raw / name).write_bytes(b"short")
     monkeypatch.setenv("KDNB_DATA", str(tmp_path))
-    finding = doctor._mnist()
+    finding = doctor.examine("mnist")[0]
     assert not finding.ok and "truncated: 5 of" in finding.found
 
 

@@ -365,7 +365,7 @@ def through(store, checkpoint):
 )
 def test_on_one_device_a_run_goes_on_as_if_never_stopped(name, device, store):
     resume = stopped(name, device, store)
-    assert device.type in resume.chance
+    assert device.type in resume.state["chance"]
     again, history = trained(name, device, resume=resume)
     whole, expected = trained(name, device)
     assert_equal_weights(again, whole)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from kdnb import data, doctor
 from kdnb.data import DataError, Split, mhist
-from kdnb.data.dataset import store_root, whole_folder
+from kdnb.files import data_root, store_root, whole_folder
 
 SIZE, TRAIN, TEST = 16, 20, 4
 
@@ -620,24 +620,24 @@ def test_what_was_published_must_be_there(layout, monkeypatch):
 def test_the_doctor_looks_whether_mhist_is_there(tmp_path, monkeypatch):
     monkeypatch.setenv("KDNB_DATA", str(tmp_path))
     folder = tmp_path / "mhist"
-    finding = doctor._mhist()
+    finding = doctor.examine("mhist")[0]
     assert not finding.ok and "annotations.csv and images.zip missing" in finding.found
     assert "data/README.md" in finding.remedy and finding.name in doctor.OPTIONAL
     folder.mkdir()
     (folder / "annotations.csv").write_text("")
-    finding = doctor._mhist()
+    finding = doctor.examine("mhist")[0]
     assert not finding.ok and finding.found.startswith("images.zip missing in")
     (folder / "images.zip").write_bytes(b"never opened")
-    assert doctor._mhist().ok
+    assert doctor.examine("mhist")[0].ok
     (folder / "images.zip").unlink()
     (folder / "images").mkdir()
-    assert doctor._mhist().ok
-    monkeypatch.setattr(doctor, "_torchvision", lambda: finding)  # which takes seconds
+    assert doctor.examine("mhist")[0].ok
+    monkeypatch.setitem(doctor.CHECKS, "torchvision import", (str, ""))  # which takes seconds
     assert "mhist" in [finding.name for finding in doctor.examine()]
 
 
 @pytest.mark.skipif(
-    not os.access(data.dataset.data_root() / "mhist" / "annotations.csv", os.R_OK),
+    not os.access(data_root() / "mhist" / "annotations.csv", os.R_OK),
     reason="the real MHIST is not on this machine",
 )
 def test_real_mhist():

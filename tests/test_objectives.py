@@ -23,9 +23,8 @@ def draw(*shape, seed=0):
     return 3 * torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def rows(count=6, views=1):
-    labels = torch.arange(count) % 2
-    return Batch(labels, torch.arange(count), torch.arange(count) % views)
+def rows(count=6):
+    return Batch(torch.arange(count) % 2)
 
 
 def test_labels_are_the_cross_entropy_of_the_classes():
@@ -47,61 +46,52 @@ def test_spread_adds_muellers_loss():
 def test_agreement_compares_the_first_block_of_rows_with_the_second():
     z = draw(6, 4)
     labels = torch.tensor([0, 1, 0]).repeat(2)
-    both = Batch(labels, torch.arange(3).repeat(2), torch.zeros(6))
     objective = MutualInformation(subclasses=2, weight=0.3, evenness=1.5)
     assert objective.views_per_image == 2
-    loss = objective.loss(z, both)
+    loss = objective.loss(z, Batch(labels))
     assert loss.auxiliary == losses.subclass_agreement_loss(z[:3], z[3:], labels[:3], 2, 1.5)
     assert loss.hard == F.cross_entropy(losses.class_logits(z, 2), labels), "both views count"
     torch.testing.assert_close(loss.total, loss.hard + 0.3 * loss.auxiliary)
 
 
-def test_distillation_looks_up_image_and_view():
+@pytest.mark.parametrize("subclasses", [1, 2])
+def test_distillation_looks_up_image_and_view(subclasses):
     answers = draw(3, 6, 4)  # 3 views of 6 images
-    shown = Batch(torch.tensor([1, 0]), torch.tensor([5, 2]), torch.tensor([2, 0]))
+    labels, index, view = torch.tensor([[1, 0], [5, 2], [2, 0]])
     z = draw(2, 4, seed=1)
     objective = Distillation(
-        subclasses=2, teacher_logits=answers, temperature=4.0, soft_weight=0.7
-    ).prepared(3, 6, CPU)
-    loss = objective.loss(z, shown)
+        subclasses=subclasses, teacher_logits=answers, temperature=4.0, soft_weight=0.7
+    ).on(CPU)
+    loss = objective.loss(z, objective.batch(labels, index, view))
     teacher = torch.stack([answers[2, 5], answers[0, 2]])
-    expected = losses.subclass_distillation_loss(z, shown.labels, teacher, 2, 4.0, 0.7)
+    expected = losses.subclass_distillation_loss(z, labels, teacher, 4 // subclasses, 4.0, 0.7)
     assert (loss.total, loss.soft, loss.hard) == expected
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
-@pytest.mark.parametrize("soft_weight", [0.0, 0.3, 1.0])
-def test_in_one_pass_the_same_loss_and_gradient(temperature, soft_weight):
-    """Conventional distillation without class weights is trained in fewer operations."""
-    answers = draw(3, 6, 5)
+@pytest.mark.parametrize("subclasses", [1, 2])
+def test_soft_targets_computed_ahead_give_the_same_loss_and_gradient(subclasses):
+    answers = draw(3, 6, 4)
     answers[2, 5, 0] = 2000.0  # all other probabilities underflow to 0
-    shown = Batch(torch.tensor([1, 0, 4]), torch.tensor([5, 2, 0]), torch.tensor([2, 0, 1]))
-    written_out = Distillation(
-        teacher_logits=answers, temperature=temperature, soft_weight=soft_weight
+    labels, index, view = torch.tensor([[1, 0, 1], [5, 2, 0], [2, 0, 1]])
+    here = Distillation(
+        teacher_logits=answers, temperature=4.0, soft_weight=0.3, subclasses=subclasses
     )
-    prepared = written_out.prepared(3, 6, CPU)
-    assert type(prepared) is not Distillation
-    z = [draw(3, 5, seed=1).requires_grad_() for _ in range(2)]
-    pairs = [
-        each.loss(logits, shown) for each, logits in zip((written_out, prepared), z, strict=True)
-    ]
-    for one, other in zip(*pairs, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
-    for loss in pairs:
-        loss.total.backward()
+    ahead = here.on(CPU)
+    z = [draw(3, 4, seed=1).requires_grad_() for _ in range(2)]
+    for objective, logits in zip((here, ahead), z, strict=True):
+        objective.loss(logits, objective.batch(labels, index, view)).total.backward()
+    assert here.batch(labels, index, view).soft_targets is None
+    assert ahead.batch(labels, index, view).teacher_logits is None
     torch.testing.assert_close(z[0].grad, z[1].grad, atol=1e-12, rtol=1e-12)
-    weighted = Distillation(
-        teacher_logits=answers, temperature=4.0, soft_weight=0.5, class_weights=(1, 2, 1, 1, 1)
-    )
-    assert type(weighted.prepared(3, 6, CPU)) is Distillation
 
 
 def test_within_classes_never_hears_a_label():
     answers, z = draw(1, 6, 4), draw(6, 4, seed=1)
     objective = WithinClasses(subclasses=2, teacher_logits=answers, temperature=4.0)
     assert not objective.selects_by_validation and LABELS.selects_by_validation
-    loss = objective.loss(z, rows())
-    swapped = rows()._replace(labels=1 - rows().labels)
+    batch = objective.batch(torch.arange(6) % 2, torch.arange(6), torch.zeros(6, dtype=torch.int64))
+    loss = objective.loss(z, batch)
+    swapped = batch._replace(labels=1 - batch.labels)
     assert loss.total == objective.loss(z, swapped).total == loss.soft
     assert loss.hard is None
     assert loss.total == losses.within_class_loss(z, answers[0], 2, 4.0)

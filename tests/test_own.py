@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kdnb import maintenance as upkeep
+from kdnb import maintenance
 from kdnb.__main__ import main
 from kdnb.data import DataError, ImageFolder, ImageTensors
 from kdnb.data.custom.splits import drawn
@@ -143,11 +143,11 @@ def test_damaged_pixels_are_named_and_decoded_again(flowers, store, monkeypatch,
     content[len(content) // 2] ^= 1
     (kept / name).write_bytes(content)
     own._read.cache_clear()
-    assert [folder for folder, _ in upkeep.problems(store)] == [kept.name]
-    assert [folder for folder, _ in upkeep.superfluous(store)] == [kept.name]
+    assert [item.path for item, _ in maintenance.problems(store)] == [kept]
+    assert [item.path for item, _ in maintenance.superfluous(store)] == [kept]
     with pytest.warns(UserWarning, match="pixels-.* is damaged"):
         assert ImageFolder(flowers, size=16)().fingerprint == whole
-    assert not list(upkeep.problems(store))
+    assert not list(maintenance.problems(store))
 
 
 def test_tensors_are_split_alike(flowers):

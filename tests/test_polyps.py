@@ -9,7 +9,7 @@ from PIL import Image
 
 from kdnb import data
 from kdnb.data import DataError, mhist, polyps
-from kdnb.data.dataset import store_root
+from kdnb.files import store_root
 
 SMALL = {"train": 60, "test": 20, "size": 24}
 

@@ -92,11 +92,14 @@ def test_resnet_is_torchvisions_too():
 
 def test_torchvisions_cache_comes_before_a_download(mobilenet, tmp_path):
     name = "mobilenet_v2-b0353104.pth"
-    assert doctor._weights().ok is False and "resnet50, mobilenet_v2" in doctor._weights().found
+    assert (
+        doctor.examine("ImageNet weights")[0].ok is False
+        and "resnet50, mobilenet_v2" in doctor.examine("ImageNet weights")[0].found
+    )
     cache = tmp_path / "hub" / "checkpoints"
     cache.mkdir(parents=True)
     torch.save(mobilenet, cache / name)
-    assert doctor._weights().found == "not on this machine for resnet50"
+    assert doctor.examine("ImageNet weights")[0].found == "not on this machine for resnet50"
     # What lies there is not what the name says, so it is looked at and refused.
     with pytest.raises(WeightsError, match=f"{name} is damaged: its SHA-256 starts with"):
         imagenet("mobilenet_v2")
@@ -178,7 +181,7 @@ def test_a_damaged_file_is_known_by_its_name(mobilenet, tmp_path, monkeypatch):
 
 def test_a_setting_that_names_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("KDNB_WEIGHTS", str(tmp_path / "gone"))
-    assert "does not exist" in doctor._weights().found
+    assert "does not exist" in doctor.examine("ImageNet weights")[0].found
     with pytest.raises(WeightsError, match="which does not exist: correct it"):
         imagenet("resnet50")
     monkeypatch.setenv("KDNB_WEIGHTS", str(tmp_path))

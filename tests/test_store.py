@@ -15,13 +15,16 @@ from conftest import TinyTeacher
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from kdnb import files
-from kdnb.store import entries
 from kdnb.store.store import DamagedEntryError, Store, StoreError, digest, weights_digest
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
+# All that safetensors holds and torch can view as bytes.
+TYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn]
+TYPES += [torch.int64, torch.int32, torch.int16, torch.int8, torch.bool, torch.complex64]
+TYPES += [torch.uint64, torch.uint32, torch.uint16, torch.uint8, torch.float8_e5m2]
 
 
 def leftovers(store):
@@ -58,7 +61,7 @@ def test_every_tensor_comes_back_to_the_bit_whatever_it_shares(tmp_path_factory,
     drawn, bits = {}, torch.Generator().manual_seed(data.draw(st.integers(0, 9999)))
     for name in data.draw(st.lists(st.text("ab.é/ ", min_size=1), max_size=5, unique=True)):
         kind, shape = (
-            data.draw(st.sampled_from(list(entries.TYPES))),
+            data.draw(st.sampled_from(TYPES)),
             data.draw(st.lists(st.integers(0, 4))),
         )
         tensor = torch.randint(0, 256, (*shape[:4], 16), dtype=torch.uint8, generator=bits)
@@ -94,27 +97,30 @@ def test_tied_and_cut_out_weights_are_each_stored_by_themselves(store):
     assert found["a"].sum() == 15
 
 
-def test_a_record_may_be_large_and_odd(store, monkeypatch):
+def test_a_record_may_be_large_and_odd(store):
     record = {"text": "x" * 3_000_000, "lone": "\ud800", "sha256": "0" * 64, "n": [2**70, 1e-300]}
+    record["kdnb"] = '"sha256":"' + "0" * 64
     store.put("run-1", {"__metadata": torch.ones(1), "sha256": torch.ones(2)}, record)
     assert store.read("run-1").record == record
     with pytest.raises(ValueError):
         store.put("run-2", {}, {"n": float("nan")})
-    monkeypatch.setattr(entries, "LARGEST_HEADER", 3_000_000)
-    with pytest.raises(StoreError, match=r"the record of run-2 has 3,000,.* bytes, too many"):
-        store.put("run-2", {}, record)
+    with pytest.raises(StoreError, match=r"run-2 cannot be stored: .*header too large"):
+        store.put("run-2", {}, {"text": "x" * 100_000_000})
     assert store.names() == ["run-1"] and leftovers(store) == []
 
 
 @pytest.mark.parametrize(
     "tensor",
-    [torch.ones(2, dtype=torch.complex128), torch.eye(2).to_sparse(),
-     torch.ones(2).to(torch.float8_e4m3fn)],
-)  # fmt: skip
+    [
+        torch.ones(2, dtype=torch.complex128),
+        torch.eye(2).to_sparse(),
+        torch.empty(2, device="meta"),
+    ],
+)
 def test_what_cannot_be_stored_is_named_and_the_training_counts(store, tensor):
-    with pytest.raises(StoreError, match=r"layer.weight is of torch\.\w+, which the run store"):
+    with pytest.raises(StoreError, match=r"layer.weight is torch\.\w+ of torch\.\w+: convert"):
         store.put("run-1", {"layer.weight": tensor}, {})
-    with pytest.warns(UserWarning, match="trained, but not kept: layer.weight is of"):
+    with pytest.warns(UserWarning, match="trained, but not kept: layer.weight is torch"):
         assert not store.keep("run-1", {"layer.weight": tensor}, {})
     assert store.names() == [] and leftovers(store) == []
 
@@ -230,10 +236,30 @@ def test_a_damaged_entry_is_made_again(store, length):
     store.put("run-1", TENSORS, {"n": 1})
     path = store.path("run-1")
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.warns(UserWarning, match=r"run-1\.kdnb\.safetensors is damaged"):
+    with pytest.warns(UserWarning, match=r"run-1\.kdnb\.safetensors cannot be used"):
         assert store.get("run-1") is None
     store.put("run-1", TENSORS, {"n": 2})
     assert store.get("run-1").record == {"n": 2}
+
+
+def test_no_byte_of_an_entry_can_be_another_unnoticed(store):
+    store.put("run-1", TENSORS, {"n": 1})
+    content = store.path("run-1").read_bytes()
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        store.path("run-1").write_bytes(flipped)
+        with pytest.raises(DamagedEntryError):
+            store.read("run-1")
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"kdnb": "run store, format 3"}])
+def test_another_safetensors_file_is_no_entry(store, metadata):
+    store.root.mkdir()
+    save_file(TENSORS, store.path("run-1"), metadata)
+    with pytest.raises(DamagedEntryError, match="it does not begin as an entry does"):
+        store.read("run-1")
+    assert not store.has("run-1")
 
 
 def test_an_unwritable_folder_is_named(tmp_path):

@@ -22,8 +22,8 @@ from kdnb.store.store import Store, weights_digest
 from kdnb.training.config import TrainConfig
 from kdnb.training.loop import TrainingDivergedError, fit
 from kdnb.training.objectives import LABELS, Distillation, KnownSubclasses, MutualInformation
-from kdnb.training.stacked import StackedModel, same_as_alone, stackable
-from kdnb.training.vectorized import Goals, NotVectorizableError, fit_vectorized
+from kdnb.training.stacked import NotVectorizableError, StackedModel, same_as_alone, stackable
+from kdnb.training.vectorized import StackedObjective, fit_vectorized
 
 CPU = torch.device("cpu")
 TRAIN, VAL = random_split(150, 0), random_split(60, 1)
@@ -98,7 +98,7 @@ def test_in_double_precision_twenty_steps_differ_by_less_than_1e_10():
     order = sorted(range(len(GRID)), key=lambda i: seeds[i])
     models = [student(seeds[i]).double() for i in order]
     stacked = StackedModel([student(seeds[i]).double() for i in order], 2, CPU)
-    goals = Goals([objectives[i] for i in order], CPU, torch.float64)
+    mapped = StackedObjective([objectives[i] for i in order], CPU, torch.float64)
     together = torch.optim.Adam(stacked.parameters.values(), 1e-2)
     alone = [torch.optim.Adam(model.parameters(), 1e-2) for model in models]
     for _ in range(20):
@@ -106,7 +106,7 @@ def test_in_double_precision_twenty_steps_differ_by_less_than_1e_10():
         view = torch.randint(9, (2, 32), generator=GENERATOR)
         batches = torch.rand(2, 32, 1, 28, 28, generator=GENERATOR, dtype=torch.float64)
         together.zero_grad()
-        goals.losses(stacked(batches), TRAIN.labels[index], index, view)[0].sum().backward()
+        mapped.loss(stacked(batches), TRAIN.labels[index], view, index)[0].sum().backward()
         together.step()
         for place, (model, optimizer) in enumerate(zip(models, alone, strict=True)):
             group, objective = place // 3, objectives[order[place]]

@@ -18,8 +18,9 @@ from kdnb.models import TeacherCNN
 from kdnb.store.store import weights_digest
 from kdnb.training import loop as training
 from kdnb.training.config import TrainConfig
-from kdnb.training.loop import TrainingDivergedError, fit, one_cycle, predict
+from kdnb.training.loop import TrainingDivergedError, fit, one_cycle
 from kdnb.training.objectives import Distillation, MutualInformation, Objective, WithinClasses
+from kdnb.training.predict import evaluating, predict
 
 CPU = torch.device("cpu")
 RECIPE = TrainConfig(epochs=3, batch_size=16, learning_rate=1e-2, translate=1)
@@ -65,20 +66,20 @@ class Recorder(nn.Module):
 def recorded_batches(tiny, objective, monkeypatch):
     """Distil a recorder; returns its batches of images and the soft targets it was given."""
     given = []
-    original = F.kl_div
+    original = losses.soft_target_loss
 
-    def spy(log_student, targets, **options):
-        given.append(targets[0].clone())
-        return original(log_student, targets, **options)
+    def spy(student_logits, teacher_logits, temperature, soft_targets):
+        given.append(soft_targets.clone())
+        return original(student_logits, teacher_logits, temperature, soft_targets)
 
-    monkeypatch.setattr(F, "kl_div", spy)
+    monkeypatch.setattr(losses, "soft_target_loss", spy)
     model, _ = train(tiny, Recorder, objective=objective)
     return model.seen, given
 
 
 def largest_misfit(teacher, images, given):
     """Over all batches: cached answers against a live forward pass of the images they came with."""
-    with training.evaluating(teacher):
+    with evaluating(teacher):
         return max(
             (F.softmax(teacher(batch) / 4.0, dim=1) - targets).abs().max().item()
             for batch, targets in zip(images, given, strict=True)
@@ -113,7 +114,7 @@ def test_the_real_teachers_logits_agree_with_live_ones(tiny):
         model = TeacherCNN()
     cached = predict(model, TranslatedImages(tiny.train.images), device=CPU)
     index = torch.randperm(96)[:37]
-    with training.evaluating(model):
+    with evaluating(model):
         live = model(tiny.train.images[index].float() / 255)
     torch.testing.assert_close(cached[index], live, atol=1e-5, rtol=0)
 
@@ -433,7 +434,7 @@ def test_soft_targets_of_other_images_or_views_are_refused(tiny):
 
 def test_warped_images_and_cached_targets_exclude_each_other(tiny):
     config = replace(RECIPE, affine=0.2)
-    with pytest.raises(ValueError, match="a config with warp cannot be used"):
+    with pytest.raises(ValueError, match="a config with affine cannot be used"):
         train(tiny, config=config, objective=distil(torch.zeros(9, 96, 4)))
     changed, _ = train(tiny, config=config)
     plain, _ = train(tiny)

@@ -416,7 +416,7 @@ def test_every_class_counts_the_same(pictures, lab, monkeypatch):
 
     logits = torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y = torch.tensor([0, 0, 0, 1, 1])
-    rows = Batch(y, torch.arange(5), torch.zeros(5, dtype=torch.int64))
+    rows = Batch(y)
     each = F.cross_entropy(logits, y, reduction="none")
     w = torch.tensor([0.5, 2.0], dtype=torch.float64)[y]
     weighted = Objective(class_weights=(0.5, 2.0)).loss(logits, rows).total
@@ -439,7 +439,7 @@ def test_known_subclasses_by_hand():
     """Cross-entropy over all columns; summed probabilities are those of the classes."""
     logits = torch.tensor([[1.0, 2.0, 0.0, -1.0], [0.0, 0.0, 3.0, 0.0]], dtype=torch.float64)
     votes, labels = torch.tensor([1, 2]), torch.tensor([0, 1])
-    rows = Batch(labels, torch.arange(2), torch.zeros(2, dtype=torch.int64), votes)
+    rows = Batch(labels, subclasses=votes)
     p = logits.softmax(1)
     loss = KnownSubclasses(subclasses=2).loss(logits, rows)
     torch.testing.assert_close(loss.total, -(p[0, 1].log() + p[1, 2].log()) / 2)

@@ -18,11 +18,11 @@ from kdnb.course.text import (
     points,
     verdict,
 )
-from kdnb.data.dataset import PROJECT
 from kdnb.evaluation.metrics import Interval, calibration, mean_interval
 from kdnb.evaluation.statistics import Bootstrap, class_metrics, constant_logits, weighted_f1
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison, Run
+from kdnb.files import PROJECT
 
 REFERENCE = PROJECT / "report" / "reference"
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdnb.data.dataset import DataError, Split, whole_folder
+from kdnb.data.dataset import DataError, Split
+from kdnb.files import whole_folder
 
 # Of each split by name the labels, and where they are known the subclasses.
 Labels = dict[str, list[list[int]]]

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kdnb.data.dataset import DataError, Dataset, data_root, store_root, stratified_indices
+from kdnb.data.dataset import DataError, Dataset, stratified_indices
 from kdnb.data.decoded import decoded_once, digest_of
+from kdnb.files import data_root, store_root
 
 CLASS_NAMES = ("HP", "SSA")
 ANNOTATORS, MAJORITY = 7, 4

@@ -5,7 +5,8 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
-from kdnb.data.dataset import DataError, Dataset, Split, data_root, stratified_indices
+from kdnb.data.dataset import DataError, Dataset, Split, stratified_indices
+from kdnb.files import data_root
 from kdnb.torchvision_remedy import import_torchvision
 
 VAL = 5_000

@@ -23,7 +23,8 @@ from PIL import Image
 from torch import Tensor
 
 from kdnb.data import mhist
-from kdnb.data.dataset import DataError, Dataset, store_root, whole_folder
+from kdnb.data.dataset import DataError, Dataset
+from kdnb.files import store_root, whole_folder
 
 TRAIN, TEST, SIZE = 320, 400, 64
 STAMP = "made from generated pictures"

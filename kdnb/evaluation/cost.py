@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.benchmark import Timer
 
 from kdnb.evaluation.flops import Arithmetic, storage_of, unfused
-from kdnb.training.loop import evaluating
+from kdnb.training.predict import evaluating
 
 RAPL = Path("/sys/class/powercap")  # where Linux shows the energy counters of Intel's and AMD's
 
@@ -150,7 +150,7 @@ def joules_per_image(
     packages = sorted(counters.glob("intel-rapl:?/energy_uj"))
 
     def microjoules() -> list[int]:
-        return [int(package.read_text()) for package in packages]
+        return [int(package.read_text(encoding="ascii")) for package in packages]
 
     try:
         before = microjoules()

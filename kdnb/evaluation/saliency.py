@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kdnb.environment import best_device, seeded
 from kdnb.losses import class_logits
 from kdnb.models import StagedNetwork
-from kdnb.training.loop import evaluating
+from kdnb.training.predict import evaluating
 
 BATCH = 128  # images, or noisy and scaled copies of them, that run together
 NOISE = 0.15  # of SmoothGrad, as a share of the range of pixels

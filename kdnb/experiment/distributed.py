@@ -20,13 +20,13 @@ from distributed.comm import CommClosedError, get_address_host_port
 from distributed.protocol import pickle
 from distributed.security import Security
 
-from kdnb.data.dataset import data_root
 from kdnb.evaluation.flops import Arithmetic, unfused
 from kdnb.experiment import worker as parts
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.requests import MissingRun, RunRequest
 from kdnb.experiment.results import SweepProgress
 from kdnb.experiment.worker import WorkerInfo, WorkResult, WorkUnit
+from kdnb.files import data_root
 from kdnb.fingerprint import code_fingerprint
 from kdnb.training.vectorized import at_once
 
@@ -456,7 +456,8 @@ def _starting(threads: int) -> Iterator[None]:
     os.environ.update(environment)
     sys.modules["__main__"] = ModuleType("__main__")
     resource_tracker.ensure_running()  # where it started first, it would let signals through again
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # threads inherit it
+    mask = getattr(signal, "pthread_sigmask", lambda *_: None)  # Windows has none
+    blocked = mask(getattr(signal, "SIG_BLOCK", None), {signal.SIGINT})  # threads inherit it
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Port .* is already in use")
@@ -467,4 +468,4 @@ def _starting(threads: int) -> Iterator[None]:
             os.environ.pop(name)
             if value is not None:
                 os.environ[name] = value
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        mask(getattr(signal, "SIG_SETMASK", None), blocked)

@@ -8,7 +8,7 @@ order and the same teacher, so differences between methods are paired by seed.
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -37,12 +37,13 @@ from kdnb.models import StagedNetwork
 from kdnb.store.description import UndescribedError
 from kdnb.store.store import Entry, Store, StoreError
 from kdnb.tasks.tasks import SubclassConfig, Task
-from kdnb.training.checkpoint import Checkpoint, CheckpointThrottle, copied
+from kdnb.training.checkpoint import Checkpoint, CheckpointThrottle
 from kdnb.training.config import TrainConfig
 from kdnb.training.history import History
 from kdnb.training.loop import TrainingDivergedError, fit, predict
 from kdnb.training.objectives import LABELS, Objective, TeacherObjective
-from kdnb.training.vectorized import NotVectorizableError, at_once, fit_vectorized, fits
+from kdnb.training.stacked import NotVectorizableError
+from kdnb.training.vectorized import at_once, fit_vectorized, fits
 
 PROBE = 2  # validation images that a stored run must answer as it did when it was stored
 
@@ -417,7 +418,7 @@ class Experiment:
         entry = self.store.get(key)
         if entry is None:
             return None
-        untrained = None if key in self._probed else copied(part.state_dict())
+        untrained = None if key in self._probed else deepcopy(part.state_dict())
         part.load_state_dict(entry.tensors)
         model.eval()
         if untrained is not None:

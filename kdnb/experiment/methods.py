@@ -68,7 +68,7 @@ ALONE = Method("student without teacher")
 
 def conventional(
     temperature: float,
-    soft_weight: float,
+    soft_weight: float = 0.9,
     label: str = "",
     subclass_config: SubclassConfig | None = None,
 ) -> Method:

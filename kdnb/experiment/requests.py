@@ -123,7 +123,7 @@ def _described(objective: Objective, teacher: Run | None, train: Split) -> dict:
     """An objective as JSON can hold it; a teacher's weights stand for its answers."""
     if teacher and not teacher.network:
         raise UndescribedError("it has a teacher whose network cannot be described")
-    names = {f.name for f in fields(objective)} - {"teacher_logits"}
+    names = {f.name for f in fields(objective)} - {"teacher_logits", "soft_targets"}
     settings = {name: getattr(objective, name) for name in sorted(names)}
     numbers = {name: float(n) for name, n in settings.items() if isinstance(n, int | float)}
     about = {

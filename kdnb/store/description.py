@@ -13,11 +13,12 @@ import site
 import sys
 import sysconfig
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import (
     BuiltinFunctionType,
+    CellType,
     CodeType,
     FunctionType,
     GetSetDescriptorType,
@@ -34,6 +35,17 @@ from kdnb.store.store import KEY_LENGTH, tensors_digest
 
 # What a run's provenance says is not in its key: another machine may use it.
 UNVERSIONED = {"torch", "torchvision"}
+PLAIN = (type(None), bool, int, float, complex, str, bytes)
+# What is described by its parts.
+PARTS = {
+    MethodType: lambda method: (method.__func__, method.__self__),
+    property: lambda value: (value.fget, value.fset, value.fdel),
+    staticmethod: lambda method: (method.__func__,),
+    classmethod: lambda method: (method.__func__,),
+    weakref.ReferenceType: lambda reference: (reference(),),
+    BuiltinFunctionType: lambda function: (function.__qualname__, function.__self__),
+    list: tuple,
+}
 
 
 class UndescribedError(ValueError):
@@ -82,19 +94,23 @@ class _Description:
         self.sha = hashlib.sha256()
         self._seen: dict[int, int] = {}
         self._alive: list[object] = []  # so that no other object gets an id that was seen
-        self._entered: dict[str, set[str]] = {}  # names in modules of the reader's
+        self._entered: set[tuple[str, str]] = set()  # names in modules of the reader's
 
-    def add(self, value: object, where: str) -> None:
-        """Describe ``value``, which an error would call ``where``."""
+    def add(self, value: object, where: str, words: set[str] | None = None) -> None:
+        """Describe ``value``, which an error would call ``where``.
+
+        Of a module only what may be meant by one of ``words``, where they are given.
+        """
         kind = type(value)
-        if value is None or kind in (bool, int, float, complex, str, bytes):
+        if kind in PLAIN:
             self._put(kind.__name__, value)
         # Whether equal constants are one object is the compiler's choice.
         elif kind in (tuple, CodeType):
             self._code(value, where) if kind is CodeType else self._items(value, where)
-        elif kind in (set, frozenset):
-            # Their order is not the same in every process.
+        elif kind in (set, frozenset):  # their order is not the same in every process
             self._put(kind.__name__, *sorted(_digest(each, where) for each in value))
+        elif isinstance(value, ModuleType):
+            self._module(value, set(vars(value)) if words is None else words, where)
         elif not self._was_seen(value):
             self._once(value, where)
 
@@ -109,129 +125,97 @@ class _Description:
         self._alive.append(value)
         return False
 
+    def _items(self, values: Sequence, where: str) -> None:
+        self._put("items", len(values))
+        for value in values:
+            self.add(value, where)
+
     def _once(self, value: object, where: str) -> None:
         if isinstance(value, type):
             self._class(value)
         elif isinstance(value, FunctionType):
             self._function(value)
-        elif isinstance(value, MethodType):
-            self._items((value.__func__, value.__self__), where)
-        elif isinstance(value, BuiltinFunctionType):
-            self._put("builtin", value.__module__, value.__qualname__)
-            if not isinstance(value.__self__, ModuleType):
-                self.add(value.__self__, where)
-        elif isinstance(value, property):
-            self._items((value.fget, value.fset, value.fdel), where)
-        elif isinstance(value, staticmethod | classmethod):
-            self._items((type(value), value.__func__), where)
-        elif isinstance(value, ModuleType):
-            self._library(value.__name__, "")
-            if not _is_library(value.__name__):
-                self._attributes(value, set(vars(value)), where)
         elif isinstance(value, nn.Module):
-            self._network(value, where)
-        elif isinstance(value, weakref.ReferenceType):
-            self.add(value(), where)
+            self._network(value)
         elif isinstance(value, Tensor):
             self._tensor(value, where)
-        elif isinstance(value, list):
-            self._items(value, where)
         elif isinstance(value, Mapping) and _is_library(type(value).__module__):
             self._put(type(value).__name__)
             self._items([part for item in value.items() for part in item], where)
+        elif kind := next((kind for kind in PARTS if isinstance(value, kind)), None):
+            self._put(kind.__name__)
+            self._items(PARTS[kind](value), where)
         else:
             self._object(value, where)
 
-    def _items(self, values: tuple | list, where: str) -> None:
-        self._put(type(values).__name__, len(values))
-        for value in values:
-            self.add(value, where)
-
-    def _library(self, module: str, name: str) -> None:
+    def _is_named(self, module: str, name: str) -> bool:
+        """Describe by its name; returns whether that is enough, since a library defines it."""
         top = module.partition(".")[0]
-        version = getattr(sys.modules.get(top), "__version__", "")
-        self._put(module, name, "" if top in UNVERSIONED else str(version))
+        version = "" if top in UNVERSIONED else getattr(sys.modules.get(top), "__version__", "")
+        self._put(module, name, str(version))
+        return _is_library(module)
 
     def _class(self, kind: type) -> None:
         # A compiled class, such as numpy's generators, may say where it is by a descriptor.
         home = kind.__module__ if isinstance(kind.__module__, str) else "builtins"
-        self._library(home, kind.__qualname__)
-        if _is_library(home):
+        if self._is_named(home, kind.__qualname__):
             return
         self._items((type(kind), *kind.__bases__), kind.__name__)
         for name, member in sorted(vars(kind).items()):
             # Python and its libraries note things about a class, such as its doc or its line.
             noted = name.startswith("__") and not isinstance(member, _OF_CODE)
-            if name == "_abc_impl" or noted or isinstance(member, _OF_SLOTS):
-                continue
-            self._put(name)
-            self.add(member, f"{kind.__name__}.{name}")
+            if name != "_abc_impl" and not noted and not isinstance(member, _OF_SLOTS):
+                self._put(name)
+                self.add(member, f"{kind.__name__}.{name}")
 
     def _function(self, function: FunctionType) -> None:
-        name = function.__qualname__
-        self._library(function.__module__ or "", name)
+        name, code = function.__qualname__, function.__code__
+        is_named = self._is_named(function.__module__ or "", name)
         self._items((function.__defaults__, function.__kwdefaults__), name)
-        for cell, variable in zip(
-            function.__closure__ or (), function.__code__.co_freevars, strict=True
-        ):
-            try:
-                self.add(cell.cell_contents, f"{name}'s {variable}")
-            except ValueError:  # a variable that has no value yet
-                self._put("empty")
-        if _is_library(function.__module__ or "") and "<" not in name:
+        for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            value = () if cell == CellType() else (cell.cell_contents,)  # it may have none yet
+            self.add(value, f"{name}'s {variable}")
+        if is_named and "<" not in name:
             return
-        self._code(function.__code__, name)
-        words, names = _names(function.__code__)
-        for called in sorted(names):
+        self._code(code, name)
+        words, names = _words(code)
+        for called in sorted(names & function.__globals__.keys()):
             self._put(called)
-            if called not in function.__globals__:
-                continue  # a builtin, or nothing
-            value = function.__globals__[called]
-            if isinstance(value, ModuleType):
-                self._attributes(value, words, called)
-            else:
-                self.add(value, called)
+            self.add(function.__globals__[called], called, words)
 
-    def _attributes(self, module: ModuleType, words: set[str], where: str) -> None:
-        """Those of a module's attributes that may be meant by one of these ``words``."""
-        self._library(module.__name__, "")
-        if _is_library(module.__name__):
+    def _module(self, module: ModuleType, words: set[str], where: str) -> None:
+        if self._is_named(module.__name__, ""):
             return
-        entered = self._entered.setdefault(module.__name__, set())
-        for name in sorted(words & vars(module).keys() - entered):
-            entered.add(name)
-            if name.startswith("__"):
-                continue
-            self._put(name)
-            value = getattr(module, name)
-            if isinstance(value, ModuleType):
-                self._attributes(value, words, f"{where}.{name}")
-            else:
-                self.add(value, f"{where}.{name}")
+        names = {(module.__name__, name) for name in words & vars(module).keys()} - self._entered
+        self._entered |= names
+        for _, name in sorted(names):
+            if not name.startswith("__"):
+                self._put(name)
+                self.add(getattr(module, name), f"{where}.{name}", words)
 
     def _code(self, code: CodeType, where: str) -> None:
         self._put(code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_flags)
         self._put(code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)
         self._items(code.co_consts, where)
 
-    def _network(self, network: nn.Module, where: str) -> None:
+    def _network(self, network: nn.Module) -> None:
         """All attributes but the mode; of weights, which ones are trained and which are one."""
-        self.add(type(network), where)
-        told = getattr(type(network), "only_told", ())
+        kind = type(network)
+        self.add(kind, kind.__name__)
         for name, value in vars(network).items():
-            if name == "training" or name in told:
+            if name == "training" or name in getattr(kind, "only_told", ()):
                 continue
             self._put(name)
-            here = f"{type(network).__name__}.{name}"
-            if name == "_parameters" or name == "_buffers":
+            here = f"{kind.__name__}.{name}"
+            if name in ("_parameters", "_buffers"):
                 for own, tensor in value.items():
                     self._put(own)
                     if own in network._non_persistent_buffers_set:
-                        self.add(tensor, f"{type(network).__name__}.{own}")
+                        self.add(tensor, f"{kind.__name__}.{own}")
                     elif tensor is None or not self._was_seen(tensor):
                         self._shape(tensor)
             elif "_hooks" in name and isinstance(value, Mapping):
-                self._items(list(value.values()), here)  # their names are numbers by chance
+                self._items(tuple(value.values()), here)  # their names are numbers by chance
             else:
                 self.add(value, here)
 
@@ -257,34 +241,31 @@ class _Description:
             raise UndescribedError(f"{where} is a {name}, which cannot be taken apart") from error
         self.add(kind, where)
         if isinstance(parts, str):  # the name of something global, such as a cached function
-            self._put(parts)
-            self.add(getattr(value, "__wrapped__", None), where)
-            return
-        for part in parts:
-            self.add(list(part) if hasattr(part, "__next__") else part, where)
+            parts = (parts, getattr(value, "__wrapped__", None))
+        self._items([list(p) if hasattr(p, "__next__") else p for p in parts], where)
 
 
-def _names(code: CodeType) -> tuple[set[str], set[str]]:
+def _words(code: CodeType) -> tuple[set[str], set[str]]:
     """Every word in some code, and those that name global variables; of inner functions too."""
-    words = {*code.co_names, *(each for each in code.co_consts if isinstance(each, str))}
-    names = {
-        step.argval
-        for step in dis.get_instructions(code)
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
-    }
+    codes = list(_nested(code))
+    words = {word for each in codes for word in (*each.co_names, *each.co_consts)}
+    steps = (step for each in codes for step in dis.get_instructions(each))
+    return words, {step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+
+
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    yield code
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            more_words, more_names = _names(inner)
-            words, names = words | more_words, names | more_names
-    return words, names
+            yield from _nested(inner)
 
 
 @cache
 def _is_library(module: str) -> bool:
     """Whether a module is installed, or kdnb's engine, and not a file or notebook of a reader's."""
     top = module.partition(".")[0]
-    if top == __package__:
-        return not module.startswith(f"{top}.course")
+    if top == "kdnb":
+        return not module.startswith("kdnb.course")
     if module == "__main__":
         return False
     file = getattr(sys.modules.get(top), "__file__", None)

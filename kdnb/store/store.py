@@ -1,41 +1,65 @@
-"""Finished work, addressed by a hash of everything that determines it.
+"""Finished work, each piece one safetensors file, addressed by a hash of all that determines it.
 
-An entry is one file, ``<root>/<key>.kdnb.safetensors``. It is written beside its place and moved
-there at once, so that a reader sees a whole entry or none, and nobody needs a lock: two writers of
-one key write the same. The SHA-256 in it is compared on every reading.
+The metadata of ``<root>/<key>.kdnb.safetensors`` hold kdnb's mark with the format, the key, the
+record, and the SHA-256 of the whole file with zeros in its own place, which is compared on every
+reading. A file is written beside its place and moved there at once: a reader sees a whole entry or
+none, and two writers of one key write the same, so that nobody needs a lock.
 """
 
 import hashlib
+import io
 import json
+import re
 import tempfile
 import warnings
 from collections.abc import Mapping
-from functools import cache, partial
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from kdnb.data.dataset import store_root
-from kdnb.files import patiently, write_whole
-from kdnb.store.entries import (
-    FORMAT,
-    DamagedEntryError,
-    Entry,
-    OtherFormatError,
-    StoreError,
-    beginning,
-    decoded,
-    encoded,
-    is_older,
-)
+from kdnb.files import patiently, store_root, write_whole
 
 KEY_LENGTH = 20  # hexadecimal digits: 80 bits
 SUFFIX = ".kdnb.safetensors"
+FORMAT = 3  # the first two were folders
+MARK = f"run store, format {FORMAT}"
+FIELDS = ("key", "sha256", "record")  # beside the mark
+ANY_MARK = re.compile(r"run store, format \d+")
+LARGEST_HEADER = 100_000_000  # bytes: safetensors reads no larger one
+NO_DIGEST = "0" * 64
+# In a header no other place looks so: within a string each quote has a backslash before it.
+DIGEST = re.compile(rb'(?<="sha256":")[0-9a-f]{64}(?=")')
+
+
+class StoreError(OSError):
+    """An entry cannot be stored; the message says why and what to do."""
+
+
+class DamagedEntryError(ValueError):
+    """An entry is not as it was written; the message says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What was stored: ``tensors`` by name, and a ``record`` that JSON can hold."""
+
+    tensors: dict[str, Tensor]
+    record: dict
 
 
 def digest(value: object) -> str:
-    """SHA-256, shortened, of anything JSON can hold; key order does not matter."""
+    """SHA-256, shortened, of anything JSON can hold; key order does not matter.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
@@ -49,20 +73,18 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256, shortened, of tensors by name: names, shapes, types and bytes."""
     total = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        one = tensor.detach().cpu().contiguous()
-        # Of a single number the stride may be anything, and a view as bytes wants 1.
-        flat = one.as_strided((one.numel(),), (1,)).view(torch.uint8)
         total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        total.update(flat.numpy())
+        total.update(_copy(tensor).flatten().view(torch.uint8).numpy())
     return total.hexdigest()[:KEY_LENGTH]
 
 
-class Store:
-    """Entries under one folder; made on the first write.
+def _copy(tensor: Tensor) -> Tensor:
+    """In memory of its own and in the order of its indices, however it was cut out or tied."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
-    Several processes may use it at once, on any file system: an entry is moved to its place whole,
-    and of two writers of one key the later one's stays.
-    """
+
+class Store:
+    """Entries under one folder, made on the first write; several processes may use it at once."""
 
     def __init__(self, root: str | Path | None = None):
         self.root = store_root(root)
@@ -72,29 +94,16 @@ class Store:
         return self.root / f"{key}{SUFFIX}"
 
     def get(self, key: str) -> Entry | None:
-        """The entry under ``key``, or None; of one that is damaged or of another format it warns.
-
-        Of older formats it warns once, however many entries there are.
-        """
+        """The entry under ``key``, or None; of one that is damaged it warns."""
         try:
-            entry = self.read(key)
-            if entry is None and _holds_older(self.root):
-                _warn_of_older(self.root)
-            return entry
-        except OtherFormatError as error:
-            if error.older:
-                _warn_of_older(self.root)
-                return None
-            problem = f"cannot be used ({error})"
+            return self.read(key)
         except DamagedEntryError as error:
-            problem = f"is damaged ({error})"
-        warnings.warn(
-            f"the stored entry {self.path(key)} {problem} and will be made again", stacklevel=2
-        )
-        return None
+            path = self.path(key)
+            warnings.warn(f"{path} cannot be used ({error}) and will be made again", stacklevel=2)
+            return None
 
     def read(self, key: str) -> Entry | None:
-        """The entry under ``key``, or None; raises `DamagedEntryError` or `OtherFormatError`."""
+        """The entry under ``key``, or None; raises `DamagedEntryError`."""
         try:
             # Not mapped into memory: on Windows nobody could replace a file that is mapped.
             content = self.path(key).read_bytes()
@@ -102,31 +111,52 @@ class Store:
             return None
         except OSError as error:
             raise DamagedEntryError(f"it cannot be read: {error.strerror}") from error
-        return decoded(content, key)
+        about, place = metadata(io.BytesIO(content)), DIGEST.search(content)
+        if not about or not place:
+            raise DamagedEntryError("it does not begin as an entry does")
+        if about["kdnb"] != MARK:
+            raise DamagedEntryError(f"it is of a {about['kdnb']}, and this kdnb has a {MARK}")
+        found = hashlib.sha256(content[: place.start()] + NO_DIGEST.encode())
+        found.update(memoryview(content)[place.end() :])
+        if found.hexdigest() != about["sha256"]:
+            raise DamagedEntryError("it does not match its SHA-256")
+        if about["key"] != key:
+            raise DamagedEntryError(f"it is the entry {about['key']}")
+        return Entry(load(content), json.loads(about["record"]))
 
     def has(self, key: str) -> bool:
         """Whether there is an entry of the present format, whole or damaged, under ``key``."""
-        return beginning(self.path(key)) == (FORMAT, key)
+        with suppress(OSError), self.path(key).open("rb") as file:
+            about = metadata(file)
+            return (about.get("kdnb"), about.get("key")) == (MARK, key)
+        return False
 
     def names(self, start: str = "") -> list[str]:
         """The keys of all entries, whatever their state, that begin with ``start``, in order."""
-        names = (path.name for path in self.root.iterdir()) if self.root.is_dir() else ()
-        return sorted(
-            name.removesuffix(SUFFIX)
-            for name in names
-            if name.startswith(start) and name.endswith(SUFFIX) and not name.startswith(".")
-        )
+        found = self.root.glob(f"{start}*{SUFFIX}")
+        return sorted(path.name.removesuffix(SUFFIX) for path in found)
 
     def put(self, key: str, tensors: Mapping[str, Tensor], record: dict) -> None:
         """Store an entry, whole or not at all; an entry that is already there is replaced.
 
         Tensors that share memory, as tied weights do, are stored each by itself. Raises
-        `StoreError` if the folder cannot be written or a tensor is of an unusual type.
+        `StoreError` if the folder cannot be written or safetensors lacks the type of a tensor.
         """
         self.require_writable()
-        pieces = encoded(key, tensors, record)
+        about = {
+            "kdnb": MARK,
+            "key": key,
+            "sha256": NO_DIGEST,
+            "record": json.dumps(record, separators=(",", ":"), allow_nan=False),
+        }
         try:
-            write_whole(self.path(key), pieces)
+            content = save({name: _storable(name, t) for name, t in tensors.items()}, about)
+        except SafetensorError as error:
+            raise StoreError(f"{key} cannot be stored: {error}") from error
+        place, whole = DIGEST.search(content), memoryview(content)
+        sha256 = hashlib.sha256(content).hexdigest().encode()
+        try:
+            write_whole(self.path(key), [whole[: place.start()], sha256, whole[place.end() :]])
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -165,15 +195,22 @@ class Store:
         )
 
 
-@cache
-def _holds_older(root: Path) -> bool:
-    return root.is_dir() and any(is_older(path) for path in root.glob("*-*"))
+def metadata(file: BinaryIO) -> dict[str, str]:
+    """What the header of an entry says, not compared with its SHA-256; empty of other files."""
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        length = int.from_bytes(file.read(8), "little")
+        found = json.loads(file.read(min(length, LARGEST_HEADER)))["__metadata__"]
+        if ANY_MARK.fullmatch(found["kdnb"]) and found.keys() == {"kdnb", *FIELDS}:
+            return found
+    return {}
 
 
-@cache
-def _warn_of_older(root: Path) -> None:
-    warnings.warn(
-        f"{root} holds results of an older version of kdnb, which are not used: what is needed is "
-        f"made again, and `python -m kdnb store prune` removes them",
-        stacklevel=3,
-    )
+def _storable(name: str, tensor: Tensor) -> Tensor:
+    try:
+        copy = _copy(tensor)
+        save({name: copy.flatten()[:0]})  # nothing of it, but of its type
+        return copy
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise StoreError(
+            f"{name} is {tensor.layout} of {tensor.dtype}: convert it, the run store cannot hold it"
+        ) from error

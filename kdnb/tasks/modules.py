@@ -12,7 +12,7 @@ from types import ModuleType
 
 import torch
 
-from kdnb.data.dataset import start_folder
+from kdnb.files import start_folder
 
 # What Python says of a file in another encoding than it names: UTF-8, where it names none.
 UNREADABLE = ("codec can't decode", "null bytes", "encoding")

@@ -1,6 +1,7 @@
 """Training and asking models: one loop for one model, the same loss mapped over many."""
 
 from kdnb.training.config import TrainConfig
-from kdnb.training.loop import TrainingDivergedError, evaluating, fit, predict
+from kdnb.training.loop import TrainingDivergedError, fit
+from kdnb.training.predict import evaluating, predict
 
 __all__ = ["TrainConfig", "TrainingDivergedError", "evaluating", "fit", "predict"]

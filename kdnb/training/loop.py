@@ -1,28 +1,23 @@
-"""The one training loop, and what a trained model answers."""
+"""The one training loop."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdnb import losses
 from kdnb.data import Split
 from kdnb.data.augmentation import DihedralImages, TranslatedImages, Views, random_affine
 from kdnb.environment import best_device, onednn_products, seeded
-from kdnb.training.checkpoint import Checkpoint, TimeBudget, Training, copied
+from kdnb.training.checkpoint import Checkpoint, Keeper, Training
 from kdnb.training.config import TrainConfig
 from kdnb.training.history import Epoch, History
-from kdnb.training.objectives import LABELS, Batch, Objective, TeacherObjective
-
-LARGE = 200_000  # parameters
-PREDICT_BATCH = 128
-# On the CPU a larger batch of a convolutional network's activations outgrows what malloc keeps for
-# the next: clearing fresh pages for every batch costs a third of the speed.
-PREDICT_BATCH_ON_CPU = 32
+from kdnb.training.objectives import LABELS, Objective, TeacherObjective
+from kdnb.training.predict import predict
 
 
 class TrainingDivergedError(ArithmeticError):
@@ -31,15 +26,6 @@ class TrainingDivergedError(ArithmeticError):
     def __init__(self, message: str, history: History):
         super().__init__(message)
         self.history = history
-
-
-def views_of(split: Split, config: TrainConfig) -> Views:
-    """The views in which a config shows the images of ``split``."""
-    return (
-        DihedralImages(split.images)
-        if config.dihedral
-        else TranslatedImages(split.images, config.translate)
-    )
 
 
 def fit(
@@ -73,9 +59,8 @@ def fit(
     too, since few images make poor ones.
 
     ``on_epoch`` is called before the first epoch and after each, ``on_step`` after each step with
-    the number of images it showed. ``on_checkpoint`` is given a checkpoint of the
-    epoch that ended, if epochs take much longer than to copy all that changes, and else now and
-    then (`kdnb.training.checkpoint.TimeBudget`).
+    the number of images it showed. ``on_checkpoint`` is given a checkpoint of the epoch that ended,
+    if epochs take much longer than to copy all that changes, and else now and then.
 
     Ctrl-C, or a KeyboardInterrupt from any of them, stops training: what is returned is the
     history up to the last whole epoch, marked as interrupted, and ``on_stop`` is given the last
@@ -83,103 +68,104 @@ def fit(
     from there; on the CPU it ends, bit for bit, as if it had never been stopped.
 
     Raises ValueError if the soft targets do not fit the images and views, the config warps images
-    that were answered for beforehand, or features are missing. Raises `TrainingDivergedError` if
-    the loss stops being a number: the model then holds the weights of the best epoch before that.
+    whose logits or features were computed beforehand, or features are missing. Raises
+    `TrainingDivergedError` if the loss stops being a number: the model then holds the weights of
+    the best epoch before that.
     """
     device = device or best_device()
     if bool(config.first_trainable) != (features is not None):
         raise ValueError("features go with a config that trains the last stages only, and only so")
+    if config.affine and (features or isinstance(objective, TeacherObjective)):
+        raise ValueError(
+            "a config with affine cannot be used with features or soft targets that were computed "
+            "beforehand: use a finite set of views"
+        )
     model.eval()  # and only what is trained will leave this mode
-    if config.first_trainable:
+    if features:
         _, model = model.split(config.first_trainable)
         inputs, val_inputs = (views.to(device) for views in features)
     else:
         inputs = views_of(train, config).to(device)
         val_inputs = TranslatedImages(val.images).to(device)
     model.to(device, memory_format=torch.channels_last)
-    labels = train.labels.to(device)
-    subclasses = None
-    if objective.uses_subclass_labels and train.subclasses is not None:
-        subclasses = train.subclasses.to(device)
-    objective = objective.prepared(len(inputs.names), len(inputs), device)
-    if config.affine and (features or isinstance(objective, TeacherObjective)):
-        raise ValueError(
-            "a config with affine cannot be used with features or soft targets that were computed "
-            "beforehand: use a finite set of views, for which there are answers"
-        )
-
+    labels, subclasses = train.labels.to(device), train.subclasses
+    if subclasses is not None:
+        subclasses = subclasses.to(device) if objective.uses_subclass_labels else None
+    objective.check_table(len(inputs.names), len(inputs))
+    objective = objective.on(device)
     sizes = batch_sizes(len(train), config.batch_size)
     if 1 in sizes[1:] and not takes_one(model, inputs, config, objective):
         sizes = batch_sizes(len(train), config.batch_size, least=2)
+
     optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
     schedule = one_cycle(optimizer, config, len(sizes))
     order = torch.Generator().manual_seed(seed)
     training = Training(model, optimizer, schedule, [order], device)
-    copying = TimeBudget()
-    with copying.spending():
-        kept = resume or training.checkpoint(History(), None)
-    history, best_weights = kept.history, kept.best_weights  # after the last whole epoch
+    keeper = Keeper(training, History(), resume, on_checkpoint)
+    history, best_weights = keeper.last.history, keeper.last.best_weights
     try:
-        with seeded(seed), products_of(model):
+        with seeded(seed), onednn_products(sum(p.numel() for p in model.parameters())):
             if resume is not None:
                 training.restore(resume)
             if on_epoch is not None:
                 on_epoch(history)
             while len(history.epochs) < config.epochs:
                 start = time.perf_counter()
-                _train_mode(model, keep_statistics=bool(config.first_trainable))
-                record = []  # the loss and its parts, step after step
-                views = len(inputs.names)
+                _train_mode(model, keep_statistics=bool(features))
+                terms = []  # of the loss, step after step
                 for index, view in epoch_batches(
-                    sizes, views, order, objective.views_per_image, device
+                    sizes, len(inputs.names), order, objective.views_per_image, device
                 ):
-                    batch = inputs.batch(index, view)
+                    images = inputs.batch(index, view)
                     if config.affine:
-                        batch = random_affine(batch, config.affine)
+                        images = random_affine(images, config.affine)
                     with mixed_precision(device, config):
-                        logits = model(batch)
-                    known = None if subclasses is None else subclasses[index]
-                    rows = Batch(labels.index_select(0, index), index, view, known)
-                    loss = objective.loss(logits.float(), rows)
-                    model.zero_grad()  # quicker than the same call of the optimiser
+                        logits = model(images)
+                    batch = objective.batch(labels.index_select(0, index), index, view)
+                    if subclasses is not None:
+                        batch = batch._replace(subclasses=subclasses[index])
+                    loss = objective.loss(logits.float(), batch)
+                    optimizer.zero_grad()
                     loss.total.backward()
                     optimizer.step()
                     schedule.step()
-                    parts = {n: part for n, part in loss._asdict().items() if part is not None}
-                    record.extend(part.detach() for part in parts.values())
+                    terms.append([None if term is None else term.detach() for term in loss])
                     if on_step is not None:
                         on_step(len(index))
                 val_loss, val_accuracy = _validate(model, val_inputs, val, objective, device)
-                losses = torch.stack(record).unflatten(0, (-1, len(parts)))
-                _check_finite(losses, val_loss, model, history, best_weights, config)
-                means = dict(zip(parts, losses.mean(0).tolist(), strict=True))
+                means = _means(terms, val_loss, history, config)
+                seconds = time.perf_counter() - start
                 epoch = Epoch(
-                    train_loss=means["total"],
-                    soft_loss=means.get("soft"),
-                    hard_loss=means.get("hard"),
-                    auxiliary_loss=means.get("auxiliary"),
+                    train_loss=means[0],
+                    hard_loss=means[1],
+                    soft_loss=means[2],
+                    auxiliary_loss=means[3],
                     val_loss=val_loss,
                     val_accuracy=val_accuracy,
-                    seconds=time.perf_counter() - start,
+                    seconds=seconds,
                 )
-                later = history.with_epoch(epoch, objective.selects_by_validation)
-                is_best = later.best == len(history.epochs)
-                best = copied(model.state_dict()) if is_best else best_weights
-                history, best_weights = later, best
-                if copying.due():
-                    with copying.spending():
-                        kept = training.checkpoint(history, None if is_best else best_weights)
-                    if on_checkpoint is not None:
-                        on_checkpoint(kept)
+                history = history.with_epoch(epoch, objective.selects_by_validation)
+                is_best = history.best == len(history.epochs) - 1
+                if is_best:
+                    best_weights = deepcopy(model.state_dict())
+                keeper.epoch_ended(history, None if is_best else best_weights)
                 if on_epoch is not None:
                     on_epoch(history)
     except KeyboardInterrupt:
-        if kept.history.epochs and on_stop is not None:
-            on_stop(kept)
+        if keeper.last.history.epochs and on_stop is not None:
+            on_stop(keeper.last)
         history = replace(history, interrupted=True)
-    model.load_state_dict(best_weights)
-    model.eval()
+    finally:
+        model.load_state_dict(best_weights)
+        model.eval()
     return history
+
+
+def views_of(split: Split, config: TrainConfig) -> Views:
+    """The views in which a config shows the images of ``split``."""
+    if config.dihedral:
+        return DihedralImages(split.images)
+    return TranslatedImages(split.images, config.translate)
 
 
 def one_cycle(
@@ -244,53 +230,10 @@ def epoch_batches(
         yield rows.repeat(views_per_image) if views_per_image > 1 else rows, seen.flatten()
 
 
-def predict(
-    model: nn.Module, inputs: Views, *, view: int = 0, device: torch.device | None = None
-) -> Tensor:
-    """What ``model`` makes of all ``inputs`` in one view: (N, outputs) float32 on the CPU.
-
-    The model runs in eval mode without gradients and is left as it was, buffers and mode included.
-    """
-    device = device or best_device()
-    model.to(device, memory_format=torch.channels_last)
-    batch_size = PREDICT_BATCH_ON_CPU if device.type == "cpu" else PREDICT_BATCH
-    answers = None
-    with evaluating(model), products_of(model):
-        for index in torch.arange(len(inputs)).split(batch_size):
-            batch = inputs.batch(index, torch.full_like(index, view))
-            given = model(batch.to(device)).float().cpu()
-            if answers is None:
-                # Not a list of batches: what is small and stays, between activations that are large
-                # and go, would keep malloc from using their memory again.
-                with torch.inference_mode(False):
-                    answers = torch.empty(len(inputs), *given.shape[1:])
-            answers[index] = given
-    return answers
-
-
 def mixed_precision(device: torch.device, config: TrainConfig) -> AbstractContextManager:
     """On CUDA a config that asks for it computes in bfloat16 where that is safe; else nothing."""
     wanted = config.mixed_precision and device.type == "cuda"
     return torch.autocast("cuda", torch.bfloat16) if wanted else nullcontext()
-
-
-def products_of(model: nn.Module) -> AbstractContextManager:
-    """Matrix products by oneDNN for a large model; it starts one 10 µs later than MKL does."""
-    large = sum(p.numel() for p in model.parameters()) > LARGE
-    return onednn_products() if large else nullcontext()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside the block the model is in eval mode without gradients; after it as it was before."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _train_mode(model: nn.Module, *, keep_statistics: bool) -> None:
@@ -305,28 +248,27 @@ def _validate(
     model: nn.Module, inputs: Views, val: Split, objective: Objective, device: torch.device
 ) -> tuple[float, float]:
     logits = objective.class_logits(predict(model, inputs, device=device))
-    loss = F.cross_entropy(logits, val.labels).item()
+    loss = losses.label_loss(logits, val.labels).item()
     return loss, (logits.argmax(1) == val.labels).double().mean().item()
 
 
-def _check_finite(
-    losses: Tensor,
-    val_loss: float,
-    model: nn.Module,
-    before: History,
-    best_weights: dict[str, Tensor],
-    config: TrainConfig,
-) -> None:
-    """Looked at once an epoch: asking after every step would make a GPU wait each time."""
-    bad = ~losses.isfinite().all(1)
-    if not bad.any() and torch.tensor(val_loss).isfinite():
-        return
-    epoch, best = len(before.epochs) + 1, 0 if before.best is None else before.best + 1
-    step = int(bad.int().argmax()) + 1 if bad.any() else len(losses)
-    model.load_state_dict(best_weights)
-    model.eval()
-    raise TrainingDivergedError(
-        f"the loss is no longer finite in epoch {epoch}, step {step}; the weights of epoch {best} "
-        f"are kept: try a learning rate below {config.learning_rate}",
-        before,
-    )
+def _means(
+    terms: list[list[Tensor | None]], val_loss: float, before: History, config: TrainConfig
+) -> list[float | None]:
+    """The mean of each term over an epoch's steps, once it is known that all of them are numbers.
+
+    Looked at once an epoch: asking after every step would make a GPU wait each time.
+    """
+    columns = [
+        None if column[0] is None else torch.stack(column) for column in zip(*terms, strict=True)
+    ]
+    finite = torch.stack([c.isfinite() for c in columns if c is not None]).all(0)
+    if not (finite.all() and torch.tensor(val_loss).isfinite()):
+        step = len(terms) if finite.all() else int((~finite).int().argmax()) + 1
+        best = 0 if before.best is None else before.best + 1
+        raise TrainingDivergedError(
+            f"the loss is no longer finite in epoch {len(before.epochs) + 1}, step {step}; the "
+            f"weights of epoch {best} are kept: try a learning rate below {config.learning_rate}",
+            before,
+        )
+    return [None if column is None else column.mean().item() for column in columns]

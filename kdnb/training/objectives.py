@@ -1,17 +1,16 @@
-"""What a training run minimises: labels, labels and invented subclasses, or a teacher's answers."""
+"""What a training run minimises: which function of `kdnb.losses`, with which numbers."""
 
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdnb import losses
 
 
 class LossTerms(NamedTuple):
-    """The loss to minimise and those of its parts that it has, each a scalar tensor (nats)."""
+    """The loss to minimise and those of its terms that it has, each a scalar tensor (nats)."""
 
     total: Tensor
     hard: Tensor | None = None
@@ -20,23 +19,26 @@ class LossTerms(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the rows of a batch show: (B,) labels, indices of images and numbers of their views.
+    """What is known of the (B,) images whose logits a loss is given; None where nobody asks.
 
-    ``subclasses`` (B,) are the true ones where they are known.
+    Labels, true subclasses, indices of the images and numbers of their views are (B,) int64, the
+    teacher's logits and soft targets (B, outputs).
     """
 
     labels: Tensor
-    index: Tensor
-    view: Tensor
+    index: Tensor | None = None
+    view: Tensor | None = None
     subclasses: Tensor | None = None
+    teacher_logits: Tensor | None = None
+    soft_targets: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
     """The labels, and whatever a subclass of this adds; each class has ``subclasses`` logits.
 
-    ``class_weights`` say how much an image of each class counts in the part that hears labels; none
-    means all alike. The weights of a batch are divided by their sum.
+    ``class_weights`` say how much an image of each class counts in the label loss; none means all
+    alike. The weights of a batch are divided by their sum.
     """
 
     subclasses: int = 1
@@ -53,9 +55,9 @@ class Objective:
         if self.subclasses < 1:
             raise ValueError(f"subclasses must be at least 1, got {self.subclasses}")
 
-    def loss(self, logits: Tensor, rows: Batch) -> LossTerms:
-        """The loss of (B, C·s) logits for what ``rows`` show."""
-        hard = self._hard(logits, rows)
+    def loss(self, logits: Tensor, batch: Batch) -> LossTerms:
+        """The loss of (B, C·s) logits; a pure function, so that `torch.vmap` can map it."""
+        hard = self._label_loss(logits, batch)
         return LossTerms(hard, hard)
 
     def class_logits(self, logits: Tensor) -> Tensor:
@@ -70,25 +72,30 @@ class Objective:
             )
         return logits.shape[1] // self.subclasses
 
-    def prepared(self, views: int, images: int, device: torch.device) -> "Objective":
-        """Itself on ``device``; raises ValueError if it is not made for these views and images."""
+    def check_table(self, views: int, images: int) -> None:
+        """Raise ValueError unless all that is looked up is there for these views and images."""
+
+    def on(self, device: torch.device) -> "Objective":
+        """Itself on ``device``, with all that can be computed before training."""
         return self
 
-    def _hard(self, logits: Tensor, rows: Batch) -> Tensor:
-        classes = self.class_logits(logits)
-        losses.check_labels(rows.labels, classes)
-        return F.cross_entropy(classes, rows.labels, self._weights(classes, classes.shape[1]))
+    def batch(self, labels: Tensor, index: Tensor, view: Tensor) -> Batch:
+        """What is known of image ``index[b]``, with its label, in view ``view[b]``."""
+        return Batch(labels, index, view)
 
-    def _weights(self, logits: Tensor, num_classes: int) -> Tensor | None:
+    def _label_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        return losses.label_loss(self.class_logits(logits), batch.labels, self._weights(logits))
+
+    def _weights(self, logits: Tensor) -> Tensor | None:
         """``class_weights`` (C,) in the type and on the device of ``logits``."""
         if not self.class_weights:
             return None
-        if len(self.class_weights) != num_classes:
+        if len(self.class_weights) != self.num_classes(logits):
             raise ValueError(
-                f"class_weights must have one entry for each of {num_classes} classes, "
-                f"got {len(self.class_weights)}"
+                f"class_weights must have one entry for each of {self.num_classes(logits)} "
+                f"classes, got {len(self.class_weights)}"
             )
-        return logits.new_tensor(self.class_weights)
+        return torch.tensor(self.class_weights, dtype=logits.dtype, device=logits.device)
 
 
 LABELS = Objective()
@@ -101,28 +108,29 @@ class AuxiliaryLoss(Objective):
     weight: float = 1.0
     temperature: float = 1.0
 
-    def loss(self, logits: Tensor, rows: Batch) -> LossTerms:
-        hard = self._hard(logits, rows)
-        spread = losses.subclass_auxiliary_loss(logits, self.num_classes(logits), self.temperature)
-        return LossTerms(hard + self.weight * spread, hard, auxiliary=spread)
+    def loss(self, logits: Tensor, batch: Batch) -> LossTerms:
+        hard = self._label_loss(logits, batch)
+        auxiliary = losses.subclass_auxiliary_loss(
+            logits, self.num_classes(logits), self.temperature
+        )
+        return LossTerms(hard + self.weight * auxiliary, hard, auxiliary=auxiliary)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MutualInformation(Objective):
-    """The labels, and ``weight`` times the loss by which two views agree on one subclass."""
+    """The labels, and ``weight`` times minus the mutual information of two views' subclasses."""
 
     weight: float = 1.0
     evenness: float = 1.0
     views_per_image: ClassVar[int] = 2
 
-    def loss(self, logits: Tensor, rows: Batch) -> LossTerms:
-        hard = self._hard(logits, rows)
+    def loss(self, logits: Tensor, batch: Batch) -> LossTerms:
+        hard = self._label_loss(logits, batch)
         one, other = logits.chunk(2)
-        labels = rows.labels[: len(one)]
-        disagreement = losses.subclass_agreement_loss(
-            one, other, labels, self.num_classes(logits), self.evenness
+        auxiliary = losses.subclass_agreement_loss(
+            one, other, batch.labels[: len(one)], self.num_classes(logits), self.evenness
         )
-        return LossTerms(hard + self.weight * disagreement, hard, auxiliary=disagreement)
+        return LossTerms(hard + self.weight * auxiliary, hard, auxiliary=auxiliary)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,53 +142,59 @@ class KnownSubclasses(Objective):
 
     uses_subclass_labels: ClassVar[bool] = True
 
-    def loss(self, logits: Tensor, rows: Batch) -> LossTerms:
-        if rows.subclasses is None:
+    def loss(self, logits: Tensor, batch: Batch) -> LossTerms:
+        if batch.subclasses is None:
             raise ValueError("these images have no known subclasses: choose another objective")
-        losses.check_labels(rows.subclasses, logits)
-        if not torch.equal(rows.subclasses // self.subclasses, rows.labels):
+        if not torch.equal(batch.subclasses // self.subclasses, batch.labels):
             raise ValueError(
                 f"a true subclass lies outside the class of its label: class c must have the "
                 f"subclasses {self.subclasses}·c to {self.subclasses}·c + {self.subclasses - 1}"
             )
-        weights = self._weights(logits, self.num_classes(logits))
+        weights = self._weights(logits)
         if weights is not None:
             weights = weights.repeat_interleave(self.subclasses)
-        hard = F.cross_entropy(logits, rows.subclasses, weights)
+        hard = losses.label_loss(logits, batch.subclasses, weights)
         return LossTerms(hard, hard)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherObjective(Objective):
-    """A teacher's answers, looked up and never computed again.
+    """A teacher's logits, looked up and never computed again.
 
     ``teacher_logits``: (views, images, C·s) float32, views as the config numbers them, images in
-    the order of the training split; empty until they are needed.
+    the order of the training split; empty until they are needed. ``soft_targets``, (views · images,
+    C·s), are the same softened, computed once when training begins.
     """
 
     temperature: float
     teacher_logits: Tensor = field(default_factory=lambda: torch.empty(0, 0, 0))
+    soft_targets: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self):
         super().__post_init__()
         losses.check_temperature(self.temperature)
 
-    def prepared(self, views: int, images: int, device: torch.device) -> Objective:
-        have, need = tuple(self.teacher_logits.shape[:2]), (views, images)
-        if have != need:
+    def check_table(self, views: int, images: int) -> None:
+        have = tuple(self.teacher_logits.shape[:2])
+        if have != (views, images):
             raise ValueError(
-                f"teacher_logits must cover {need[0]} views of {need[1]} images, "
+                f"teacher_logits must cover {views} views of {images} images, "
                 f"got {have[0]} views of {have[1]}"
             )
+
+    def on(self, device: torch.device) -> Objective:
         return replace(self, teacher_logits=self.teacher_logits.to(device))
 
-    def _soft_targets(self, rows: Batch) -> Tensor:
-        return self.teacher_logits[rows.view, rows.index]
+    def batch(self, labels: Tensor, index: Tensor, view: Tensor) -> Batch:
+        if self.soft_targets is None:
+            return Batch(labels, index, view, teacher_logits=self.teacher_logits[view, index])
+        rows = view * self.teacher_logits.shape[1] + index
+        return Batch(labels, index, view, soft_targets=self.soft_targets.index_select(0, rows))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation(TeacherObjective):
-    """The teacher's softened answers, mixed with the labels by ``soft_weight``.
+    """The teacher's soft targets, mixed with the labels by ``soft_weight``.
 
     With one subclass per class this is conventional distillation.
     """
@@ -191,59 +205,20 @@ class Distillation(TeacherObjective):
         super().__post_init__()
         losses.check_soft_weight(self.soft_weight)
 
-    def prepared(self, views: int, images: int, device: torch.device) -> Objective:
-        ready = super().prepared(views, images, device)
-        if self.subclasses > 1 or self.class_weights:
-            return ready
-        t, answers = self.temperature, ready.teacher_logits
-        return _InOnePass(
-            **vars(ready),
-            softened=F.softmax(answers / t, dim=2).flatten(0, 1),
-            certain=torch.eye(answers.shape[2]).to(answers),
-            inverse=answers.new_tensor([1 / t, 1.0])[:, None, None],
-            scale=answers.new_tensor([t**2, 1.0]),
-            mix=answers.new_tensor([self.soft_weight, 1 - self.soft_weight]),
-        )
+    def on(self, device: torch.device) -> Objective:
+        ready = super().on(device)
+        targets = losses.soften(ready.teacher_logits, self.temperature)
+        return replace(ready, soft_targets=targets.flatten(0, 1))
 
-    def loss(self, logits: Tensor, rows: Batch) -> LossTerms:
-        total, soft, hard = losses.subclass_distillation_loss(
-            logits,
-            rows.labels,
-            self._soft_targets(rows),
-            self.num_classes(logits),
-            self.temperature,
-            self.soft_weight,
-            self._weights(logits, self.num_classes(logits)),
-        )
-        return LossTerms(total, hard, soft)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _InOnePass(Distillation):
-    """Conventional distillation in few operations, which for a small student are the time.
-
-    A label is a teacher without doubt: the divergence from a one-hot target is the cross-entropy.
-    So both parts are one divergence, at two temperatures: from ``softened`` (views·images, C), and
-    from ``certain``, the (C, C) one-hot targets, at T = 1. ``inverse`` (2, 1, 1) are 1/T, ``scale``
-    (2,) the factors T², ``mix`` (2,) the weights of the parts.
-    """
-
-    softened: Tensor
-    certain: Tensor
-    inverse: Tensor
-    scale: Tensor
-    mix: Tensor
-
-    def loss(self, logits: Tensor, rows: Batch) -> LossTerms:
-        images = self.teacher_logits.shape[1]
-        soft_targets = self.softened.index_select(0, rows.view * images + rows.index)
-        hard_targets = self.certain.index_select(0, rows.labels)
-        targets = torch.stack((soft_targets, hard_targets)).to(logits.dtype)
-        log_student = F.log_softmax(logits * self.inverse, dim=2)
-        # Where a target underflows to 0, kl_div counts 0, as it should.
-        divergences = F.kl_div(log_student, targets, reduction="none").sum((1, 2))
-        soft, hard = parts = divergences * (self.scale / len(logits))
-        return LossTerms(parts @ self.mix, hard, soft)
+    def loss(self, logits: Tensor, batch: Batch) -> LossTerms:
+        numbers = (self.temperature, self.soft_weight, self._weights(logits), batch.soft_targets)
+        if self.subclasses == 1:
+            parts = losses.distillation_loss(logits, batch.labels, batch.teacher_logits, *numbers)
+        else:
+            parts = losses.subclass_distillation_loss(
+                logits, batch.labels, batch.teacher_logits, self.num_classes(logits), *numbers
+            )
+        return LossTerms(parts.total, parts.hard, parts.soft)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,8 +227,8 @@ class WithinClasses(TeacherObjective):
 
     selects_by_validation: ClassVar[bool] = False
 
-    def loss(self, logits: Tensor, rows: Batch) -> LossTerms:
+    def loss(self, logits: Tensor, batch: Batch) -> LossTerms:
         soft = losses.within_class_loss(
-            logits, self._soft_targets(rows), self.num_classes(logits), self.temperature
+            logits, batch.teacher_logits, self.num_classes(logits), self.temperature
         )
         return LossTerms(soft, soft=soft)

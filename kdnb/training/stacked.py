@@ -18,6 +18,10 @@ UNFIT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
 ROUNDING = 1e-3  # how far numbers of about 1 may differ by the order of sums alone
 
 
+class NotVectorizableError(ValueError):
+    """Trained at once, these networks would not do what each does alone."""
+
+
 class StackedModel:
     """S networks of one architecture as one: parameters (S, …) by name.
 

@@ -2,27 +2,25 @@
 
 Students of one architecture that differ in seed, temperature or weight do the same arithmetic on
 other numbers. Stacked, their small matrix products become few large ones, and the cost of starting
-an operation is paid once for all.
+an operation is paid once for all. The loss is the one that a single student has, mapped over them.
 """
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdnb import losses
 from kdnb.data import Split
 from kdnb.data.augmentation import TranslatedImages, Views
 from kdnb.environment import best_device, onednn_products, seeded
-from kdnb.losses import class_logits
-from kdnb.training.checkpoint import Checkpoint, TimeBudget, Training
+from kdnb.training.checkpoint import Checkpoint, Keeper, Training
 from kdnb.training.config import TrainConfig
 from kdnb.training.history import Epoch, History
 from kdnb.training.loop import (
-    PREDICT_BATCH,
     TrainingDivergedError,
     batch_sizes,
     epoch_batches,
@@ -30,16 +28,13 @@ from kdnb.training.loop import (
     takes_one,
     views_of,
 )
-from kdnb.training.objectives import LABELS, Distillation, Objective
-from kdnb.training.stacked import StackedModel, same_as_alone, stackable
+from kdnb.training.objectives import LABELS, Batch, Distillation, Objective
+from kdnb.training.predict import BATCH
+from kdnb.training.stacked import NotVectorizableError, StackedModel, same_as_alone, stackable
 
 TRIED = 8  # images
 SMALL = 300_000  # parameters
 MEMORY = 2**31  # bytes
-
-
-class NotVectorizableError(ValueError):
-    """Trained together, these networks would not do what each does alone."""
 
 
 @onednn_products()
@@ -69,11 +64,11 @@ def fit_vectorized(
     ``on_checkpoint`` and ``on_stop`` with one checkpoint of all. With ``resume``, a checkpoint of
     the same models in the same order, training goes on from there as `fit` does.
 
-    Raises ValueError for what cannot be trained together: other objectives, recipes that warp
+    Raises ValueError for what cannot be trained at once: other objectives, configs that warp
     images, train the last stages only or ask for mixed precision, and `NotVectorizableError` for
-    networks
-    that would not do what they do alone (`kdnb.training.stacked`). Raises `TrainingDivergedError`
-    if one loss stops being a number; alone, the others can still be trained.
+    networks that would not do what they do alone (`kdnb.training.stacked`). Raises
+    `TrainingDivergedError` if one loss stops being a number; alone, the others can still be
+    trained.
     """
     device = device or best_device()
     _check(models, config, seeds, objectives)
@@ -85,14 +80,12 @@ def fit_vectorized(
 
     inputs = views_of(train, config).to(device)
     val_inputs, val_labels = TranslatedImages(val.images).to(device), val.labels.to(device)
-    labels = train.labels.to(device)
-    views, images = len(inputs.names), len(train)
-    for objective in objectives:
-        objective.prepared(views, images, torch.device("cpu"))  # it knows what does not fit
-    goals = Goals([objectives[i] for i in places], device)
-
-    sizes = batch_sizes(images, config.batch_size)
-    first = torch.arange(min(images, TRIED))
+    labels, views = train.labels.to(device), len(inputs.names)
+    for each in objectives:
+        each.check_table(views, len(train))
+    objective = StackedObjective([objectives[i] for i in places], device)
+    sizes = batch_sizes(len(train), config.batch_size)
+    first = torch.arange(min(len(train), TRIED))
     if not same_as_alone(models, inputs.batch(first, torch.zeros_like(first)), device) or (
         1 in sizes[1:] and not takes_one(models[0].to(device), inputs, config, LABELS)
     ):
@@ -104,59 +97,61 @@ def fit_vectorized(
     optimizer = torch.optim.Adam(network.parameters.values(), config.learning_rate, fused=True)
     schedule = one_cycle(optimizer, config, len(sizes))
     orders = [torch.Generator().manual_seed(seed) for seed in streams]
-
     training = Training(network, optimizer, schedule, orders, device)
-    copying = TimeBudget()
-    with copying.spending():
-        kept = resume or training.checkpoint([History() for _ in places], None)
-    done, best = kept.history, kept.best_weights  # after the last whole epoch
+    keeper = Keeper(training, [History() for _ in places], resume, on_checkpoint)
+    done, best = keeper.last.history, keeper.last.best_weights  # after the last whole epoch
     if resume is not None:
         with seeded(0):  # there is no chance here but in the orders
             training.restore(resume)
     try:
-        for _ in range(config.epochs - len(done[0].epochs)):
+        while len(done[0].epochs) < config.epochs:
             start = time.perf_counter()
-            record = []
+            terms = []
             network.train()
             drawn = (epoch_batches(sizes, views, order, device=device) for order in orders)
             for batches in zip(*drawn, strict=True):
                 index, view = (torch.stack(each) for each in zip(*batches, strict=True))
-                batch = inputs.batch(index.flatten(), view.flatten()).unflatten(0, index.shape)
-                losses = goals.losses(network(batch), labels[index], index, view)
+                images = inputs.batch(index.flatten(), view.flatten()).unflatten(0, index.shape)
+                loss = objective.loss(network(images), labels[index], view, index)
                 optimizer.zero_grad()
-                losses[0].sum().backward()
+                loss[0].sum().backward()
                 optimizer.step()
                 schedule.step()
-                record.append(losses.detach())
+                terms.append(loss.detach())
                 if on_step is not None:
                     on_step(index.shape[1] * len(models))
-            means = torch.stack(record).mean(0).T.tolist()
-            validated = _validate(network, val_inputs, val_labels, goals)
+            means = torch.stack(terms).mean(0).T.tolist()
+            validated = _validate(network, val_inputs, val_labels, objective)
             seconds = (time.perf_counter() - start) / len(models)
             histories = []
-            for place, i in enumerate(places):
-                before = done[place]
-                epoch = _epoch(means[place], *validated[place], seconds, goals.distils[place])
-                if not math.isfinite(epoch.train_loss + epoch.val_loss):
+            for i, before, (total, hard, soft), scores in zip(
+                places, done, means, validated, strict=True
+            ):
+                if not math.isfinite(total + scores[0]):
                     raise TrainingDivergedError(
                         f"the loss of seed {seeds[i]} is no longer finite in epoch "
                         f"{len(before.epochs) + 1}: try a learning rate below "
                         f"{config.learning_rate}",
                         before,
                     )
+                distilled = isinstance(objectives[i], Distillation)
+                epoch = Epoch(total, soft if distilled else None, hard, *scores, seconds)
                 histories.append(before.with_epoch(epoch))
             improved = torch.tensor([h.best == len(h.epochs) - 1 for h in histories], device=device)
-            done, best = histories, _where(improved, network.parameters, best)
-            if copying.due():
-                with copying.spending():
-                    kept = training.checkpoint(done, best)
-                if on_checkpoint is not None:
-                    on_checkpoint(kept)
+            if improved.any():
+                best = {
+                    name: torch.where(
+                        improved.view(-1, *[1] * (now.dim() - 1)), now, best[name].to(device)
+                    )
+                    for name, now in network.state_dict().items()
+                }
+            done = histories
+            keeper.epoch_ended(done, best)
             if on_epoch is not None:
                 on_epoch(done)
     except KeyboardInterrupt:
-        if kept.history[0].epochs and on_stop is not None:
-            on_stop(kept)
+        if keeper.last.history[0].epochs and on_stop is not None:
+            on_stop(keeper.last)
         done = [replace(history, interrupted=True) for history in done]
     for place, i in enumerate(places):
         models[i].load_state_dict({name: stack[place] for name, stack in best.items()})
@@ -174,10 +169,10 @@ def fits(model: nn.Module, config: TrainConfig, objective: Objective) -> bool:
 
 
 def at_once(model: nn.Module, device: torch.device) -> int:
-    """How many such models are best trained together; 1 where they are not.
+    """How many such models are best trained at once; 1 where they are not.
 
-    On the CPU the arithmetic of large ones takes all the time, together or alone: there it pays up
-    to `SMALL` parameters (``tests/bench/together.py``). The number is bounded by memory.
+    On the CPU the arithmetic of large ones takes all the time, in one or alone: there it pays up to
+    `SMALL` parameters (``tests/bench/vectorized.py``). The number is bounded by memory.
     """
     parameters = sum(p.numel() for p in model.parameters())
     if device.type == "cpu" and parameters > SMALL:
@@ -186,29 +181,11 @@ def at_once(model: nn.Module, device: torch.device) -> int:
     return max(1, MEMORY // (8 * 4 * parameters))
 
 
-def _epoch(
-    losses: Sequence[float], val_loss: float, val_accuracy: float, seconds: float, distils: bool
-) -> Epoch:
-    total, soft, hard = losses
-    return Epoch(total, soft if distils else None, hard, val_loss, val_accuracy, seconds)
+class StackedObjective:
+    """The objectives of S students as one: the same loss, mapped over numbers of their own.
 
-
-def _where(
-    chosen: Tensor, these: Mapping[str, Tensor], others: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """Stacks of weights, of each network (S,) ``chosen`` or not the one or the other."""
-    if not chosen.any():
-        return others
-    return {
-        name: torch.where(
-            chosen.view(-1, *[1] * (stack.dim() - 1)), stack.detach(), others[name].to(stack.device)
-        )
-        for name, stack in these.items()
-    }
-
-
-class Goals:
-    """What S students minimise: labels, or labels and a teacher's answers, each at its own T."""
+    A student of the labels alone is distilled with a ``soft_weight`` of 0 from logits of 0.
+    """
 
     def __init__(
         self,
@@ -216,75 +193,61 @@ class Goals:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ):
-        distils = [o if isinstance(o, Distillation) else None for o in objectives]
-        self.distils = [o is not None for o in distils]
-        # Labels only: the soft part has weight 0 and no teacher's answers, at any temperature.
-        numbers = [(o.temperature, o.soft_weight) if o else (1.0, 0.0) for o in distils]
-        self._temperature, self._weight = torch.tensor(numbers, dtype=dtype, device=device).T
-        self._hears = torch.tensor(self.distils, device=device)[:, None, None]
-        teachers = {id(o.teacher_logits): o.teacher_logits for o in distils if o}
-        self._teachers = torch.stack(list(teachers.values())).to(device) if teachers else None
-        place = {teacher: i for i, teacher in enumerate(teachers)}
-        self._teacher_of = torch.tensor(
-            [place[id(o.teacher_logits)] if o else 0 for o in distils], device=device
-        )[:, None]
-        self.subclasses = objectives[0].subclasses
-        weights = objectives[0].class_weights
-        self._class_weights = torch.tensor(weights, device=device) if weights else None
+        self.one = next((o for o in objectives if isinstance(o, Distillation)), objectives[0])
+        self._tables = None
+        if isinstance(self.one, Distillation):
+            silence = torch.zeros_like(self.one.teacher_logits)
+            alone = replace(self.one, temperature=1.0, soft_weight=0.0, teacher_logits=silence)
+            taught = [o if isinstance(o, Distillation) else alone for o in objectives]
+            numbers = [(o.temperature, o.soft_weight) for o in taught]
+            self._numbers = torch.tensor(numbers, dtype=dtype, device=device)
+            tables = {id(o.teacher_logits): o.teacher_logits for o in taught}
+            places = [list(tables).index(id(o.teacher_logits)) for o in taught]
+            self._table_of = torch.tensor(places, device=device)[:, None]
+            self._tables = torch.stack([*tables.values()]).to(device, dtype)
 
-    def losses(self, logits: Tensor, labels: Tensor, index: Tensor, view: Tensor) -> Tensor:
-        """(3, S): total, soft and hard loss of each student, from (S, B, C·s) logits.
+    def loss(self, logits: Tensor, labels: Tensor, view: Tensor, index: Tensor) -> Tensor:
+        """(3, S) total, hard and soft losses of (S, B, C·s) logits.
 
-        ``labels``, ``index`` and ``view`` are (groups, B).
+        ``labels``, ``view`` and ``index`` are (groups, B).
         """
-        students = len(logits)
-        labels, index, view = (
-            each.repeat_interleave(students // len(each), 0) for each in (labels, index, view)
-        )
-        hard = self.hard(logits, labels)
-        if self._teachers is None:
-            return torch.stack([hard, torch.zeros_like(hard), hard])
-        t, weight = self._temperature, self._weight
-        answers = self._teachers[self._teacher_of, view, index].to(logits.dtype)
-        answers = answers.masked_fill(~self._hears, 0)
-        log_student = F.log_softmax(logits / t[:, None, None], 2)
-        log_teacher = F.log_softmax(answers / t[:, None, None], 2)
-        divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True)
-        soft = t**2 * divergence.sum(2).mean(1)
-        return torch.stack([torch.lerp(hard, soft, weight), soft, hard])
+        each = len(logits) // len(labels)
+        labels, view, index = (t.repeat_interleave(each, 0) for t in (labels, view, index))
+        if self._tables is None:
+            hard = torch.vmap(lambda z, y: self.one.loss(z, Batch(y)).total)(logits, labels)
+            return torch.stack([hard, hard, torch.zeros_like(hard)])
+        teacher_logits = self._tables[self._table_of, view, index]
+        return torch.stack(torch.vmap(self._loss)(logits, labels, teacher_logits, self._numbers))
 
-    def hard(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(S,) cross-entropies of (S, B, C·s) logits with (S, B) labels."""
-        classes = self.class_logits(logits)
-        each = F.cross_entropy(classes.flatten(0, 1), labels.flatten(), reduction="none")
-        each = each.view_as(labels)
-        if self._class_weights is None:
-            return each.mean(1)
-        weights = self._class_weights.to(each.dtype)[labels]
-        return (weights * each).sum(1) / weights.sum(1)
+    def _loss(
+        self, logits: Tensor, labels: Tensor, teacher_logits: Tensor, numbers: Tensor
+    ) -> tuple[Tensor, ...]:
+        temperature, soft_weight = numbers
+        objective = replace(self.one, temperature=temperature, soft_weight=soft_weight)
+        return objective.loss(logits, Batch(labels, teacher_logits=teacher_logits))[:3]
 
     def class_logits(self, logits: Tensor) -> Tensor:
-        """(S, B, C) class logits."""
-        flat = logits.flatten(0, 1)
-        return class_logits(flat, flat.shape[1] // self.subclasses).unflatten(0, logits.shape[:2])
+        """(S, B, C) class logits of (S, B, C·s) logits."""
+        return torch.vmap(self.one.class_logits)(logits)
 
 
 @torch.no_grad()
 def _validate(
-    network: StackedModel, inputs: Views, labels: Tensor, goals: Goals
+    network: StackedModel, inputs: Views, labels: Tensor, objective: StackedObjective
 ) -> list[tuple[float, float]]:
-    """LossTerms and accuracy of each network."""
+    """Loss and accuracy of each network."""
     network.train(False)
     chunks = []
-    for index in torch.arange(len(inputs), device=labels.device).split(PREDICT_BATCH):
-        batch = inputs.batch(index, torch.zeros_like(index))
-        chunks.append(goals.class_logits(network(batch.expand(network.groups, *batch.shape))))
+    for index in torch.arange(len(inputs), device=labels.device).split(BATCH):
+        images = inputs.batch(index, torch.zeros_like(index))
+        chunks.append(objective.class_logits(network(images.expand(network.groups, *images.shape))))
     logits = torch.cat(chunks, 1)  # (S, N, C)
-    every = labels.expand(len(logits), -1)
-    losses = F.cross_entropy(logits.flatten(0, 1), every.flatten(), reduction="none")
-    right = (logits.argmax(2) == every).sum(1)
-    accuracies = [count / len(labels) for count in right.tolist()]
-    return list(zip(losses.view_as(every).mean(1).tolist(), accuracies, strict=True))
+    each = torch.vmap(losses.label_loss, (0, None))(logits, labels)
+    right = (logits.argmax(2) == labels).sum(1)
+    return [
+        (loss, count / len(labels))
+        for loss, count in zip(each.tolist(), right.tolist(), strict=True)
+    ]
 
 
 def _check(
@@ -300,20 +263,18 @@ def _check(
         )
     if config.affine or config.first_trainable or config.mixed_precision:
         raise ValueError(
-            "recipes that warp images, train the last stages only or ask for mixed precision: "
+            "configs that warp images, train the last stages only or ask for mixed precision: "
             "train alone"
         )
     for objective in objectives:
         if type(objective) not in (Objective, Distillation):
-            raise ValueError(f"{type(objective).__name__} is trained alone, not together")
+            raise ValueError(f"{type(objective).__name__} is trained alone, not at once")
     if len({(o.subclasses, o.class_weights) for o in objectives}) > 1:
-        raise ValueError(
-            "students trained together have one number of subclasses and class weights"
-        )
+        raise ValueError("students trained at once have one number of subclasses and class weights")
     if len({repr(model) for model in models}) > 1:
-        raise ValueError("students trained together have one architecture")
+        raise ValueError("students trained at once have one architecture")
     if not all(map(stackable, models)):
         raise NotVectorizableError(
             "networks with dropout, batch-norm, buffers, frozen or shared weights are trained "
-            "alone, not together"
+            "alone, not at once"
         )

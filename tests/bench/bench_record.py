@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from kdnb.data.dataset import PROJECT
 from kdnb.environment import provenance
+from kdnb.files import PROJECT
 
 KEPT = PROJECT / "report" / "reference" / "bench.json"
 

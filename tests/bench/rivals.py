@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from kdnb.data import Split, load
 from kdnb.data.augmentation import TranslatedImages
-from kdnb.data.dataset import data_root
 from kdnb.environment import best_device, device_name, onednn_products, seeded
+from kdnb.files import data_root
 from kdnb.models import StudentMLP, TeacherCNN
 from kdnb.torchvision_remedy import import_torchvision
 from kdnb.training.config import TrainConfig

@@ -11,7 +11,7 @@ from kdnb.course.exercises.exercise import Case, Exercise, Misconception, Questi
 from kdnb.course.exercises.verdict import Paragraph
 from kdnb.environment import seeded
 from kdnb.evaluation.metrics import calibration
-from kdnb.training.loop import evaluating
+from kdnb.training.predict import evaluating
 
 NOTEBOOK = "01_train_the_teacher"
 ONCE = Paragraph(NOTEBOOK, "The teacher's answers, computed once")

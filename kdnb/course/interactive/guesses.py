@@ -6,8 +6,7 @@ import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from kdnb.data.dataset import store_root
-from kdnb.files import write_whole
+from kdnb.files import store_root, write_whole
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from nbformat import NotebookNode
 from kdnb.course.exercises import BY_KEY
 from kdnb.course.exercises.exercise import Exercise
 from kdnb.course.report.written import Written
-from kdnb.data.dataset import PROJECT
+from kdnb.files import PROJECT
 
 EDITIONS = ("student", "instructor", "report")
 FOLDER = PROJECT / "editions"

@@ -19,9 +19,7 @@ from papermill.exceptions import PapermillException
 from traitlets import default
 
 from kdnb.course.report.protocol import HEADLESS
-from kdnb.data.dataset import PROJECT, data_root, start_folder
-from kdnb.files import patiently
-from kdnb.store.store import store_root
+from kdnb.files import PROJECT, data_root, patiently, start_folder, store_root
 
 NOTEBOOKS = PROJECT / "notebooks"
 BACKEND = "module://matplotlib_inline.backend_inline"  # which a kernel has by itself

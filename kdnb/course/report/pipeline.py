@@ -16,8 +16,8 @@ from kdnb.course.report.page import published_results, render_chapter, render_pa
 from kdnb.course.report.parameters import check_label, parse_parameters
 from kdnb.course.report.terminal import ReportProgress
 from kdnb.course.report.written import Written
-from kdnb.data.dataset import PROJECT
 from kdnb.environment import best_device, provenance
+from kdnb.files import PROJECT
 from kdnb.store.store import Store
 from kdnb.tasks.tasks import APART, task
 

@@ -17,8 +17,9 @@ from kdnb.data.custom.layout import Layout, check_classes, layout, said
 from kdnb.data.custom.names import plain, shown
 from kdnb.data.custom.pixels import VERSION, decode_images
 from kdnb.data.custom.splits import disjoint_splits
-from kdnb.data.dataset import DataError, Dataset, Split, start_folder, store_root
+from kdnb.data.dataset import DataError, Dataset, Split
 from kdnb.data.decoded import decoded_once, digest_of
+from kdnb.files import start_folder, store_root
 
 SMALLEST = 11  # pixels: the window of SSIM, by which notebook 04 compares maps
 DARKEST = 16  # of 255: if no pixel is brighter, the values are not meant to reach from 0 to 255

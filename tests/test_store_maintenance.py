@@ -10,19 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import older
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from kdnb import __main__ as command_line
-from kdnb import maintenance as upkeep
+from kdnb import maintenance
 from kdnb.course.interactive.guesses import Guessed, Guesses
 from kdnb.data import DataError, ImageFolder, polyps
 from kdnb.data.custom import sources as own
-from kdnb.data.dataset import whole_folder
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE
+from kdnb.files import whole_folder
 from kdnb.store.store import SUFFIX, Store
 
 TESTS = Path(__file__).parent
@@ -72,6 +71,19 @@ def test_list_tells_kinds_labels_and_sizes(filled, reader, capsys):
     assert f"3 in all ({size / 1e6:,.1f} MB)" in printed
 
 
+def test_list_does_without_what_vanishes_meanwhile(filled, reader, monkeypatch, capsys):
+    (run,), lstat = filled.names("run-"), Path.lstat
+
+    def vanished(path):
+        if path == filled.path(run):
+            raise FileNotFoundError(path)
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", vanished)
+    assert reader("list") == 0
+    assert "2 in all" in capsys.readouterr().out
+
+
 def test_verify_names_what_is_damaged(filled, reader, capsys):
     assert reader("verify") == 0
     assert "no damaged of 3" in capsys.readouterr().out
@@ -107,7 +119,6 @@ def test_prune_takes_what_no_present_code_would_load(filled, reader, capsys, dry
     filled.put("maps-format", TENSORS, {})
     path = filled.path("maps-format")
     path.write_bytes(path.read_bytes().replace(b"format 3", b"format 2", 1))
-    older(filled, "maps-older")
     flip(filled.path(logits))
     aside = left_by_a_killed_writer(filled, "run-aside", length=500)
     aged(aside)
@@ -115,8 +126,8 @@ def test_prune_takes_what_no_present_code_would_load(filled, reader, capsys, dry
         f"run-old-code{SUFFIX}": "made by another version of the code",
         f"logits-old-code{SUFFIX}": "made by another version of the code",
         f"{part}{SUFFIX}": "the checkpoint of a run that is finished",
-        f"maps-format{SUFFIX}": "of an older format",
-        "maps-older": "of an older format",
+        f"maps-format{SUFFIX}": "damaged: it is of a run store, format 2, and this kdnb has a run "
+        "store, format 3",
         f"{logits}{SUFFIX}": "damaged: it does not match its SHA-256",
         aside.name: "left by a process that was killed while it wrote",
     }
@@ -126,19 +137,19 @@ def test_prune_takes_what_no_present_code_would_load(filled, reader, capsys, dry
     assert dict(line.split(": ", 1) for line in lines[:-1]) == expected
     after = {path.name for path in filled.root.iterdir()}
     if dry:
-        assert after == before and "7 would be removed" in lines[-1]
+        assert after == before and "6 would be removed" in lines[-1]
     else:
         assert before - after == set(expected) and not after - before
-        assert "7 removed" in lines[-1]
+        assert "6 removed" in lines[-1]
 
 
-def test_every_kind_of_entry_that_the_code_writes_is_known_to_upkeep():
+def test_every_kind_of_entry_that_the_code_writes_is_known_to_maintenance():
     written = set()
     for path in (TESTS.parent / "kdnb").rglob("*.py"):
-        for kind in {*upkeep.OF_THE_ENGINE, *upkeep.IMAGES}:
+        for kind in {*maintenance.ENTRIES, *maintenance.FOLDERS}:
             written |= {kind} if f'f"{kind}-{{' in path.read_text() else set()
     assert {"run", "part", "maps", "backbone", "decoded", "pixels", "polyps"} <= written
-    assert written <= {*upkeep.OF_THE_ENGINE, *upkeep.IMAGES}
+    assert written <= {*maintenance.ENTRIES, *maintenance.FOLDERS}
 
 
 # Files of others
@@ -219,7 +230,7 @@ def test_a_link_to_an_entry_elsewhere_stays(tmp_path, monkeypatch):
     assert command_line.main(["store", "prune"]) == 0 and picture(tmp_path) == before
 
 
-KINDS = st.sampled_from([*upkeep.OF_THE_ENGINE, *upkeep.IMAGES])
+KINDS = st.sampled_from([*maintenance.ENTRIES, *maintenance.FOLDERS])
 ENDS = st.sampled_from(
     ["", SUFFIX, f"{SUFFIX}-abcd0123.part", "-abcd0123", ".json", "/record.json"]
 )
@@ -338,19 +349,19 @@ def test_what_a_killed_process_left_of_a_folder_goes_after_hours(store, monkeypa
             raise KilledError
     (left,) = store.root.iterdir()
     assert left.name.startswith(f".{name}-")
-    assert list(upkeep.superfluous(store)) == []
+    assert list(maintenance.superfluous(store)) == []
     aged(left)
-    ((found, why),) = upkeep.superfluous(store)
-    assert found == left.name and "killed" in why
-    upkeep.prune(store, found)
+    ((found, why),) = maintenance.superfluous(store)
+    assert found.path == left and "killed" in why
+    maintenance.prune(found)
     assert list(store.root.iterdir()) == []
 
 
 def test_drawn_pictures_are_listed_and_stay(store, monkeypatch):
     monkeypatch.setenv("KDNB_RUNS", str(store.root))
     polyps.load(train=20, test=4, size=16)
-    assert {item.kind for item in upkeep.items(store)} == {"polyps", "decoded"}
-    assert not list(upkeep.problems(store)) and not list(upkeep.superfluous(store))
+    assert {item.kind for item in maintenance.items(store)} == {"polyps", "decoded"}
+    assert not list(maintenance.problems(store)) and not list(maintenance.superfluous(store))
 
 
 # Guesses
