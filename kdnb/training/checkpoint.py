@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from kdnb.store.entries import Entry
+from kdnb.store.store import Entry
 from kdnb.training.history import History
 
 # Copying a training, and keeping the copy in the run store, may each take so much of the time.
