@@ -60,7 +60,7 @@ def split_of(name: str) -> str | None:
     return SPLITS.get(name) or SPLITS.get(ADDED.sub("", name))
 
 
-def said(left_out: Iterable[tuple[str, int]]) -> str:
+def reasons(left_out: Iterable[tuple[str, int]]) -> str:
     """How many files were left out for which reason."""
     return ", ".join(f"{count:,} {reason}" for reason, count in left_out)
 
@@ -162,7 +162,7 @@ def _images(classes: dict[str, Path], root: Path, left_out: Counter[str]) -> tup
         if not found:
             raise DataError(
                 f"the class {plain(name)} in {plain(folder.parent.relative_to(root.parent))} has "
-                f"no image ({said(others.items()) or 'nothing at all'}): put some there (.jpg, "
+                f"no image ({reasons(others.items()) or 'nothing at all'}): put some there (.jpg, "
                 ".png or another type that Pillow reads) or take the folder away"
             )
         for path in sorted(found, key=lambda path: (str(path.parent), path.name)):
@@ -221,5 +221,5 @@ def _warn(folder: Path, got: Layout) -> None:
     unread = sum(count for reason, count in got.left_out if reason != HIDDEN)
     if unread > MUCH * len(files):
         warnings.warn(
-            f"{name}: {len(files):,} images, and left out {said(got.left_out)}", stacklevel=4
+            f"{name}: {len(files):,} images, and left out {reasons(got.left_out)}", stacklevel=4
         )

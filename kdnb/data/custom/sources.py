@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kdnb.data.custom.layout import Layout, check_classes, layout, said
+from kdnb.data.custom.layout import Layout, check_classes, layout, reasons
 from kdnb.data.custom.names import plain, shown
 from kdnb.data.custom.pixels import VERSION, decode_images
 from kdnb.data.custom.splits import disjoint_splits
@@ -114,7 +114,7 @@ def _read(folder: Path, size: int, grey: bool, found: Layout) -> Given:
         f"and cut to {size}×{size} pixels{' in grey' if grey else ''}"
     )
     about += f"; {scaled}" if scaled else ""
-    about += f"; left out: {said(found.left_out)}" if found.left_out else ""
+    about += f"; left out: {reasons(found.left_out)}" if found.left_out else ""
     return name, about, shown(found.classes), splits
 
 
