@@ -15,18 +15,17 @@ from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 
-from kdnb.data import DataError, mhist
-from kdnb.data.custom import sources
+from kdnb.data import decoded, mhist
 from kdnb.files import is_ours, patiently
 from kdnb.fingerprint import code_fingerprint
 from kdnb.store.store import FORMAT, SUFFIX, Entry, Store, metadata
 
 # What kdnb writes into the store begins with its kind: entries, and folders of images with what
 # follows the kind in their names and what raises an error if they are damaged.
-ENTRIES = ("run", "part", "logits", "features", "maps", "body")
+ENTRIES = ("run", "part", "logits", "features", "maps", "backbone")
 FOLDERS = {
-    "decoded": (r"[0-9a-f]{20}", mhist.check_decoded),
-    "pixels": (r"[0-9a-f]{20}", sources.check_kept),
+    "decoded": (r"[0-9a-f]{20}", decoded.read),
+    "pixels": (r"[0-9a-f]{20}", decoded.read),
     "polyps": (r"\d+-\d+-\d+px-seed\d+-drawing\d+", mhist.check_sums),
 }
 ENTRY = re.compile(rf"({'|'.join(ENTRIES)})-[\w-]+{re.escape(SUFFIX)}")
@@ -139,8 +138,6 @@ def _why(store: Store, item: Item) -> str:
         entry = _read(store, item)
     except DAMAGED as error:
         return f"damaged: {error}"
-    if item.kind == "decoded":
-        return _outdated(item.path)
     if entry is None:
         return ""
     record = entry.record
@@ -150,12 +147,3 @@ def _why(store: Store, item: Item) -> str:
     runs = record.get("members") or [record.get("run")]
     finished = item.kind == "part" and all(map(store.has, runs))
     return "the checkpoint of a run that is finished" if finished else ""
-
-
-def _outdated(folder: Path) -> str:
-    """Why decoded images will not be read again; empty where their files cannot be looked at."""
-    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    with suppress(DataError):
-        if mhist.decoded_name(Path(record["source"]), record["size"]) != folder.name:
-            return "the images it was made from have changed"
-    return ""

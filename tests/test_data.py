@@ -148,10 +148,10 @@ def test_what_leaves_the_image_is_gone():
     assert torch.equal(got[0, 0], torch.tensor([[0.0] * 4] + [[1.0] * 4] * 3))
 
 
-@pytest.mark.parametrize("shift", [-1, 0.5])
-def test_bad_shift(shift):
-    with pytest.raises(ValueError, match="shift must be a whole number of pixels"):
-        translations(shift)
+@pytest.mark.parametrize("translate", [-1, 0.5])
+def test_bad_translation(translate):
+    with pytest.raises(ValueError, match="translate must be a whole number of pixels"):
+        translations(translate)
 
 
 # MNIST: torchvision's layout, in small

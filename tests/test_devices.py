@@ -165,7 +165,7 @@ def views_of_all_kinds():
     features = [torch.arange(40.0)[:, None] + view for view in range(8)]
     stored = CachedFeatures(features, DihedralImages.names)
     large = CachedFeatures(features, DihedralImages.names)
-    large._together = None  # as for files of gigabytes, which stay where they are
+    large._stacked = None  # as for files of gigabytes, which stay where they are
     yield from (
         TranslatedImages(VAL.images),
         TranslatedImages(VAL.images, 2),
@@ -181,7 +181,7 @@ def test_a_batch_is_where_its_inputs_are_wherever_the_index_is(device, kind):
     expected = views.batch(index, view)
     moved = views.to(device)
     if kind == 4:
-        moved._together = None
+        moved._stacked = None
     for where in (CPU, device):
         for inputs in (views, moved):
             batch = inputs.batch(index.to(where), view.to(where))

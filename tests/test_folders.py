@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kdnb.data import DataError, Dataset, ImageFolder, ImageTensors
+from kdnb.data import DataError, Dataset, ImageFolder, ImageTensors, Split
 from kdnb.data.custom.layout import layout, split_of
 from kdnb.data.custom.names import plain, shown
-from kdnb.data.custom.splits import PARTS, Part, drawn, settled
+from kdnb.data.custom.splits import PARTS, disjoint_splits, drawn
 
 SIZE = 12
 MANY = settings(max_examples=30, deadline=None)
@@ -205,7 +205,9 @@ def test_a_class_without_images_says_what_it_has(tmp_path):
     folder = fill(tmp_path / "x", "a", "b")
     (folder / "c").mkdir()
     (folder / "c" / "1.heic").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"class c in x has no image, and 1 not an image \(.heic\)"):
+    with pytest.raises(
+        DataError, match=r"class c in x has no image \(1 not an image \(.heic\)\): put"
+    ):
         ImageFolder(folder, SIZE)()
 
 
@@ -248,9 +250,9 @@ def test_pixels_of_the_test_split_are_not_trained_on(tmp_path):
 LISTS = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 1)), min_size=8, max_size=25)
 
 
-def part_of(pairs: list[tuple[int, int]]) -> Part:
+def part_of(pairs: list[tuple[int, int]]) -> Split:
     shown = torch.tensor([pair[0] for pair in pairs], dtype=torch.uint8)
-    return Part(shown.view(-1, 1, 1, 1), torch.tensor([pair[1] for pair in pairs]))
+    return Split(shown.view(-1, 1, 1, 1), torch.tensor([pair[1] for pair in pairs]))
 
 
 @given(LISTS, st.one_of(st.none(), LISTS), st.one_of(st.none(), LISTS), st.integers(0, 5))
@@ -264,7 +266,7 @@ def test_no_pixels_ever_stand_in_two_splits(train, val, test, seed):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            parts, _ = settled(given_parts, ("a", "b"), (0.2, 0.2), seed)
+            parts, _ = disjoint_splits(given_parts, ("a", "b"), (0.2, 0.2), seed)
         except DataError:
             assume(False)
     seen = [set(part.images.flatten().tolist()) for part in parts.values()]
@@ -286,7 +288,7 @@ def test_no_pixels_ever_stand_in_two_splits(train, val, test, seed):
 def test_without_repeated_pixels_what_is_drawn_is_as_ever():
     labels = torch.arange(3).repeat(10)
     images = torch.arange(30, dtype=torch.uint8).view(-1, 1, 1, 1)
-    parts, notes = settled({"train": Part(images, labels)}, "abc", (0.15, 0.15), 3)
+    parts, notes = disjoint_splits({"train": Split(images, labels)}, "abc", (0.15, 0.15), 3)
     for name, index in zip(PARTS, drawn(labels, (0.15, 0.15), 3), strict=True):
         assert torch.equal(parts[name].images, images[index])
         assert torch.equal(parts[name].labels, labels[index])
@@ -405,9 +407,9 @@ def test_labels_may_be_any_whole_numbers(kind):
 @pytest.mark.parametrize(
     ("labels", "names", "says"),
     [
-        ([0, 10**15], (), "from 0 without gaps, got 0..1000000000000000 for 2 classes: number"),
-        ([0, 7], (), "from 0 without gaps, got 0..7 for 2 classes: .*or give class_names"),
-        ([1, 2], (), "from 0 without gaps, got 1..2"),
+        ([0, 10**15], (), "in 0..1 for 2 classes, got 0..1000000000000000: number the classes"),
+        ([0, 7], (), "must lie in 0..1 for 2 classes, got 0..7: .*or give class_names"),
+        ([1, 2], (), "got 1..2: number the classes from 0 without gaps"),
         ([0, 2], "abc", "class_names must be a list of names, got the text 'abc'"),
         ([0, 2], ("a", "b", "c"), "the class b has 0 image"),
         ([0, 10**15], ("a", "b"), "must lie in 0..1 for 2 classes, got 0..1000000000000000"),

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import json
 import os
 import shutil
 import stat
@@ -84,8 +85,7 @@ class Layout:
 
 
 @pytest.fixture
-def layout(tmp_path, monkeypatch):
-    monkeypatch.setattr(mhist, "BATCH", 5)  # several, the last not full
+def layout(tmp_path):
     layout = Layout(tmp_path / "mhist")
     layout.write()
     return layout
@@ -147,7 +147,7 @@ def test_validation_images_are_training_images_with_the_shares_of_both_labels():
         for (partition, label), count in mhist.PUBLISHED.items()
         for i in range(count)
     ]
-    found = mhist._parts(rows)
+    found = mhist.split_rows(rows)
     assert {part: len(rows) for part, rows in found.items()} == {
         "train": 1849, "val": 326, "test": 977,
     }  # fmt: skip
@@ -263,9 +263,18 @@ def halve(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+def change_a_vote(file):
+    """Of which no fingerprint knows."""
+    record = json.loads(file.read_text())
+    votes = record["labels"]["train"][1]
+    votes[0] = (votes[0] + 1) % 8
+    file.write_text(json.dumps(record))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
+        lambda folder: change_a_vote(folder / "record.json"),
         lambda folder: halve(folder / "pixels.npy"),
         lambda folder: (folder / "pixels.npy").write_bytes(b""),
         lambda folder: (folder / "pixels.npy").write_bytes(b"PK\3\4 no array at all"),
@@ -440,16 +449,15 @@ def test_a_table_that_is_not_there(layout):
 def test_missing_images(layout):
     for name in ("MHIST_c.png", "MHIST_b.png"):
         (layout.folder / "images" / name).unlink()
-    message = layout.refused()
-    assert "images lacks 2 images that annotations.csv names, the first is MHIST_b.png" in message
+    says = "annotations.csv names 2 images that are not there, the first is MHIST_b.png"
+    assert says in layout.refused()
 
 
 def test_images_without_a_row(layout):
     layout.rows = [row for row in layout.rows if row[0] != "MHIST_d.png"]
     layout.write_table()
-    message = layout.refused()
-    assert "images holds 1 images that annotations.csv does not name" in message
-    assert "the first is MHIST_d.png" in message
+    says = "annotations.csv does not name 1 images that are there, the first is MHIST_d.png"
+    assert says in layout.refused()
 
 
 def test_neither_images_nor_archive(layout):

@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from kdnb.data import polyps
-from kdnb.models import StudentMLP, TeacherCNN
-from kdnb.models import backbones as bodies
+from kdnb.models import StudentMLP, TeacherCNN, backbones
 from kdnb.store.store import weights_digest
 
 
@@ -66,51 +65,51 @@ def test_heads_too_small(model):
 
 
 @pytest.mark.parametrize("model", [TeacherCNN, StudentMLP])
-def test_another_head_starts_from_the_same_body(model):
+def test_another_head_starts_from_the_same_backbone(model):
     """Methods whose students differ in the head are paired by everything before it."""
-    bodies = []
+    states = []
     for subclasses in (1, 5):
         torch.manual_seed(3)
         weights = model(num_classes=2, subclasses=subclasses).state_dict()
-        bodies.append({n: w for n, w in weights.items() if not n.startswith("output")})
-    assert len(bodies[0]) >= 4
-    assert all(torch.equal(w, bodies[1][name]) for name, w in bodies[0].items())
+        states.append({n: w for n, w in weights.items() if not n.startswith("output")})
+    assert len(states[0]) >= 4
+    assert all(torch.equal(w, states[1][name]) for name, w in states[0].items())
 
 
 @pytest.mark.parametrize("network", ["resnet50", "mobilenet_v2"])
-def test_random_bodies_are_the_same_however_many_threads_there_are(network, tmp_path, monkeypatch):
+def test_random_backbones_are_the_same_with_any_number_of_threads(network, tmp_path, monkeypatch):
     """Else what one report stores would be of no use to the next."""
     threads, digests = torch.get_num_threads(), set()
     try:
         for count in (1, 2):
             monkeypatch.setenv("KDNB_RUNS", str(tmp_path / str(count)))  # not the other's, stored
             torch.set_num_threads(count)
-            bodies._random_body.cache_clear()
-            digests.add(weights_digest(bodies._random_body(network, polyps.sample)))
+            backbones.random_backbone.cache_clear()
+            digests.add(weights_digest(backbones.random_backbone(network, polyps.sample)))
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(threads)
     assert len(digests) == 1
 
 
-def test_a_random_body_is_kept_and_found_again(tmp_path, monkeypatch):
+def test_a_random_backbone_is_kept_and_found_again(tmp_path, monkeypatch):
     monkeypatch.setenv("KDNB_RUNS", str(tmp_path))
-    bodies._random_body.cache_clear()
-    made = bodies._random_body("mobilenet_v2", polyps.sample)
-    monkeypatch.setattr(bodies, "_initialise", None)  # whoever calls it now fails
-    bodies._random_body.cache_clear()
-    found = bodies._random_body("mobilenet_v2", polyps.sample)
+    backbones.random_backbone.cache_clear()
+    made = backbones.random_backbone("mobilenet_v2", polyps.sample)
+    monkeypatch.setattr(backbones, "_initialise", None)  # whoever calls it now fails
+    backbones.random_backbone.cache_clear()
+    found = backbones.random_backbone("mobilenet_v2", polyps.sample)
     assert weights_digest(found) == weights_digest(made)
     assert repr(found) == repr(made) and found.training == made.training
     assert all(p.requires_grad and p.is_leaf for p in found.parameters())
-    bodies._random_body.cache_clear()
-    with pytest.raises(TypeError):  # other images, another body
-        bodies._random_body("mobilenet_v2", lambda: polyps.sample()[:8])
+    backbones.random_backbone.cache_clear()
+    with pytest.raises(TypeError):  # other images, another backbone
+        backbones.random_backbone("mobilenet_v2", lambda: polyps.sample()[:8])
 
 
-def test_random_bodies_have_weak_residual_branches():
-    body = bodies._random_body("resnet50", polyps.sample)
-    for block in body.layer2:
+def test_random_backbones_have_weak_residual_branches():
+    net = backbones.random_backbone("resnet50", polyps.sample)
+    for block in net.layer2:
         assert block.bn3.weight.unique().item() == pytest.approx(0.3)
-    assert body.layer2[0].bn1.weight.unique().item() == 1
-    assert body.layer4[2].bn3.running_var.std() > 0  # settled on pictures
+    assert net.layer2[0].bn1.weight.unique().item() == 1
+    assert net.layer4[2].bn3.running_var.std() > 0  # calibrated on pictures

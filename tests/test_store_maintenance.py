@@ -148,7 +148,7 @@ def test_every_kind_of_entry_that_the_code_writes_is_known_to_maintenance():
     for path in (TESTS.parent / "kdnb").rglob("*.py"):
         for kind in {*maintenance.ENTRIES, *maintenance.FOLDERS}:
             written |= {kind} if f'f"{kind}-{{' in path.read_text() else set()
-    assert {"run", "part", "maps", "body", "decoded", "pixels", "polyps"} <= written
+    assert {"run", "part", "maps", "backbone", "decoded", "pixels", "polyps"} <= written
     assert written <= {*maintenance.ENTRIES, *maintenance.FOLDERS}
 
 
@@ -190,7 +190,7 @@ UNNAMED = {
     "maps-europe/SHA256SUMS": b"0  europe.tif\n",
     "logits-1/SHA256SUMS": b"# kdnb run store, format 2\n",  # copied there
     "logits-1/my_notes.txt": b"what I found",
-    ".body-mine-abcdefgh/draft.txt": b"draft",
+    ".backbone-mine-abcdefgh/draft.txt": b"draft",
     ".pixels-0123456789abcdef0123-abcdefgh/new/pixels.npy": b"draft",
     "part-of-my-thesis.txt": b"chapter 1",
     "run-0123456789abcdef0123.safetensors": b"their weights",
@@ -206,7 +206,7 @@ def test_a_folder_of_somebodys_files_is_as_it_was(tmp_path, monkeypatch, capsys)
     for name, content in (NAMED | UNNAMED).items():
         put(tmp_path / "theirs" / name, content)
     put(tmp_path / "outside" / "precious.txt")
-    for name in ("body-link", "pixels-aaaaaaaaaaaaaaaaaaaa", f"run-3{SUFFIX}"):
+    for name in ("backbone-link", "pixels-aaaaaaaaaaaaaaaaaaaa", f"run-3{SUFFIX}"):
         (tmp_path / "theirs" / name).symlink_to(tmp_path / "outside")
     aged(tmp_path / "theirs")
     before = picture(tmp_path)
@@ -221,7 +221,7 @@ def test_a_link_to_an_entry_elsewhere_stays(tmp_path, monkeypatch):
     """As of somebody who shares some runs of a colleague's store."""
     monkeypatch.setenv("KDNB_RUNS", str(tmp_path / "mine"))
     theirs, mine = Store(tmp_path / "theirs"), Store()
-    for key in ("run-old", "body-old", "part-old"):
+    for key in ("run-old", "backbone-old", "part-old"):
         theirs.put(key, TENSORS, {"settings": {"engine": "of then"}})
         mine.root.mkdir(exist_ok=True)
         mine.path(key).symlink_to(theirs.path(key))

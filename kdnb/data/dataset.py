@@ -12,11 +12,10 @@ from kdnb.files import DataError
 
 @dataclass(frozen=True)
 class Split:
-    """Images and their labels, in a fixed order.
+    """``images`` (N, C, H, W) uint8 and their ``labels`` (N,) int64, in a fixed order.
 
-    ``images``: (N, C, H, W) uint8. ``labels``: (N,) int64 in [0, classes). ``subclasses``: (N,)
-    int64, the true subclass of each image where one is known. It serves to judge the subclasses
-    that a teacher invents, and is shown only to a teacher whose objective says so.
+    ``subclasses`` (N,) int64 are the true subclasses where they are known. They serve to judge the
+    subclasses that a teacher invents, and are shown only to a teacher whose objective says so.
 
     ``whole`` and ``rows`` (N,) say of which split this is a part, and which: what is known of the
     whole need not be computed again.
@@ -54,8 +53,7 @@ class Split:
 
     def take(self, index: Tensor) -> "Split":
         """The images at ``index`` (M,) int64, in that order."""
-        known = self.subclasses is not None
-        subclasses = self.subclasses[index] if known else None
+        subclasses = None if self.subclasses is None else self.subclasses[index]
         return Split(self.images[index], self.labels[index], subclasses, self, index)
 
 
@@ -93,11 +91,9 @@ class Dataset:
 
 
 def stratified_indices(labels: Tensor, sizes: tuple[int, ...], seed: int) -> list[Tensor]:
-    """Draw disjoint sets of indices, each with the class shares of ``labels``.
+    """Disjoint sets of (size,) indices into ``labels`` (N,), each with the labels' class shares.
 
-    ``labels``: (N,) int64; ``sizes``: how many indices each set gets, at most N in all.
-    Returns one (size,) int64 tensor per set, shuffled. The same seed draws the same sets, and a
-    smaller first size draws a subset of a larger one.
+    The same seed draws the same sets, and a smaller first size draws a subset of a larger one.
     """
     if min(sizes) < 1 or sum(sizes) > len(labels):
         raise DataError(f"cannot draw sets of {sizes} from {len(labels)} images")

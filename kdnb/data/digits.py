@@ -22,17 +22,15 @@ def load(root: object = None) -> Dataset:
     images = mnist_framing(torch.from_numpy(bunch.images).float() / 16)
     labels = torch.from_numpy(bunch.target).long()
     whole = Split(images, labels)
-    train, val, test = (
-        whole.take(i) for i in stratified_indices(labels, (TRAIN, VAL, TEST), SPLIT_SEED)
-    )
+    train, val, test = map(whole.take, stratified_indices(labels, (TRAIN, VAL, TEST), SPLIT_SEED))
     return Dataset(
-        name="digits",
-        about="1,797 real handwritten digits that come with scikit-learn "
-        "(Alpaydin & Kaynak 1998), enlarged from 8×8 to 28×28 pixels in MNIST's framing",
-        class_names=tuple("0123456789"),
-        train=train,
-        val=val,
-        test=test,
+        "digits",
+        "1,797 real handwritten digits that come with scikit-learn (Alpaydin & Kaynak 1998), "
+        "enlarged from 8×8 to 28×28 pixels in MNIST's framing",
+        tuple("0123456789"),
+        train,
+        val,
+        test,
     )
 
 
@@ -43,14 +41,12 @@ def mnist_framing(small: Tensor) -> Tensor:
     """
     box = F.interpolate(small[:, None], size=(20, 20), mode="bicubic", align_corners=False)
     canvas = F.pad(box.clamp(0, 1), (8, 8, 8, 8))  # 36×36: room to slide by up to 4 either way
-    position = torch.arange(36.0)
-    mass = canvas.sum((1, 2, 3))
+    position, mass = torch.arange(36.0), canvas.sum((1, 2, 3))
     offsets = []
     for axis in (2, 3):
-        along = canvas.sum((1, 5 - axis))
-        centre = (along * position).sum(1) / mass
+        centre = (canvas.sum((1, 5 - axis)) * position).sum(1) / mass
         # The window's centre lies 13.5 pixels from its corner.
         offsets.append((centre - 13.5).round().long().clamp(0, 8))
     windows = canvas[:, 0].unfold(1, 28, 1).unfold(2, 28, 1)
-    framed = windows[torch.arange(len(small)), offsets[0], offsets[1]]
+    framed = windows[torch.arange(len(small)), *offsets]
     return (framed[:, None] * 255).round().to(torch.uint8)

@@ -5,33 +5,19 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from kdnb.data.dataset import DataError, Dataset, Split, stratified_indices
 from kdnb.files import data_root
+from kdnb.torchvision_remedy import import_torchvision
 
 VAL = 5_000
 SPLIT_SEED = 0
 
-# name: (bytes, SHA-256) of the four uncompressed IDX files
+# The four uncompressed IDX files: bytes, and the first 160 bits of the SHA-256
 FILES = {
-    "train-images-idx3-ubyte": (
-        47_040_016,
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    ),
-    "train-labels-idx1-ubyte": (
-        60_008,
-        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    ),
-    "t10k-images-idx3-ubyte": (
-        7_840_016,
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    ),
-    "t10k-labels-idx1-ubyte": (
-        10_008,
-        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    ),
+    "train-images-idx3-ubyte": (47_040_016, "ba891046e6505d7aadcbbe25680a0738ad16aec9"),
+    "train-labels-idx1-ubyte": (60_008, "65a50cbbf4e906d70832878ad85ccda5333a97f0"),
+    "t10k-images-idx3-ubyte": (7_840_016, "0fa7898d509279e482958e8ce81c8e77db3f2f82"),
+    "t10k-labels-idx1-ubyte": (10_008, "ff7bcfd416de33731a308c3f266cc351222c3489"),
 }
 
 
@@ -45,23 +31,29 @@ def load(root: str | Path | None = None) -> Dataset:
     """
     root = data_root(root)
     raw = root / "MNIST" / "raw"
-    missing = missing_files(raw)
-    if missing:
+    if missing := missing_files(raw):
         # torchvision fetches all four: what it would overwrite must be the same.
         for name in FILES.keys() - missing:
-            _read(raw, name)
+            _verify(raw / name)
         _download(root, missing)
-    train = Split(_images(raw, "train-images-idx3-ubyte"), _labels(raw, "train-labels-idx1-ubyte"))
-    test = Split(_images(raw, "t10k-images-idx3-ubyte"), _labels(raw, "t10k-labels-idx1-ubyte"))
+    for name in FILES:
+        _verify(raw / name)
+    reader = import_torchvision().datasets.mnist
+    train, test = (
+        Split(
+            reader.read_image_file(raw / f"{part}-images-idx3-ubyte").unsqueeze(1),
+            reader.read_label_file(raw / f"{part}-labels-idx1-ubyte"),
+        )
+        for part in ("train", "t10k")
+    )
     rest, val = stratified_indices(train.labels, (len(train) - VAL, VAL), SPLIT_SEED)
     return Dataset(
-        name="mnist",
-        about="MNIST, 70,000 handwritten digits of 28×28 pixels "
-        "(LeCun, Cortes & Burges; CC BY-SA 3.0)",
-        class_names=tuple("0123456789"),
-        train=train.take(rest),
-        val=train.take(val),
-        test=test,
+        "mnist",
+        "MNIST, 70,000 handwritten digits of 28×28 pixels (LeCun, Cortes & Burges; CC BY-SA 3.0)",
+        tuple("0123456789"),
+        train.take(rest),
+        train.take(val),
+        test,
     )
 
 
@@ -71,12 +63,9 @@ def missing_files(raw: Path) -> list[str]:
 
 
 def _download(root: Path, missing: list[str]) -> None:
-    from kdnb.torchvision_remedy import import_torchvision
-
-    datasets = import_torchvision().datasets
     try:
         with redirect_stdout(StringIO()):  # its log of mirrors that failed
-            datasets.MNIST(root, download=True)
+            import_torchvision().datasets.MNIST(root, download=True)
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
@@ -86,27 +75,17 @@ def _download(root: Path, missing: list[str]) -> None:
         ) from error
 
 
-def _read(raw: Path, name: str) -> Tensor:
-    """The bytes of one IDX file, once its length and SHA-256 are right."""
-    size, sha256 = FILES[name]
-    content = (raw / name).read_bytes()
-    remedy = f"delete {raw / name} and run again to download it, or copy it anew"
+def _verify(file: Path) -> None:
+    """Raise `DataError` unless the file has the published length and SHA-256."""
+    size, sha256 = FILES[file.name]
+    content = file.read_bytes()
     if len(content) != size:
         state = "truncated" if len(content) < size else "too long"
-        raise DataError(f"{name} is {state}: {len(content)} of {size} bytes; {remedy}")
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise DataError(
-            f"{name} is corrupt: its SHA-256 starts with {found[:12]} instead of {sha256[:12]}; "
-            f"{remedy}"
-        )
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
-
-
-def _images(raw: Path, name: str) -> Tensor:
-    # IDX: four big-endian 32-bit words (magic, count, rows, columns), then the pixels.
-    return _read(raw, name)[16:].view(-1, 1, 28, 28)
-
-
-def _labels(raw: Path, name: str) -> Tensor:
-    return _read(raw, name)[8:].long()
+        problem = f"{state}: {len(content)} of {size} bytes"
+    elif not (found := hashlib.sha256(content).hexdigest()).startswith(sha256):
+        problem = f"corrupt: its SHA-256 starts with {found[:12]} instead of {sha256[:12]}"
+    else:
+        return
+    raise DataError(
+        f"{file.name} is {problem}; delete {file} and run again to download it, or copy it anew"
+    )

@@ -13,7 +13,7 @@ anything.
 
 import csv
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from kdnb.files import store_root, whole_folder
 
 TRAIN, TEST, SIZE = 320, 400, 64
 STAMP = "made from generated pictures"
-SMALLEST = {"train": 20, "test": 4, "size": 16}
+SMALLEST = {"train": 20, "test": 4, "size": 16, "seed": 0}
 # Raise this with every change of what is drawn: pictures that are there already are then left be.
 DRAWING = 1
 
@@ -56,19 +56,19 @@ def load(
 ) -> Dataset:
     """``train`` + ``test`` pictures of ``size`` × ``size`` pixels, read as MHIST is read.
 
-    The first call draws them under `store_root`. The same arguments draw the same pixels. ``root``
-    is not used: no file of the reader's is needed.
-
-    Raises `DataError` if an argument is too small or the pictures cannot be kept.
+    The first call draws them under `store_root`; the same arguments draw the same pixels. ``root``
+    is not used. Raises `DataError` if an argument is too small or the pictures cannot be kept.
     """
-    for name, value in (("train", train), ("test", test), ("size", size), ("seed", seed)):
-        least = SMALLEST.get(name, 0)
-        if not isinstance(value, int) or value < least:
-            raise DataError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    given = {"train": train, "test": test, "size": size, "seed": seed}
+    for name, least in SMALLEST.items():
+        if not isinstance(given[name], int) or given[name] < least:
+            raise DataError(
+                f"{name} must be a whole number of at least {least}, got {given[name]!r}"
+            )
     folder = store_root() / f"polyps-{train}-{test}-{size}px-seed{seed}-drawing{DRAWING}"
     if not folder.is_dir():
         with whole_folder(folder) as part:
-            generate(part, train, test, size, seed)
+            _generate(part, train, test, size, seed)
     dataset = mhist.load_layout(
         folder,
         name="polyps" if size == SIZE else f"polyps-{size}",
@@ -80,12 +80,6 @@ def load(
     return replace(dataset, stamp=STAMP)
 
 
-def _blurred(values: np.ndarray, width: float) -> np.ndarray:
-    from scipy.ndimage import gaussian_filter  # slow to import, and only drawing needs it
-
-    return gaussian_filter(values, width)
-
-
 @cache
 def sample(count: int = 32, size: int = SIZE, seed: int = 2**31) -> Tensor:
     """(count, 3, size, size) floats in [0, 1]: pictures that are in none of the datasets."""
@@ -94,13 +88,11 @@ def sample(count: int = 32, size: int = SIZE, seed: int = 2**31) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
 
 
-def generate(folder: Path, train: int, test: int, size: int, seed: int) -> None:
-    """Write ``annotations.csv``, ``images/`` and their ``MD5SUMs.txt``, in MHIST's layout.
-
-    Each image has random numbers of its own, so it can be drawn again alone.
-    """
+def _generate(folder: Path, train: int, test: int, size: int, seed: int) -> None:
+    """Write ``annotations.csv``, ``images/`` and their ``MD5SUMs.txt``, in MHIST's layout."""
     count = train + test
-    # Entropy (seed,) would draw what (seed, 0) draws: the images count from 1.
+    # Each image has random numbers of its own, so it can be drawn again alone. Entropy (seed,)
+    # would draw what (seed, 0) draws: the images count from 1.
     rng = np.random.default_rng((seed, 0))
     severity, votes = annotate(count, rng)
     names = [f"POLYP_{i:05d}.png" for i in range(count)]
@@ -117,8 +109,8 @@ def generate(folder: Path, train: int, test: int, size: int, seed: int) -> None:
             label = mhist.CLASS_NAMES[int(votes[i] >= mhist.MAJORITY)]
             writer.writerow((names[i], label, votes[i], "train" if i < train else "test"))
     files = ["annotations.csv", *(f"images/{name}" for name in names)]
-    sums = [f"{hashlib.md5((folder / name).read_bytes()).hexdigest()}  {name}" for name in files]
-    (folder / "MD5SUMs.txt").write_text("\n".join(sums) + "\n", encoding="utf-8")
+    sums = [f"{hashlib.md5((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in files]
+    (folder / "MD5SUMs.txt").write_text("".join(sums), encoding="utf-8")
 
 
 def annotate(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -132,42 +124,33 @@ def annotate(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
 # Drawing. Lengths are shares of the image's side; a stain is an array (size, size) of its amount.
 
 
-@dataclass(frozen=True)
-class Look:
-    """What varies between images and means nothing."""
-
-    haematoxylin: float
-    eosin: float
-    pitch: float  # distance between crypts
-    blur: float
-
-    @classmethod
-    def drawn(cls, rng: np.random.Generator) -> "Look":
-        """A look at random."""
-        return cls(
-            haematoxylin=rng.uniform(0.7, 1.3),
-            eosin=rng.uniform(0.6, 1.2),
-            pitch=rng.uniform(0.24, 0.36),
-            blur=rng.uniform(0.4, 1.2) / 224,
-        )
+def random_look(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """What means nothing: amounts of haematoxylin and eosin, distance between crypts, blur."""
+    stains = rng.uniform(0.7, 1.3), rng.uniform(0.6, 1.2)
+    return *stains, rng.uniform(0.24, 0.36), rng.uniform(0.4, 1.2) / 224
 
 
 def draw(severity: float, size: int, rng: np.random.Generator) -> np.ndarray:
     """One picture (size, size, 3) uint8 of the given ``severity`` in 0..1."""
-    look = Look.drawn(rng)
+    much_haematoxylin, much_eosin, pitch, blur = random_look(rng)
     eosin = 0.35 + 0.08 * _grain(1 / 40, size, rng) + 0.04 * _grain(1 / 150, size, rng)
-    haematoxylin = 0.08 + _scattered_nuclei(round(36 / look.pitch), size, rng)
-    for centre in _centres(look.pitch, rng):
-        radius = look.pitch * rng.uniform(0.36, 0.44)
+    haematoxylin = 0.08 + _scattered_nuclei(round(36 / pitch), size, rng)
+    for centre in _centres(pitch, rng):
+        radius = pitch * rng.uniform(0.36, 0.44)
         # The crypts of one polyp differ.
-        crypt = Crypt.drawn(radius, np.clip(severity + rng.normal(0, 0.18), 0, 1.2), rng)
-        _draw_crypt(haematoxylin, eosin, centre, crypt)
+        crypt_severity = np.clip(severity + rng.normal(0, 0.18), 0, 1.2)
+        _draw_crypt(haematoxylin, eosin, centre, radius, crypt_severity, rng)
     # Beer and Lambert: what two stains let through is the product of what each lets through.
-    density = np.multiply.outer(
-        _blurred(haematoxylin, look.blur * size) * look.haematoxylin, HAEMATOXYLIN
-    )
-    density += np.multiply.outer(_blurred(eosin, look.blur * size) * look.eosin, EOSIN)
+    blue = _blurred(haematoxylin, blur * size) * much_haematoxylin
+    pink = _blurred(eosin, blur * size) * much_eosin
+    density = np.multiply.outer(blue, HAEMATOXYLIN) + np.multiply.outer(pink, EOSIN)
     return (LIGHT * np.exp(-density.clip(0))).astype(np.uint8)
+
+
+def _blurred(values: np.ndarray, width: float) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter  # slow to import, and only drawing needs it
+
+    return gaussian_filter(values, width)
 
 
 def _grain(width: float, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -194,65 +177,42 @@ def _centres(pitch: float, rng: np.random.Generator) -> np.ndarray:
     return pitch * (shaken - rng.uniform(0, 1, 2))
 
 
-@dataclass(frozen=True)
-class Crypt:
-    """One gland cut across: a hollow, a wall around it, and nuclei along the wall's outer edge."""
-
-    radius: float
-    severity: float
-    teeth: int  # of the hollow's edge
-    phases: np.ndarray  # (4,) angles at which its waves begin
-
-    @classmethod
-    def drawn(cls, radius: float, severity: float, rng: np.random.Generator) -> "Crypt":
-        """A crypt of the given radius and severity, turned at random."""
-        return cls(radius, severity, int(rng.integers(7, 12)), rng.uniform(0, 2 * np.pi, 4))
-
-    @property
-    def reach(self) -> float:
-        """No part of it lies farther from its centre."""
-        return self.radius * (1.08 + 0.24 * self.severity) + 5 * EDGE
-
-    def outer(self, angle: np.ndarray) -> np.ndarray:
-        """Distance of the wall's outer edge from the centre: an oval, uneven if severe."""
-        oval = (0.08 + 0.14 * self.severity) * np.cos(2 * angle + self.phases[0])
-        uneven = 0.10 * self.severity * np.cos(3 * angle + self.phases[1])
-        return self.radius * (1 + oval + uneven)
-
-    def hollow(self, angle: np.ndarray, outer: np.ndarray) -> np.ndarray:
-        """Distance of the hollow's edge from the centre: wide and saw-toothed if severe."""
-        turn = (angle + self.phases[2]) * self.teeth / (2 * np.pi)
-        saw = np.abs(turn % 1 - 0.5) * 2 - 0.5  # -0.5 to 0.5
-        width = 0.30 + 0.28 * self.severity
-        return outer * width * (1 + (0.10 + 0.45 * self.severity) * saw)
-
-    def nuclei(self, angle: np.ndarray, distance: np.ndarray, outer: np.ndarray) -> np.ndarray:
-        """Haematoxylin of the nuclei, which stand side by side like beads."""
-        beads = 0.5 + 0.5 * np.cos(int(2 * np.pi * self.radius / 0.030) * angle + self.phases[3])
-        return 0.85 * beads * np.exp(-(((distance - 0.86 * outer) / (0.085 * self.radius)) ** 2))
-
-
 def _draw_crypt(
-    haematoxylin: np.ndarray, eosin: np.ndarray, centre: np.ndarray, crypt: Crypt
+    haematoxylin: np.ndarray,
+    eosin: np.ndarray,
+    centre: np.ndarray,
+    radius: float,
+    severity: float,
+    rng: np.random.Generator,
 ) -> None:
-    """Draw ``crypt`` into both stains, in place and only where it is: that is most of the speed."""
-    size = len(eosin)
-    first = np.ceil((centre - crypt.reach) * size - 0.5).astype(int).clip(0, size)
-    last = np.ceil((centre + crypt.reach) * size - 0.5).astype(int).clip(0, size)
+    """Add a gland cut across to both stains: a hollow, a wall, nuclei along its outer edge."""
+    teeth, phases = int(rng.integers(7, 12)), rng.uniform(0, 2 * np.pi, 4)
+    # Only where it is, which is most of the speed.
+    size, reach = len(eosin), radius * (1.08 + 0.24 * severity) + 5 * EDGE
+    first = np.ceil((centre - reach) * size - 0.5).astype(int).clip(0, size)
+    last = np.ceil((centre + reach) * size - 0.5).astype(int).clip(0, size)
     if (first >= last).any():
         return  # it lies outside the image
     window = slice(first[0], last[0]), slice(first[1], last[1])
     down = ((np.arange(first[0], last[0]) + 0.5) / size - centre[0])[:, None]
     right = (np.arange(first[1], last[1]) + 0.5) / size - centre[1]
     angle, distance = np.arctan2(down, right), np.hypot(down, right)
-    outer = crypt.outer(angle)
+    # The wall's outer edge: an oval, uneven if severe.
+    oval = (0.08 + 0.14 * severity) * np.cos(2 * angle + phases[0])
+    uneven = 0.10 * severity * np.cos(3 * angle + phases[1])
+    outer = radius * (1 + oval + uneven)
+    # The hollow's edge: wide and saw-toothed if severe.
+    turn = (angle + phases[2]) * teeth / (2 * np.pi)
+    saw = np.abs(turn % 1 - 0.5) * 2 - 0.5  # -0.5 to 0.5
+    inner = outer * (0.30 + 0.28 * severity) * (1 + (0.10 + 0.45 * severity) * saw)
+    # The nuclei stand side by side like beads.
+    beads = 0.5 + 0.5 * np.cos(int(2 * np.pi * radius / 0.030) * angle + phases[3])
+    nuclei = 0.85 * beads * np.exp(-(((distance - 0.86 * outer) / (0.085 * radius)) ** 2))
     inside = _within(distance, outer)
-    hollow = inside * _within(distance, crypt.hollow(angle, outer))
+    hollow = inside * _within(distance, inner)
     wall = inside - hollow
     eosin[window] += inside * -eosin[window] + 0.42 * wall + 0.03 * hollow
-    haematoxylin[window] += (
-        inside * (crypt.nuclei(angle, distance, outer) - haematoxylin[window]) + 0.16 * wall
-    )
+    haematoxylin[window] += inside * (nuclei - haematoxylin[window]) + 0.16 * wall
 
 
 def _within(distance: np.ndarray, edge: np.ndarray) -> np.ndarray:

@@ -9,33 +9,28 @@ from dataclasses import replace
 
 from kdnb.data.dataset import Dataset, Split
 
-CLASS_NAMES = ("0-4", "5-9")
-
 
 def of(load: Callable[..., Dataset]) -> Callable[..., Dataset]:
-    """A loader of the same images as ``load``, which gives ten digits, with two labels."""
-    return lambda root=None: two_classes(load(root))
-
-
-def two_classes(digits: Dataset) -> Dataset:
-    """The same splits with label 0 for the digits 0 to 4 and 1 for 5 to 9, the digits kept aside.
+    """A loader of the images of ``load``, which gives ten digits, with the digits kept aside.
 
     >>> from kdnb.data import load
     >>> split = load("digits-2x5").test
     >>> split.labels[:5].tolist(), split.subclasses[:5].tolist()
     ([0, 1, 1, 1, 1], [1, 9, 8, 7, 7])
     """
+    return lambda root=None: _two_classes(load(root))
 
-    def halve(split: Split) -> Split:
-        return Split(split.images, (split.labels >= 5).long(), subclasses=split.labels)
 
+def _two_classes(digits: Dataset) -> Dataset:
+    splits = {
+        part: Split(split.images, (split.labels >= 5).long(), subclasses=split.labels)
+        for part, split in (("train", digits.train), ("val", digits.val), ("test", digits.test))
+    }
     return replace(
         digits,
         name=f"{digits.name}-2x5",
         about=f"{digits.about}; labelled as two classes, the digits 0-4 against 5-9",
-        class_names=CLASS_NAMES,
+        class_names=("0-4", "5-9"),
         subclass_names=digits.class_names,
-        train=halve(digits.train),
-        val=halve(digits.val),
-        test=halve(digits.test),
+        **splits,
     )

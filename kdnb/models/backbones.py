@@ -1,4 +1,4 @@
-"""Bodies of torchvision's networks: with ImageNet's weights, or random ones made with care."""
+"""Backbones of torchvision's networks: with ImageNet's weights, or random ones made with care."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -7,17 +7,17 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from kdnb.environment import one_thread, seeded
 from kdnb.fingerprint import code_fingerprint
-from kdnb.models.pretrained import Pretrained, imagenet
+from kdnb.models.pretrained import imagenet, without_values
 from kdnb.store.store import Store, digest, tensors_digest
-from kdnb.torchvision_remedy import import_torchvision
 
-# Of random bodies, one for all, as pretrained weights are. Of eight it gave the features from which
-# the label can be read best, on pictures that no dataset holds (`polyps.load(seed=77)`).
-BODY_SEED = 3
-RESIDUAL = 0.3  # strength of their residual branches
+# One random backbone for all seeds, as pretrained weights are. Of eight seeds it gave the features
+# from which the label can be read best, on pictures of no dataset (`polyps.load(seed=77)`).
+BACKBONE_SEED = 3
+RESIDUAL = 0.3  # strength of the residual branches of random backbones
 
 
 class Normalise(nn.Module):
@@ -32,7 +32,7 @@ class Normalise(nn.Module):
         return (images - self.mean) / self.std
 
 
-def body(
+def backbone(
     network: str,
     weights: str | None,
     calibrate_on: Callable[[], Tensor] | None = None,
@@ -40,54 +40,49 @@ def body(
 ) -> tuple[nn.Module, str]:
     """A network of torchvision's, a new copy each time, and where its weights come from.
 
-    ``weights`` is "imagenet", for which `pretrained.imagenet` looks, or None for random ones;
-    ``calibrate_on`` gives the (B, 3, H, W) floats in [0, 1] from which a random body takes its
-    batch-norm statistics (smooth noise without it), ``settings`` are torchvision's own.
+    ``weights`` is "imagenet", for which `pretrained.imagenet` looks, or None for random ones.
+    ``calibrate_on`` is for `random_backbone`, ``settings`` are torchvision's own.
     """
     if weights not in ("imagenet", None):
         raise ValueError(f"weights must be 'imagenet' or None, got {weights!r}")
-    found = imagenet(network) if weights else Pretrained(None, "random weights")
-    if found.state is None:
-        made = _random_body(network, calibrate_on or _smooth_noise, tuple(settings.items()))
-        return deepcopy(made), found.origin
-    # On "meta" nothing is initialised; assigning a copy of each tensor then fills it.
-    with torch.device("meta"):
-        net = getattr(import_torchvision().models, network)(weights=None)
-    net.load_state_dict({name: t.clone() for name, t in found.state.items()}, assign=True)
-    return net, found.origin
+    net, origin = imagenet(network) if weights else (None, "random weights")
+    if net is None:
+        net = random_backbone(network, calibrate_on or _smooth_noise, **settings)
+    return deepcopy(net), origin
 
 
 @cache
-def _random_body(
-    network: str, calibrate_on: Callable[[], Tensor], settings: tuple[tuple[str, float], ...] = ()
+def random_backbone(
+    network: str, calibrate_on: Callable[[], Tensor], **settings: float
 ) -> nn.Module:
-    """A random body that keeps something of what an image shows, though nothing has trained it.
+    """A random network that keeps something of what an image shows, though nothing has trained it.
 
     Orthogonal kernels (Saxe et al. 2014), depthwise ones as the identity with noise, weak residual
-    branches, and batch-norm with the statistics of the images that ``calibrate_on`` gives. It is
-    made
-    by one thread: the same body, and so the same stored features, however many will use it. It is
-    kept in the run store, since finding orthogonal kernels takes seconds.
+    branches, and batch-norm with the statistics of ``calibrate_on()``, (B, 3, H, W) in [0, 1]. Made
+    by one thread, so that it is the same on every machine, and kept in the run store: finding
+    orthogonal kernels takes seconds.
     """
-    with torch.device("meta"):  # where nothing is initialised twice
-        net = getattr(import_torchvision().models, network)(weights=None, **dict(settings))
-    with one_thread(), seeded(BODY_SEED):
+    net = without_values(network, **settings)
+    with one_thread(), seeded(BACKBONE_SEED):
         images = Normalise()(calibrate_on())
     address = {
         "code": code_fingerprint(),
         "network": network,
-        "settings": dict(settings),
-        "settled on": tensors_digest({"images": images}),
+        "settings": settings,
+        "calibrated on": tensors_digest({"images": images}),
     }
-    key, store = f"body-{digest(address)}", Store()
+    key, store = f"backbone-{digest(address)}", Store()
     entry = store.get(key)
     if entry is not None:
         net.load_state_dict(entry.tensors, assign=True)
         return net
     net.to_empty(device="cpu")
-    with one_thread(), seeded(BODY_SEED):
+    with one_thread(), seeded(BACKBONE_SEED):
         _initialise(net)
-        _settle(net, images)
+        update_bn(images.split(64), net)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.num_batches_tracked.zero_()
     store.keep(key, net.state_dict(), address)
     return net
 
@@ -107,22 +102,6 @@ def _initialise(net: nn.Module) -> None:
             nn.init.constant_(module.bn3.weight, RESIDUAL)
         elif kind == "InvertedResidual" and module.use_res_connect:
             nn.init.constant_(module.conv[-1].weight, RESIDUAL)
-
-
-def _settle(net: nn.Module, images: Tensor) -> None:
-    """Give batch-norm the statistics of these images."""
-    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-    usual = norms[0].momentum
-    for norm in norms:
-        norm.momentum = None  # the mean over all batches
-        norm.reset_running_stats()
-    net.train()
-    with torch.no_grad():
-        for batch in images.split(64):
-            net(batch)
-    for norm in norms:
-        norm.momentum = usual
-        norm.num_batches_tracked.zero_()
 
 
 def _smooth_noise() -> Tensor:

@@ -10,15 +10,15 @@ import pickle
 import re
 import socket
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import redirect_stderr
 from enum import Enum
 from functools import cache
+from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
+from textwrap import shorten
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdnb.torchvision_remedy import import_torchvision
 
@@ -27,7 +27,7 @@ VARIABLE = "KDNB_WEIGHTS"
 # ImageNet with smoothed labels, which makes frozen features transfer worse (Kornblith et al. 2021,
 # arXiv 2010.16402).
 VERSION = "IMAGENET1K_V1"
-NETWORKS = {"resnet50": "ResNet50_Weights", "mobilenet_v2": "MobileNet_V2_Weights"}
+NETWORKS = ("resnet50", "mobilenet_v2")
 DOWNLOAD_TIMEOUT = 10  # seconds without an answer
 
 
@@ -39,135 +39,98 @@ class MissingWeightsWarning(UserWarning):
     """No ImageNet weights: the network starts from random ones."""
 
 
-class Pretrained(NamedTuple):
-    """A state dict, or None where none can be had, and in words where it comes from."""
+def imagenet(network: str) -> tuple[nn.Module | None, str]:
+    """``resnet50`` or ``mobilenet_v2`` with ImageNet weights, and in words where they come from.
 
-    state: dict[str, Tensor] | None
-    origin: str
-
-
-def imagenet(network: str) -> Pretrained:
-    """ImageNet weights of ``resnet50`` or ``mobilenet_v2``.
-
-    Where none can be had, it warns with `MissingWeightsWarning` and says so in ``origin``. Raises
-    `WeightsError` if a file is damaged, is not where ``KDNB_WEIGHTS`` says, or belongs to another
-    network.
+    None where no weights can be had, with a `MissingWeightsWarning`. Raises `WeightsError` if a
+    file is damaged, is not where ``KDNB_WEIGHTS`` says, or belongs to another network.
     """
     return _imagenet(network, os.environ.get(VARIABLE, ""))
+
+
+def without_values(network: str, **settings: float) -> nn.Module:
+    """torchvision's network with tensors of no content: nothing is initialised twice."""
+    with torch.device("meta"):
+        return import_torchvision().models.get_model(network, weights=None, **settings)
 
 
 def local_file(network: str) -> Path | None:
     """Its weights file on this machine: what ``KDNB_WEIGHTS`` names, else torchvision's cache.
 
-    Raises `WeightsError` if ``KDNB_WEIGHTS`` names something that is not there.
+    Raises `WeightsError` if ``KDNB_WEIGHTS`` names what is not there, or no weights at all.
     """
     setting = os.environ.get(VARIABLE, "")
     if setting == "random":
         return None
-    name = _torchvisions(network).url.rsplit("/", 1)[-1]
-    named = _named(network, name, setting) if setting else None
-    cached = _cache_folder() / name
-    return named or (cached if cached.is_file() else None)
+    own_name = Path(_weights(network).url).name
+    files: list[Path] = []
+    for place in map(Path, filter(None, setting.split(os.pathsep))):
+        if not place.exists():
+            raise WeightsError(f"{VARIABLE} names {place}, which does not exist: correct it")
+        files += sorted(place.glob("*.pth")) if place.is_dir() else [place]
+    if setting and not any(file.name.startswith(NETWORKS) for file in files):
+        raise WeightsError(
+            f"{VARIABLE} ({setting}) holds no weights for {network}: put {own_name} there"
+        )
+    named = [file for file in files if file.name.startswith(network)]
+    named.sort(key=lambda file: file.name != own_name)
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / own_name
+    return next((file for file in (*named, cached) if file.is_file()), None)
 
 
 @cache
-def _imagenet(network: str, setting: str) -> Pretrained:
+def _imagenet(network: str, setting: str) -> tuple[nn.Module | None, str]:
     if setting == "random":
-        return Pretrained(None, f"random weights, as {VARIABLE} asks")
-    file = local_file(network)
-    if file is None:
-        url = _torchvisions(network).url
-        file = _cache_folder() / url.rsplit("/", 1)[-1]
-        try:
-            _download(url, file)
-        except (OSError, RuntimeError) as error:
-            message = (
-                f"no ImageNet weights for {network}: {file.name} is not in {file.parent} and "
-                f"cannot be downloaded ({error}). It starts from RANDOM weights; for real transfer "
-                f"learning copy {file.name} there or into a folder that {VARIABLE} names"
-            )
-            warnings.warn(message, MissingWeightsWarning, stacklevel=3)
-            return Pretrained(None, f"random weights, because {file.name} could not be had")
-    return Pretrained(_read(file, network), f"ImageNet weights, {file.name}")
-
-
-def _torchvisions(network: str) -> Enum:
-    return getattr(import_torchvision().models, NETWORKS[network])[VERSION]
-
-
-def _cache_folder() -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints"
-
-
-def _named(network: str, name: str, setting: str) -> Path | None:
-    """The file that the setting gives for this network; None if it only speaks of others."""
-    places = [Path(place) for place in setting.split(os.pathsep)]
-    for place in places:
-        if not place.exists():
-            raise WeightsError(f"{VARIABLE} names {place}, which does not exist: correct it")
-    for place in places:
-        if place.is_file() and place.name.startswith(network):
-            return place
-        if place.is_dir():
-            found = sorted(place.glob(f"{network}*.pth"))
-            if found:
-                return place / name if place / name in found else found[0]
-    known = tuple(NETWORKS)
-    if not any(place.is_file() and place.name.startswith(known) for place in places):
-        raise WeightsError(
-            f"{VARIABLE} ({setting}) holds no weights for {network}: put {name} there"
+        return None, f"random weights, as {VARIABLE} asks"
+    file, name = local_file(network), Path(_weights(network).url).name
+    try:
+        state = _read(file) if file else _downloaded(_weights(network))
+    except (OSError, RuntimeError) as error:
+        warnings.warn(
+            f"no ImageNet weights for {network}: {name} is not on this machine and cannot be "
+            f"downloaded ({error}). It starts from RANDOM weights; for real transfer learning copy "
+            f"{name} into a folder that {VARIABLE} names",
+            MissingWeightsWarning,
+            stacklevel=3,
         )
-    return None
+        return None, f"random weights, because {name} could not be had"
+    net = without_values(network)
+    try:
+        net.load_state_dict(state, assign=True)
+    except (RuntimeError, TypeError) as error:
+        raise WeightsError(
+            f"{file or name} does not hold the weights of {network} ({shorten(str(error), 250)}): "
+            "put torchvision's own file there"
+        ) from error
+    return net, f"ImageNet weights, {file.name if file else name}"
 
 
-def _download(url: str, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with _impatient():
-        # Written beside its place, verified by the hash in its name, then moved.
-        torch.hub.download_url_to_file(url, str(file), _hash_in(file), progress=False)
+def _weights(network: str) -> Enum:
+    return import_torchvision().models.get_model_weights(network)[VERSION]
 
 
-@contextmanager
-def _impatient() -> Iterator[None]:
+def _downloaded(weights: Enum) -> dict[str, Tensor]:
+    """What torchvision downloads to its cache and compares with the hash in the file's name."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
-        yield
+        with redirect_stderr(StringIO()):  # a line with the path of the cache
+            return weights.get_state_dict(check_hash=True, progress=False, weights_only=True)
     finally:
         socket.setdefaulttimeout(before)
 
 
-def _hash_in(file: Path) -> str | None:
-    """torchvision puts the first eight digits of the SHA-256 into the name."""
-    match = re.search(r"-([0-9a-f]{8})\.pth$", file.name)
-    return match and match.group(1)
-
-
-def _read(file: Path, network: str) -> dict[str, Tensor]:
-    expected = _hash_in(file)
-    if expected:
-        with file.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-        if not found.startswith(expected):
-            raise WeightsError(
-                f"{file} is damaged: its SHA-256 starts with {found[:8]} instead of {expected}; "
-                f"delete it, and it is downloaded again"
-            )
+def _read(file: Path) -> dict[str, Tensor]:
+    hashed = re.search(r"-([0-9a-f]{8})\.pth$", file.name)  # how its SHA-256 starts
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        with file.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()[:8]
+        if hashed and found != hashed[1]:
+            raise WeightsError(
+                f"{file} is damaged: its SHA-256 starts with {found} instead of {hashed[1]}; "
+                "delete it, and it is downloaded again"
+            )
+        return torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = shorten(str(error) or type(error).__name__, 100)
         raise WeightsError(f"{file} is not a weights file ({reason}): copy it anew") from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{file} holds no state dict: put torchvision's own file there")
-    with torch.device("meta"):
-        needed = getattr(import_torchvision().models, network)(weights=None).state_dict()
-    have = {key: tuple(value.shape) for key, value in state.items()}
-    need = {key: tuple(value.shape) for key, value in needed.items()}
-    odd = [key for key in need | have if need.get(key) != have.get(key)]
-    if odd:
-        raise WeightsError(
-            f"{file} does not hold the weights of {network} ({len(odd)} entries differ, the first "
-            f"is {odd[0]}): put torchvision's own file there"
-        )
-    return state

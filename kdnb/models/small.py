@@ -10,8 +10,7 @@ class TeacherCNN(nn.Module):
     """The convolutional teacher for 28×28 digits; 1,011,466 parameters for ten outputs.
 
     3×3 convolution to 32 channels, 2×2 max-pooling with stride 1, 3×3 convolution to 64 channels,
-    2×2 max-pooling with stride 2, dropout, 128 units, dropout, output. ``channels`` gives the width
-    of the two convolutions.
+    2×2 max-pooling with stride 2, dropout, 128 units, dropout, output.
     """
 
     def __init__(
@@ -30,15 +29,13 @@ class TeacherCNN(nn.Module):
         x = F.relu(F.max_pool2d(self.conv2(x), 2, stride=2))
         # Convolutions run channels_last; flattening in that order copies nothing.
         x = self.dropout(x.permute(0, 2, 3, 1).flatten(1))
-        x = self.dropout(F.relu(self.dense(x)))
-        return self.output(x)
+        return self.output(self.dropout(F.relu(self.dense(x))))
 
 
 class StudentMLP(nn.Module):
-    """A student without convolutions: flatten, dense ReLU layers, output.
+    """A student without convolutions: flatten, dense ReLU layers of ``hidden`` widths, output.
 
-    With the default 784-784 and ten outputs it has 1,238,730 parameters. ``hidden`` gives the
-    width of each hidden layer.
+    With the default 784-784 and ten outputs it has 1,238,730 parameters.
     """
 
     def __init__(

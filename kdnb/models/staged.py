@@ -1,18 +1,18 @@
 """Networks in stages, of which the first may stay frozen: ResNet-50 and MobileNetV2."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from kdnb.models.backbones import Normalise, body
+from kdnb.models.backbones import Normalise, backbone
 from kdnb.models.small import output_layer
 
 
 class StagedNetwork(nn.Module):
-    """A network as a line of named stages, of which the first ones may stay as they are.
+    """A network as a line of named stages: (B, 3, H, W) floats in [0, 1] to logits.
 
-    ``origin`` says where its weights come from. Maps (B, 3, H, W) floats in [0, 1] to logits.
+    ``origin`` says where its weights come from.
     """
 
     not_described = ("origin",)  # `kdnb.store.description`: an attribute that decides nothing
@@ -45,21 +45,16 @@ def resnet50_teacher(
 ) -> StagedNetwork:
     """ResNet-50 (He et al. 2016) with a new output; 23,512,130 parameters for two outputs.
 
-    Stages: normalise, stem, block1 … block16, pool, output. ``weights`` None is a random body, the
-    same for every seed; where ImageNet weights cannot be had, it is one too. ``calibrate_on`` gives
-    the (B, 3, H, W) floats in [0, 1] from which a random body takes its batch-norm statistics;
-    without it, smooth noise.
+    Stages: normalise, stem, block1 … block16, pool, output. ``weights`` None is a random backbone,
+    the same for every seed, and so is "imagenet" where its weights cannot be had. ``calibrate_on``
+    gives the (B, 3, H, W) floats in [0, 1] for a random backbone's batch-norm statistics; without
+    it, smooth noise.
     """
-    net, origin = body("resnet50", weights, calibrate_on)
+    net, origin = backbone("resnet50", weights, calibrate_on)
+    stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
     blocks = [*net.layer1, *net.layer2, *net.layer3, *net.layer4]
-    stages = {
-        "normalise": Normalise(),
-        "stem": nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool),
-        **{f"block{i}": block for i, block in enumerate(blocks, 1)},
-        "pool": nn.Sequential(net.avgpool, nn.Flatten()),
-        "output": output_layer(net.fc.in_features, num_classes, subclasses),
-    }
-    return StagedNetwork(stages, origin)
+    output = output_layer(net.fc.in_features, num_classes, subclasses)
+    return StagedNetwork(_stages(stem, blocks, net.avgpool, output), origin)
 
 
 def mobilenet_v2_student(
@@ -76,13 +71,17 @@ def mobilenet_v2_student(
     ones. The rest is as for `resnet50_teacher`.
     """
     settings = {} if width == 1 else {"width_mult": width}
-    net, origin = body("mobilenet_v2", weights if width == 1 else None, calibrate_on, **settings)
+    net, origin = backbone(
+        "mobilenet_v2", weights if width == 1 else None, calibrate_on, **settings
+    )
     stem, *blocks = net.features
-    stages = {
-        "normalise": Normalise(),
-        "stem": stem,
-        **{f"block{i}": block for i, block in enumerate(blocks, 1)},
-        "pool": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-        "output": output_layer(net.last_channel, num_classes, subclasses),
-    }
-    return StagedNetwork(stages, origin)
+    output = output_layer(net.last_channel, num_classes, subclasses)
+    return StagedNetwork(_stages(stem, blocks, nn.AdaptiveAvgPool2d(1), output), origin)
+
+
+def _stages(
+    stem: nn.Module, blocks: Sequence[nn.Module], pool: nn.Module, output: nn.Module
+) -> dict[str, nn.Module]:
+    numbered = {f"block{i}": block for i, block in enumerate(blocks, 1)}
+    pooled = nn.Sequential(pool, nn.Flatten())
+    return {"normalise": Normalise(), "stem": stem, **numbered, "pool": pooled, "output": output}

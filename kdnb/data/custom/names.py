@@ -22,8 +22,7 @@ def shown(names: Sequence[object]) -> tuple[str, ...]:
     """`plain` class names; raises `DataError` if two of them look the same."""
     known: dict[str, object] = {}
     for name in names:
-        one = plain(name)
-        if one in known:
+        if (one := plain(name)) in known:
             raise DataError(
                 f"the classes {known[one]!a} and {name!a} are both shown as {one}: rename one"
             )

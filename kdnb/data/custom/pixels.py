@@ -44,7 +44,7 @@ TURNS = {
 
 def is_picture(path: Path) -> bool:
     """Whether a file is an image by its suffix or else by its first bytes."""
-    if path.suffix.lower() in _suffixes():
+    if Image.registered_extensions().get(path.suffix.lower()) in _formats():
         return True
     try:
         with warnings.catch_warnings():
@@ -58,46 +58,45 @@ def is_picture(path: Path) -> bool:
 
 
 @cache
-def _formats() -> tuple[str, ...]:
+def _formats() -> list[str]:
     Image.init()
-    others = [name for name in Image.ID if name not in (*BY_CONTENT, *NO_PICTURES)]
-    return *(name for name in BY_CONTENT if name in Image.ID), *others
+    known = [name for name in Image.ID if name not in NO_PICTURES]
+    return sorted(known, key=lambda name: name not in BY_CONTENT)
 
 
-@cache
-def _suffixes() -> frozenset[str]:
-    known = Image.registered_extensions().items()
-    return frozenset(suffix for suffix, name in known if name in _formats())
-
-
-def decoded(folder: Path, names: Sequence[str], size: int, grey: bool) -> tuple[np.ndarray, str]:
+def decode_images(
+    folder: Path, names: Sequence[str], size: int, grey: bool
+) -> tuple[np.ndarray, str]:
     """The images as (N, 1 or 3, size, size) uint8, and what was scaled, in words.
 
     The shorter side becomes ``size`` and the middle is cut out. Raises `DataError` in one sentence.
     """
-    shape = (len(names), 1 if grey else 3, size, size)
     try:
-        pixels = np.empty(shape, dtype=np.uint8)
+        pixels = np.empty((len(names), 1 if grey else 3, size, size), dtype=np.uint8)
     except (MemoryError, ValueError) as error:
         raise DataError(
             f"{len(names):,} images of {size}×{size} pixels do not fit into memory: make size "
             "smaller"
         ) from error
+    deep: list[int] = []  # rows of more than 8 bits a pixel
     largest: dict[str, float] = {}  # by kind of value
-    deep: list[int] = []
-    coarse: dict[str, int] = {}
+    coarse: dict[str, int] = {}  # by name the largest of 16-bit colours
     for row, name in enumerate(names):
         with _naming(folder, name):
             image, halved = _opened(folder / name)
-            if image.mode[0] in KINDS:  # more than 8 bits a pixel
+            if (kind := image.mode[0]) in KINDS:
                 deep.append(row)
-                top = _largest(image, name)
-                largest[image.mode[0]] = max(top, largest.get(image.mode[0], 0))
+                largest[kind] = max(_largest(image), largest.get(kind, 0))
                 continue
             if halved:
                 coarse[name] = max(high for _, high in image.convert("RGB").getextrema())
             pixels[row] = _fitted(image, size, grey)
-    _check_coarse(coarse)
+    if coarse and max(coarse.values()) < 64:  # the lower byte is lost, and with it all
+        raise DataError(
+            f"the image {plain(max(coarse, key=coarse.get))} has 16 bits for each colour, of which "
+            "Pillow reads the upper 8, and in no such image does it use more than 14: save them "
+            "with 8 bits"
+        )
     tops = {kind: _white(kind, top) for kind, top in largest.items()}
     for row in deep:  # again, for only now is the scale known
         with _naming(folder, names[row]):
@@ -112,18 +111,14 @@ def _naming(folder: Path, name: str) -> Iterator[None]:
     """Every complaint as a `DataError` that names the image."""
     try:
         yield
-    except DataError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise DataError(
-            f"the image {plain(name)} in {plain(folder.name)} is too large ({plain(error)}): "
-            "make it smaller"
-        ) from error
     except Exception as error:  # Pillow raises nearly anything on damaged files
-        raise DataError(
-            f"the image {plain(name)} in {plain(folder.name)} cannot be read ({plain(error)}): "
-            "delete it or replace it"
-        ) from error
+        if isinstance(error, DataError):
+            problem = str(error)
+        elif isinstance(error, Image.DecompressionBombError):
+            problem = f"is too large ({plain(error)}): make it smaller"
+        else:
+            problem = f"cannot be read ({plain(error)}): delete it or replace it"
+        raise DataError(f"the image {plain(name)} in {plain(folder.name)} {problem}") from error
 
 
 def _opened(path: Path) -> tuple[Image.Image, bool]:
@@ -138,11 +133,9 @@ def _opened(path: Path) -> tuple[Image.Image, bool]:
             opened.load()
             image = _upright(opened)
     width, height = image.size
-    spare = max(0, (max(image.size) - LONGEST * min(image.size)) // 2)
-    if spare and width > height:
-        image = image.crop((spare, 0, width - spare, height))
-    elif spare:
-        image = image.crop((0, spare, width, height - spare))
+    if spare := max(0, (max(image.size) - LONGEST * min(image.size)) // 2):
+        left, top = (spare, 0) if width > height else (0, spare)
+        image = image.crop((left, top, width - left, height - top))
     return image, halved
 
 
@@ -154,35 +147,24 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _largest(image: Image.Image, name: str) -> float:
+def _largest(image: Image.Image) -> float:
     values = np.asarray(image)
-    limit = 255 if image.mode == "F" else 2 ** DEPTHS[-1] - 1
     if not np.isfinite(values).all():
-        raise DataError(f"the image {plain(name)} holds NaN or infinite values: replace them")
+        raise DataError("holds NaN or infinite values: replace them")
+    limit = 255 if image.mode == "F" else 2 ** DEPTHS[-1] - 1
     low, high = values.min().item(), values.max().item()
     if low < 0 or high > limit:
         raise DataError(
-            f"the image {plain(name)} holds values from {low:g} to {high:g}, and "
-            f"{KINDS[image.mode[0]]} must lie in 0..{limit:,}: scale the images of the folder alike"
+            f"holds values from {low:g} to {high:g}, and {KINDS[image.mode[0]]} must lie in "
+            f"0..{limit:,}: scale the images of the folder alike"
         )
     return high
 
 
 def _white(kind: str, largest: float) -> int:
     """The value that becomes 255."""
-    if kind == "F":
-        return 1 if largest <= 1 else 255
-    return next(2**bits - 1 for bits in DEPTHS if largest < 2**bits)
-
-
-def _check_coarse(coarse: dict[str, int]) -> None:
-    """Refuse 16-bit colours whose values hold less: the lower byte is lost, and with it all."""
-    if coarse and max(coarse.values()) < 64:
-        name = max(coarse, key=coarse.get)
-        raise DataError(
-            f"the image {plain(name)} has 16 bits for each colour, of which Pillow reads the upper "
-            f"8, and in no such image does it use more than 14: save them with 8 bits"
-        )
+    tops = (1, 255) if kind == "F" else (2**bits - 1 for bits in DEPTHS)
+    return next(top for top in tops if largest <= top)
 
 
 def _eight_bits(image: Image.Image, white: int) -> Image.Image:
