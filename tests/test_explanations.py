@@ -153,7 +153,7 @@ def measured(gain, spread_of_seeds=0.01, spread_of_images=0.01, random=0.0):
 
 def answer(*parts):
     similarity = {str(kind): part for kind, part in zip(Saliency, parts, strict=False)}
-    return tables.similarity_answer(similarity, ["taught"], "alone").data
+    return tables.similarity_verdict(similarity, ["taught"], "alone").data
 
 
 def test_gains_are_counted_where_seeds_and_images_agree():

@@ -101,11 +101,11 @@ def test_the_front_holds_what_nothing_cheaper_beats():
 
 
 def test_how_small_is_answered_from_the_intervals():
-    text = tables.size_answer([BIG, MIDDLE, SMALL, TINY], KD.label, ALONE.label).data
+    text = tables.size_verdict([BIG, MIDDLE, SMALL, TINY], KD.label, ALONE.label).data
     assert text.startswith("**As small as middle**: distilled, it beats *big* without a teacher")
     assert "by +5.00 points" in text and "5.0 times fewer parameters" in text
     assert "The smallest that cannot be told from it (the interval includes 0) is small" in text
-    none = tables.size_answer([rung("big", 900, [0.8, 0.8, 0.81], [0.7, 0.7, 0.71]), TINY],
+    none = tables.size_verdict([rung("big", 900, [0.8, 0.8, 0.81], [0.7, 0.7, 0.71]), TINY],
                                     KD.label, ALONE.label).data  # fmt: skip
     assert none == "**None of them**: no distilled student clearly beats *big* without a teacher " \
                    "(80.33 %)."  # fmt: skip
@@ -209,7 +209,7 @@ def test_what_is_not_counted_is_said_wherever_costs_are_shown():
     assert "Not counted" not in figures.size_sweep(rungs, None, "thousand parameters").alt
     assert (
         "10.0 times fewer counted FLOPs"
-        in tables.size_answer(
+        in tables.size_verdict(
             [replace(BIG, cost=whole), replace(MIDDLE, cost=lacking)], KD.label, ALONE.label
         ).data
     )

@@ -137,10 +137,10 @@ def test_single_runs_of_others_stand_beside_ours():
 
 def test_the_constant_answer_stands_in_every_table_of_unequal_classes(tiny_task, store):
     lab = Experiment(tiny_task, store=store)
-    assert tables.constant_answer(lab) is None
+    assert tables.majority_class(lab) is None
     unequal = Experiment(replace(tiny_task, balanced=True), store=store)
     labels = unequal.dataset.train.labels.bincount()
-    label, share = tables.constant_answer(unequal)
+    label, share = tables.majority_class(unequal)
     assert label == f"always {unequal.dataset.class_names[labels.argmax()]}"
     right = (unequal.dataset.test.labels == labels.argmax()).sum().item()
     assert share == right / 40

@@ -40,25 +40,17 @@ def points(interval: Interval) -> str:
     )
 
 
-def in_table(name: str) -> str:
-    """A name from data as a cell of a table.
+def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """Cells as Markdown; they may come from data.
 
-    >>> in_table("up|down")
-    'up\\\\|down'
-    """
-    return " ".join(name.split()).replace("|", r"\|")
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Cells as Markdown.
-
-    >>> print(markdown_table(["model", "errors"], [["teacher", 3]]))
+    >>> print(markdown_table(["model", "errors"], [["up|down", 3]]))
     | model | errors |
     | --- | --- |
-    | teacher | 3 |
+    | up\\|down | 3 |
     """
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
+    cells = ([" ".join(str(cell).split()).replace("|", r"\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def listed(parts: Sequence[str], most: int = 20) -> str:
@@ -88,18 +80,18 @@ def verdict(gain: Interval) -> str:
 def sweep_sentence(comparison: Comparison, labels: Sequence[str]) -> Markdown:
     """Which setting was best on average, and which others cannot be told from it."""
     best = max(labels, key=lambda label: comparison.accuracy(label).mean().item())
-    alike, worse = [], []
+    level, worse = [], []
     for label in labels:
         if label != best:
             behind = comparison.gain(best, label)
-            (worse if behind.excludes_zero else alike).append(label)
+            (worse if behind.excludes_zero else level).append(label)
     text = (
         f"Best on average: **{best}** with {percent(comparison.mean(best).mean)} over "
         f"{len(comparison.seeds)} seeds on {comparison.images:,} "
         f"{SPLITS[comparison.split]} images. "
     )
-    if alike:
-        text += f"Not to be told from it (the paired interval includes 0): {listed(alike)}. "
+    if level:
+        text += f"Not to be told from it (the paired interval includes 0): {listed(level)}. "
     if worse:
         text += f"Behind it by an interval that leaves 0 out: {listed(worse)}."
     return Markdown(text)

@@ -11,7 +11,7 @@ from kdnb.course.figures.classes import WIDE
 from kdnb.course.figures.picture import Picture, panels, styled
 from kdnb.course.figures.top_classes import MATRIX
 from kdnb.course.labels import written
-from kdnb.course.text import in_table, markdown_table, percent
+from kdnb.course.text import markdown_table, percent
 from kdnb.evaluation.metrics import Matching
 
 PAIRS = 20  # rows of a table of cells
@@ -129,7 +129,7 @@ def _common_pairs(
     row, column = counts.nonzero(as_tuple=True)
     order = counts[row, column].argsort(descending=True, stable=True)[:PAIRS]
     cells = [
-        [in_table(rows[1][r]), in_table(columns[1][c]), f"{counts[r, c].item():,}",
+        [rows[1][r], columns[1][c], f"{counts[r, c].item():,}",
          percent((counts[r, c] / totals[r]).item(), 1)]
         for r, c in zip(row[order].tolist(), column[order].tolist(), strict=True)
     ]  # fmt: skip

@@ -66,19 +66,19 @@ class Progress:
         elif done and time.monotonic() - self._drawn >= REDRAW_SECONDS:
             self._rest(f"epoch {done} of {update.epochs}")
 
-    def sweep(self, standing: SweepProgress) -> None:
+    def sweep(self, progress: SweepProgress) -> None:
         """Called by a sweep on several workers; raises KeyboardInterrupt once Stop was pressed."""
         if _cell() != self._cell:
             self._begin()
         if not live_kernel():
-            self._line.sweep(standing)
+            self._line.sweep(progress)
             return
         if self._panel is None:
             self._open_panel()
         if self._panel.stop.is_set():
             raise KeyboardInterrupt
-        self._panel.status.value = html.escape(sweep_words(standing))
-        if standing.finished:
+        self._panel.status.value = html.escape(sweep_words(progress))
+        if progress.finished:
             self._close_panel()
 
     def step(self, images: int) -> None:

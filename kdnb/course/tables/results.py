@@ -10,7 +10,6 @@ from kdnb.course.report.protocol import OTHER_DATA
 from kdnb.course.tables.table import Table
 from kdnb.course.text import (
     SPLITS,
-    in_table,
     listed,
     markdown_table,
     percent,
@@ -44,11 +43,11 @@ def result_table(
         mean, gain = mean_interval(each), gains.get(label)
         errors = listed([f"{round((1 - accuracy) * c.images)}" for accuracy in each])
         said = points(gain) if gain else "–"
-        rows.append([in_table(label), percent(mean.mean), percent_range(mean), errors, said])
+        rows.append([label, percent(mean.mean), percent_range(mean), errors, said])
     if constant:
         label, share = constant
         wrong = round((1 - share) * c.images)
-        rows.append([in_table(label), percent(share), "–", wrong, "–"])
+        rows.append([label, percent(share), "–", wrong, "–"])
     head = [
         f"{SPLITS[c.split]} split, {c.images:,} images, {len(c.seeds)} seeds", "accuracy",
         "95 % interval", "errors per seed", f"gain over {baseline}",
@@ -83,10 +82,10 @@ def division_table(
             mean, each = mean_interval(found), listed([f"{100 * share:.0f}" for share in found])
             cells = [percent(mean.mean, 1), percent_range(mean, 1), each]
         share = percent(mean_interval([d["accuracy"] for d in teachers]).mean)
-        rows.append([in_table(label), f"{live} of {outputs}", *cells, share])
+        rows.append([label, f"{live} of {outputs}", *cells, share])
     if constant:
         label, share = constant
-        rows.append([in_table(label), *["–"] * 4, percent(share)])
+        rows.append([label, *["–"] * 4, percent(share)])
     head = [
         "the teacher is trained with", "live subclasses per seed", "true subclasses recovered",
         "95 % interval", "per seed", "class accuracy",
@@ -99,7 +98,7 @@ def division_table(
     return Table(markdown_table(head, rows), data)
 
 
-def constant_answer(experiment: Experiment, split: str = "test") -> tuple[str, float] | None:
+def majority_class(experiment: Experiment, split: str = "test") -> tuple[str, float] | None:
     """The most frequent training class as the answer to everything, and its accuracy.
 
     None where classes are about equally frequent: there nobody would take it for a result.
@@ -135,7 +134,7 @@ def reference_table(name: str, dataset: str) -> Markdown:
     for label in sorted(accuracy, key=lambda label: (label != "teacher", label != over, label)):
         values, gain = accuracy[label], result["gain"].get(label)
         said = points(Interval(**gain)) if gain else "–"
-        rows.append([in_table(label), percent(sum(values) / len(values)), said])
+        rows.append([label, percent(sum(values) / len(values)), said])
     return Markdown(
         f"{markdown_table(head, rows)}\n\nNot computed here: kept from a run on "
         f"{origin['date'][:10]}, {origin['device']}, torch {origin['torch']} "

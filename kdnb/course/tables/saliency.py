@@ -39,7 +39,7 @@ def measured_table(measured: Mapping[str, Measured], over: str, dataset: str, ki
     return Table(markdown_table(["map", "model", *measures], rows), data)
 
 
-def similarity_answer(
+def similarity_verdict(
     similarity: Mapping[str, Measured], students: Sequence[str], alone: str
 ) -> Markdown:
     """Does distillation make maps similar to the teacher's? A sentence for each student.

@@ -8,7 +8,7 @@ from IPython.display import Markdown
 from torch import Tensor
 
 from kdnb.course.tables.table import Table
-from kdnb.course.text import SPLITS, in_table, listed, markdown_table, verdict
+from kdnb.course.text import SPLITS, listed, markdown_table, verdict
 from kdnb.evaluation.metrics import Interval, calibration, mean_interval
 from kdnb.evaluation.statistics import Bootstrap, class_metrics, constant_logits, weighted_f1
 from kdnb.experiment.experiment import Experiment
@@ -72,7 +72,7 @@ class ScoreTable(Table):
             if self.published:
                 other = self.published.get(label)
                 cells.append(f"{other:.4f}".lstrip("0") if other else "–")
-            rows.append([in_table(label), self.seeds.get(label, "–"), *cells])
+            rows.append([label, self.seeds.get(label, "–"), *cells])
         head = [f"{SPLITS[self.split]} split, {self.images:,} images", "seeds", *columns]
         note = (
             "Each number is the mean over the seeds. Its 95 % interval says how far other images "
@@ -94,7 +94,7 @@ class ScoreTable(Table):
         for label, gain in self.gains.items():
             each, seeds = self._per_seed_gains(label), self._over_seeds(label)
             rows.append([
-                in_table(label), f"{gain.mean:+.3f}", f"{gain.low:+.3f} to {gain.high:+.3f}",
+                label, f"{gain.mean:+.3f}", f"{gain.low:+.3f} to {gain.high:+.3f}",
                 f"{seeds.low:+.3f} to {seeds.high:+.3f}" if seeds else "–",
                 self.verdict(label).lower(), listed([f"{g:+.3f}" for g in each]) or "–",
             ])  # fmt: skip

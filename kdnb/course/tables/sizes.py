@@ -36,7 +36,7 @@ def size_table(sizes: Sequence[SizeResult], distilled: str, alone: str) -> Table
     return Table(markdown_table(head, rows) + below({s.name: s.cost for s in sizes}), data)
 
 
-def size_answer(sizes: Sequence[SizeResult], distilled: str, alone: str) -> Markdown:
+def size_verdict(sizes: Sequence[SizeResult], distilled: str, alone: str) -> Markdown:
     """How small can a distilled student be and still beat the big one alone?"""
     *_, big = ascending = sorted(sizes, key=lambda size: size.cost.parameters)
     gains = [(size, size.gain(distilled, big.scores[alone])) for size in ascending]
