@@ -77,9 +77,13 @@ def png_url(picture: Tensor | Image.Image, **options: object) -> str:
         grey = len(picture) == 1
         pixels = 255 - picture[0] if grey else picture.permute(1, 2, 0)
         picture = Image.fromarray(pixels.numpy())
+    return data_url("png", _bytes_of(picture, optimize=True, **options))
+
+
+def _bytes_of(picture: Image.Image, **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, format="png", optimize=True, **options)
-    return data_url("png", buffer.getvalue())
+    picture.save(buffer, format="png", **options)
+    return buffer.getvalue()
 
 
 def _png(figure: Figure) -> bytes:
@@ -95,9 +99,7 @@ def _png(figure: Figure) -> bytes:
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     if not any(np.ndim(shown.get_array()) == 3 for ax in figure.axes for shown in ax.images):
         image = image.quantize(256, dither=Image.Dither.NONE)
-    picture = io.BytesIO()
-    image.save(picture, format="png")
-    return picture.getvalue()
+    return _bytes_of(image)
 
 
 @contextmanager

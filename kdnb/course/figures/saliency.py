@@ -37,15 +37,15 @@ def saliency_grid(
         first.set_title("image" if first is axes[0, 0] else "", fontsize=8)
         first.text(-0.08, 0.5, row.replace(" ", "\n"), transform=first.transAxes, fontsize=8,
                    ha="right", va="center")  # fmt: skip
-        for ax, column, own in zip(others, columns, maps, strict=True):
+        for ax, column, values in zip(others, columns, maps, strict=True):
             if ax in axes[0]:
                 ax.set_title(textwrap.fill(column, 14), fontsize=8)
             ax.axis("off")
-            if own is None:
+            if values is None:
                 ax.text(0.5, 0.5, "no\nfeature\nmaps", ha="center", va="center", fontsize=7)
                 continue
-            _overlay(ax, image, own)
-            share, y, x = evidence(own)
+            _overlay(ax, image, values)
+            share, y, x = evidence(values)
             alt.append(
                 f"{row}, {column}: strongest at row {y}, column {x}, "
                 f"{percent(share, 0)} of all evidence speaks for the class"
@@ -57,16 +57,16 @@ def saliency_grid(
     )
 
 
-def evidence(own: Tensor) -> tuple[float, int, int]:
+def evidence(values: Tensor) -> tuple[float, int, int]:
     """Of a map (H, W): the share for the class; row and column, from 1, of its strongest pixel."""
-    y, x = divmod(own.abs().argmax().item(), own.shape[1])
-    share = (own.clamp(min=0).sum() / own.abs().sum().clamp(min=1e-30)).item()
+    y, x = divmod(values.abs().argmax().item(), values.shape[1])
+    share = (values.clamp(min=0).sum() / values.abs().sum().clamp(min=1e-30)).item()
     return share, y + 1, x + 1
 
 
-def _overlay(ax: Axes, image: Tensor, own: Tensor) -> None:
+def _overlay(ax: Axes, image: Tensor, values: Tensor) -> None:
     show_image(ax, image, faint=True)
-    strength = normalised(own[None])[0].numpy()
+    strength = normalised(values[None])[0].numpy()
     colours = np.where(strength[..., None] > 0, to_rgb(FOR), to_rgb(AGAINST))
     ax.imshow(np.concatenate([colours, np.abs(strength)[..., None]], 2), interpolation="nearest")
 

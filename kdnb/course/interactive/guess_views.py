@@ -56,9 +56,9 @@ class Summary:
         verdicts = [each.judged(each.guess) for each in made]
         hits = sum(v in ("within the interval", "right") for v in verdicts)
         low, high = (sum(v.startswith(f"too {way}") for v in verdicts) for way in ("low", "high"))
-        if told := [each for each in made if each.choice]:
-            right = sum(each.choice == each.outcome for each in told)
-            text = f" Of {len(told)} times you said what happens, {right} were right.{text}"
+        if chosen := [each for each in made if each.choice]:
+            right = sum(each.choice == each.outcome for each in chosen)
+            text = f" Of {len(chosen)} times you said what happens, {right} were right.{text}"
         return Markdown(
             f"You made **{len(made)}** of {len(self.guessed)} guesses: **{hits}** within the "
             f"interval or right, {low} too low, {high} too high.{text}"

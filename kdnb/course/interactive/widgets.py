@@ -146,14 +146,12 @@ class Prediction(Guess):
     def reveal_choice(self, outcome: str, value: float, low: float, high: float) -> Markdown:
         """As `reveal`, and whether what was chosen is the ``outcome``, one of the choices."""
         asked, late = self._record(outcome=outcome, value=value, low=low, high=high)
+        said = f"It is *{outcome}*."
         if not live_kernel():
             said = f"It is *{outcome}*; nobody chose."
-        elif not asked.choice:
-            said = f"It is *{outcome}*."
-        elif asked.choice == outcome:
-            said = f"You said *{asked.choice}*, and so it is."
-        else:
-            said = f"You said *{asked.choice}*; it is *{outcome}*."
+        elif asked.choice:
+            came = ", and so it is." if asked.choice == outcome else f"; it is *{outcome}*."
+            said = f"You said *{asked.choice}*{came}"
         return Markdown(f"{said} {self._words(asked, late)}")
 
 
