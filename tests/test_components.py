@@ -12,11 +12,10 @@ import torch
 from PIL import Image
 from test_size_sweep import BIG, MIDDLE, SMALL, TINY
 
-from kdnb.course import tables
-from kdnb.course.figures import costs as cost_views
-from kdnb.course.figures import saliency as saliency_views
-from kdnb.course.figures.leading import MOST
-from kdnb.course.interactive import explorers, widgets
+from kdnb.course import interactive, tables
+from kdnb.course.figures.costs import pareto_front
+from kdnb.course.figures.top_classes import MOST
+from kdnb.course.interactive import widgets
 from kdnb.course.report.page import render_chapter, render_page
 from kdnb.course.report.protocol import COMPONENT
 from kdnb.evaluation.metrics import calibration
@@ -48,7 +47,7 @@ def page_of(*lives):
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    live = explorers.temperature_explorer(IMAGES, LABELS, LOGITS, NAMES, 4.0)
+    live = interactive.temperature_explorer(IMAGES, LABELS, LOGITS, NAMES, 4.0)
     path = tmp_path_factory.mktemp("page") / "touch.html"
     path.write_text(page_of(live), encoding="utf-8")
     return path
@@ -135,7 +134,7 @@ def test_no_other_script_may_run(page):
 
 
 def test_the_data_are_those_of_the_widget():
-    live = explorers.temperature_explorer(IMAGES, LABELS, LOGITS, NAMES, 4.0)
+    live = interactive.temperature_explorer(IMAGES, LABELS, LOGITS, NAMES, 4.0)
     component = live._repr_mimebundle_()[0][COMPONENT]
     assert [image["logits"] for image in component["images"]] == LOGITS.double().tolist()
     assert (component["lowest"], component["highest"]) == (0.5, 64.0)
@@ -144,8 +143,8 @@ def test_the_data_are_those_of_the_widget():
 
 @pytest.fixture(scope="module")
 def other_file(tmp_path_factory):
-    loss = explorers.loss_explorer(LOGITS[0], LOGITS[1], 2, NAMES, 4.0, 0.9)
-    subclasses = explorers.subclass_explorer(IMAGES, LABELS, LOGITS, ["a", "b"], "xyz", 2.0)
+    loss = interactive.loss_explorer(LOGITS[0], LOGITS[1], 2, NAMES, 4.0, 0.9)
+    subclasses = interactive.subclass_explorer(IMAGES, LABELS, LOGITS, ["a", "b"], "xyz", 2.0)
     path = tmp_path_factory.mktemp("page") / "others.html"
     path.write_text(page_of(loss, subclasses), encoding="utf-8")
     return path
@@ -192,7 +191,7 @@ def test_the_subclass_explorer_shows_torchs_sums(others):
 def test_the_calibration_slider_shows_torchs_error(browser, tmp_path):
     logits = 2 * torch.randn(300, 4, generator=GENERATOR)
     labels = (logits + torch.randn(300, 4, generator=GENERATOR)).argmax(1)
-    live = explorers.calibration_explorer(logits, labels, 1.5)
+    live = interactive.calibration_explorer(logits, labels, 1.5)
     for component in shown(browser, tmp_path, live):
         slider = component.locator("input[type=range]")
         for keys in ([], ["Home"], ["ArrowRight"] * 5, ["End"], ["ArrowLeft"] * 7):
@@ -229,7 +228,7 @@ def history(seed, better):
 def test_the_learning_curves_show_means_and_t_intervals(browser, tmp_path):
     histories = {"alone": [history(s, 0) for s in range(3)]}
     histories["taught"] = [history(s, 5) for s in range(3, 6)]
-    live = explorers.curves_explorer(histories)
+    live = interactive.curves_explorer(histories)
     quantities = [
         lambda epoch: 100 * epoch.val_accuracy,
         lambda epoch: epoch.val_loss,
@@ -258,7 +257,7 @@ def test_the_learning_curves_show_means_and_t_intervals(browser, tmp_path):
 def test_a_budget_buys_the_same_in_the_page(browser, tmp_path):
     rungs = [BIG, MIDDLE, SMALL, TINY]
     costs = {"MFLOPs per image": 5e-4, "thousand parameters": 0.6, "µs per image, one thread": 20.0}
-    live = cost_views.budget_explorer(rungs, costs, Interval(0.97, 0.96, 0.98, 3))
+    live = interactive.budget_explorer(rungs, costs, Interval(0.97, 0.96, 0.98, 3))
     (by, slider), bought = live.box.children[0].children, set()
     for component in shown(browser, tmp_path, live):
         moved, choice = component.locator("input[type=range]"), component.locator("select")
@@ -280,12 +279,12 @@ def test_a_budget_buys_the_same_in_the_page(browser, tmp_path):
                 accuracies, torch.tensor(means, dtype=torch.float64), atol=1e-5, rtol=0
             )
             rings = component.locator("svg .ring").count()
-            assert rings == len(cost_views.pareto_front(rungs, by.options[which]))
+            assert rings == len(pareto_front(rungs, by.options[which]))
     assert len(bought) > 6
 
 
 def test_the_sweep_in_the_page_says_what_the_widget_says(browser, tmp_path):
-    live = explorers.sweep_explorer(tables.REFERENCE / "subclass_sweep.json")
+    live = interactive.sweep_explorer(tables.REFERENCE / "subclass_sweep.json")
     loss, size, weight = live.box.children[0].children
     seen = set()
     for component in shown(browser, tmp_path, live):
@@ -322,7 +321,7 @@ def test_the_saliency_picker_cuts_out_the_map_that_was_picked(browser, tmp_path)
         "student": {Saliency.GRADIENT: other},
     }
     names = [f"image {i + 1}: {name}" for i, name in enumerate(NAMES[:3])]
-    live = saliency_views.saliency_picker(IMAGES, names, NAMES, offered, start=2)
+    live = interactive.saliency_picker(IMAGES, names, NAMES, offered, start=2)
     for component in shown(browser, tmp_path, live):
         image, target, kind, model = component.locator("select").all()
         assert target.input_value() == NAMES[2]
@@ -373,9 +372,9 @@ def test_of_many_classes_a_page_shows_the_leading_ones(classes, browser, tmp_pat
     labels, names = torch.tensor([0, 1, 2, 3]), [f"a kind of thing no. {i}" for i in range(classes)]
     images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
     lives = (
-        explorers.temperature_explorer(images, labels, logits, names, 4.0),
-        explorers.loss_explorer(logits[0], logits[1], 5, names, 4.0, 0.5),
-        explorers.subclass_explorer(
+        interactive.temperature_explorer(images, labels, logits, names, 4.0),
+        interactive.loss_explorer(logits[0], logits[1], 5, names, 4.0, 0.5),
+        interactive.subclass_explorer(
             images, labels, torch.cat([logits, logits], 1), names, "wxyz", 2.0
         ),
     )

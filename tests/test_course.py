@@ -7,11 +7,10 @@ from functools import cache
 import pytest
 import torch
 
-from kdnb.course import tables
+from kdnb.course import figures, interactive, tables
 from kdnb.course import text as words
-from kdnb.course.figures import plots
-from kdnb.course.interactive import explorers, widgets
-from kdnb.course.interactive.progress import Progress
+from kdnb.course.figures.picture import image_tag
+from kdnb.course.interactive import Progress, widgets
 from kdnb.course.report.protocol import HEADLESS, RESULTS
 from kdnb.evaluation.metrics import Matching, calibration, confusion
 from kdnb.evaluation.statistics import mean_interval
@@ -66,7 +65,7 @@ def test_a_sweep_names_what_cannot_be_told_from_the_best():
 
 
 def test_the_table_carries_its_numbers():
-    data = tables.ResultTable(CLEAR, ALONE.label, [0.99, 0.98, 1.0])._repr_mimebundle_()
+    data = tables.result_table(CLEAR, ALONE.label, [0.99, 0.98, 1.0])._repr_mimebundle_()
     table = data["text/markdown"]
     assert "| teacher | 99.00 % |" in table and "| 20, 18, 22 | +10.00 points" in table
     numbers = data[RESULTS]
@@ -76,8 +75,10 @@ def test_the_table_carries_its_numbers():
 
 def test_divisions_side_by_side():
     """Recovered 0.5, 0.6, 0.7: mean 60 %, 60 ± 4.30265·10/√3 = 35.2 to 84.8 (t with 2 d.f.)."""
-    teachers = [tables.Divided(s, 8 + s, 0.5 + s / 10, 0.99) for s in range(3)]
-    bundle = tables.DivisionTable({"by chance": teachers}, 10, "toy")._repr_mimebundle_()
+    teachers = [
+        {"seed": s, "live": 8 + s, "recovered": 0.5 + s / 10, "accuracy": 0.99} for s in range(3)
+    ]
+    bundle = tables.division_table({"by chance": teachers}, 10, "toy")._repr_mimebundle_()
     row = bundle["text/markdown"].splitlines()[-1]
     assert (
         row == "| by chance | 8, 9, 10 of 10 | 60.0 % | 35.2 % to 84.8 % | 50, 60, 70 | 99.00 % |"
@@ -88,11 +89,11 @@ def test_divisions_side_by_side():
 
 
 def test_a_kept_result_says_where_it_comes_from(tmp_path, monkeypatch):
-    numbers = tables.ResultTable(CLEAR, ALONE.label, [0.99, 0.98, 1.0])._repr_mimebundle_()[RESULTS]
+    numbers = tables.result_table(CLEAR, ALONE.label, [0.99, 0.98, 1.0]).data
     origin = {"date": "2026-01-02T03:04", "device": "a toaster", "torch": "9.9"}
     record = {"results": [{"dataset": "other"}, numbers], "provenance": origin}
     (tmp_path / "kept.json").write_text(json.dumps(record, sort_keys=True))
-    monkeypatch.setattr(tables, "REFERENCE", tmp_path)
+    monkeypatch.setattr("kdnb.course.tables.results.REFERENCE", tmp_path)
     text = tables.reference_table("kept", "").data
     assert f"| {KD} | 90.00 % | +10.00 points" in text and "| teacher | 99.00 % | – |" in text
     assert text.index("| teacher |") < text.index(f"| {KD} |")
@@ -112,20 +113,21 @@ MATCHING = Matching(
 def pictures():
     images = torch.randint(256, (3, 1, 28, 28), dtype=torch.uint8)
     logits, labels = torch.randn(30, 3), torch.randint(3, (30,))
+    both = {"one": logits[0], "two": logits[1]}
     interval = mean_interval([0.8, 0.9])
     return {
-        "images": plots.images(images, ["one", "two", "three"]),
-        "softened": plots.softened(images[0], logits[0], NAMES, [1, 4], 2),
-        "answers": plots.answers(images[0], {"one": logits[0], "two": logits[1]}, NAMES, 4.0, 2),
-        "training_curves": plots.training_curves({"teacher": history()}, 4),
-        "confusion": plots.confusion_matrix(confusion(logits, labels), NAMES),
-        "reliability": plots.reliability({"T = 1": calibration(logits, labels)}),
-        "comparison": plots.comparison(CLEAR, ALONE.label, guess=3.0),
-        "subclass_tables": plots.subclass_tables({"so": MATCHING}, ["A", "B"], ["x", "y"]),
-        "subclass_bars": plots.subclass_bars(images[0], logits[0, :2], ["A", "B"], 1, 4.0),
-        "gallery": plots.gallery({"A no. 1": images, "B no. 1": images[:1]}),
-        "logit_map": plots.logit_map({"both": torch.randn(30, 2)}, labels, labels, NAMES),
-        "sweep": plots.sweep(
+        "images": figures.images(images, ["one", "two", "three"]),
+        "softened": figures.softened(images[0], logits[0], NAMES, [1, 4], 2),
+        "predictions": figures.predictions(images[0], both, NAMES, 4.0, 2),
+        "training_curves": figures.training_curves({"teacher": history()}, 4),
+        "confusion": figures.confusion_matrix(confusion(logits, labels), NAMES),
+        "reliability": figures.reliability({"T = 1": calibration(logits, labels)}),
+        "comparison": figures.comparison(CLEAR, ALONE.label, guess=3.0),
+        "subclass_tables": figures.subclass_tables({"so": MATCHING}, ["A", "B"], ["x", "y"]),
+        "subclass_bars": figures.subclass_bars(images[0], logits[0, :2], ["A", "B"], 1, 4.0),
+        "gallery": figures.gallery({"A no. 1": images, "B no. 1": images[:1]}),
+        "logit_map": figures.logit_map({"both": torch.randn(30, 2)}, labels, labels, NAMES),
+        "sweep": figures.sweep(
             [1, 2], {"KD": [interval, interval]}, xlabel="T", ylabel="accuracy (%)",
             log=True, baseline=interval, baseline_label="alone",
         ),
@@ -144,19 +146,19 @@ def test_every_figure_is_a_picture_with_words(name):
 def test_the_words_say_what_the_figure_shows():
     logits = torch.tensor([0.0, 0.0, 2.0])
     image = torch.zeros(1, 28, 28, dtype=torch.uint8)
-    alt = plots.softened(image, logits, NAMES, [1.0], 2).alt
+    alt = figures.softened(image, logits, NAMES, [1.0], 2).alt
     # e² / (e² + 2) = 0.7870
     assert "labelled c" in alt and "at T = 1 c has probability 0.787" in alt
-    alt = plots.comparison(CLEAR, ALONE.label, guess=3.0).alt
+    alt = figures.comparison(CLEAR, ALONE.label, guess=3.0).alt
     assert f"{KD} 90.00 %" in alt and "+10.00 points" in alt and "your guess was +3.0" in alt
     counts = torch.tensor([[8, 2, 0], [0, 9, 1], [0, 0, 10]])
-    alt = plots.confusion_matrix(counts, NAMES).alt
+    alt = figures.confusion_matrix(counts, NAMES).alt
     assert "27 of 30 images right" in alt and "a taken for b 2 times" in alt
 
 
 def test_tables_of_subclasses_name_partners_and_the_dead():
     """Rows in order of their partners: 2 (partner x), 1 (y); class B has one without images."""
-    alt = plots.subclass_tables({"so": MATCHING}, ["A", "B"], ["x", "y"]).alt
+    alt = figures.subclass_tables({"so": MATCHING}, ["A", "B"], ["x", "y"]).alt
     assert "A no. 2 holds 4 images, most often x; A no. 1 holds 7 images, most often y" in alt
     assert "B no. 2 holds 4 images" in alt and alt.endswith("1 hold none.")
 
@@ -165,7 +167,7 @@ def test_bars_of_subclasses_add_up_to_their_class():
     """Logits ln 3, 0 | 0, 0 at T = 1: classes 4/6 and 2/6, largest subclass 3/6."""
     logits = torch.tensor([3.0, 1.0, 1.0, 1.0]).log()
     image = torch.zeros(1, 28, 28, dtype=torch.uint8)
-    alt = plots.subclass_bars(image, logits, ["A", "B"], 0, 1.0).alt
+    alt = figures.subclass_bars(image, logits, ["A", "B"], 0, 1.0).alt
     assert "A 0.667, B 0.333, 0.92 bits" in alt
     # −½ log2 ½ − 3 · 1/6 log2 1/6 = 1.79
     assert "no. 1 of A has most with 0.500, in all 1.79 bits" in alt
@@ -194,7 +196,9 @@ def test_a_readers_settings_change_no_figure(settings):
 
     def drawn():
         counts = torch.tensor([[8, 2, 0], [0, 9, 1], [0, 0, 10]])
-        return plots.confusion_matrix(counts, NAMES).png, plots.comparison(CLEAR, ALONE.label).png
+        return figures.confusion_matrix(counts, NAMES).png, figures.comparison(
+            CLEAR, ALONE.label
+        ).png
 
     plain = drawn()
     with matplotlib.rc_context(settings):
@@ -208,7 +212,7 @@ def test_a_figure_of_a_notebooks_own_needs_no_latex():
     with matplotlib.rc_context({"text.usetex": True}):
         figure = Figure()
         figure.subplots().set(title="50 % of $x_1$", xlabel="a_b & c")
-        assert plots.Picture(figure, "a title").png
+        assert figures.Picture(figure, "a title").png
 
 
 # Widgets
@@ -221,7 +225,7 @@ def alt_of(live):
 def test_the_temperature_slider_moves_the_picture():
     images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
     logits = torch.tensor([[0.0, 0.0, 2.0], [3.0, 0.0, 0.0]])
-    live = explorers.temperature_explorer(images, torch.tensor([2, 0]), logits, NAMES, 4.0)
+    live = interactive.temperature_explorer(images, torch.tensor([2, 0]), logits, NAMES, 4.0)
     choice, slider = live.box.children[0].children
     assert "at T = 4 c has probability" in alt_of(live)
     slider.value = 1.0
@@ -233,7 +237,7 @@ def test_the_temperature_slider_moves_the_picture():
 
 def test_the_loss_explorer_follows_both_sliders():
     student, teacher = torch.zeros(3), torch.tensor([0.0, 0.0, 2.0])
-    live = explorers.loss_explorer(student, teacher, 2, NAMES, 4.0, 0.9)
+    live = interactive.loss_explorer(student, teacher, 2, NAMES, 4.0, 0.9)
     temperature, weight = live.box.children[0].children
     weight.value = 0.0
     # Labels only, even student: loss ln 3, push on the label's logit 1 − 1/3.
@@ -246,7 +250,7 @@ def test_the_loss_explorer_follows_both_sliders():
 def test_the_subclass_explorer_follows_its_controls():
     images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
     logits = torch.tensor([[3.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 3.0]]).log()
-    live = explorers.subclass_explorer(
+    live = interactive.subclass_explorer(
         images, torch.tensor([0, 1]), logits, ["A", "B"], ["an a", "a b"], 1.0
     )
     choice, slider = live.box.children[0].children
@@ -259,7 +263,7 @@ def test_the_subclass_explorer_follows_its_controls():
 
 @pytest.mark.slow
 def test_the_sweep_explorer_shows_every_cell_that_was_kept():
-    live = explorers.sweep_explorer(tables.REFERENCE / "subclass_sweep.json")
+    live = interactive.sweep_explorer(tables.REFERENCE / "subclass_sweep.json")
     controls = live.box.children[0].children
     record = json.loads((tables.REFERENCE / "subclass_sweep.json").read_text())
     seen = set()
@@ -275,7 +279,7 @@ def test_the_sweep_explorer_shows_every_cell_that_was_kept():
 
 def test_the_calibration_slider_moves_the_picture():
     logits, labels = torch.randn(50, 3), torch.randint(3, (50,))
-    live = explorers.calibration_explorer(logits, labels)
+    live = interactive.calibration_explorer(logits, labels)
     before = alt_of(live)
     live.box.children[0].children[0].value = 4.0
     assert alt_of(live) != before and "T = 4.00" in alt_of(live)
@@ -283,23 +287,23 @@ def test_the_calibration_slider_moves_the_picture():
 
 def test_every_widget_carries_a_fallback():
     logits, labels = torch.randn(50, 3), torch.randint(3, (50,))
-    data, metadata = explorers.calibration_explorer(logits, labels)._repr_mimebundle_()
+    data, metadata = interactive.calibration_explorer(logits, labels)._repr_mimebundle_()
     assert widgets.WIDGET_VIEW in data and data["image/png"].startswith(b"\x89PNG")
     assert metadata["image/png"]["alt"]
-    data, _ = widgets.Guess("How many?", 0, 10, 4)._repr_mimebundle_()
+    data, _ = interactive.Guess("How many?", 0, 10, 4)._repr_mimebundle_()
     assert widgets.WIDGET_VIEW in data and "How many?" in data["text/markdown"]
 
 
 def test_a_guess_has_a_value():
-    guess = widgets.Guess("How many?", 0, 10, 4)
+    guess = interactive.Guess("How many?", 0, 10, 4)
     guess.box.children[-1].value = 7
     assert guess.value == 7
 
 
 def test_names_from_data_are_escaped():
     image = torch.zeros(1, 28, 28, dtype=torch.uint8)
-    bad = plots.softened(image, torch.zeros(2), ['"><script>', "b"], [1.0], 0)
-    assert "<script>" not in widgets.image_tag(bad)
+    bad = figures.softened(image, torch.zeros(2), ['"><script>', "b"], [1.0], 0)
+    assert "<script>" not in image_tag(bad)
 
 
 # Progress
@@ -342,7 +346,7 @@ def test_a_stopped_run_says_so(monkeypatch, capsys):
 def test_live_too_it_says_so(monkeypatch, epochs):
     monkeypatch.delenv(HEADLESS, raising=False)
     titles = []
-    draw = plots.training_curves
+    draw = figures.training_curves
     monkeypatch.setattr(
         "kdnb.course.interactive.progress.training_curves",
         lambda histories, n, title: titles.append(title) or draw(histories, n, title),
@@ -409,7 +413,7 @@ def test_what_comes_from_the_store_has_no_button(live):
     for number in (1, 2):
         progress(Update("teacher", 0, number, 2, history(5), 5, loaded=True))
     (picture,) = Handle.last.shown
-    assert isinstance(picture, plots.Picture)
+    assert isinstance(picture, figures.Picture)
 
 
 def test_where_clicks_cannot_arrive_there_is_no_button(live):

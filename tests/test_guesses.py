@@ -27,7 +27,7 @@ def live(monkeypatch):
 
     def switch(on=True):
         for module in ("widgets", "guess_views"):
-            monkeypatch.setattr(f"kdnb.course.{module}.live_kernel", lambda: on)
+            monkeypatch.setattr(f"kdnb.course.interactive.{module}.live_kernel", lambda: on)
 
     switch()
     return switch

@@ -7,13 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdnb.course import tables
+from kdnb.course import figures, interactive, tables
 from kdnb.course import text as words
-from kdnb.course.figures import leading, plots
-from kdnb.course.figures.confusions import PAIRS
-from kdnb.course.figures.leading import MATRIX, MOST
-from kdnb.course.interactive import explorers, moving
-from kdnb.course.report.protocol import COMPONENT
+from kdnb.course.figures.classes import Pushes
+from kdnb.course.figures.matrices import PAIRS
+from kdnb.course.figures.methods import METHODS
+from kdnb.course.figures.samples import KEYS
+from kdnb.course.figures.top_classes import MATRIX, MOST, top_classes
+from kdnb.course.interactive import live_figures
+from kdnb.course.report.protocol import COMPONENT, RESULTS
 from kdnb.evaluation.metrics import calibration, confusion, match_subclasses, weighted_f1
 from kdnb.evaluation.statistics import Bootstrap
 from kdnb.experiment.results import Comparison
@@ -32,16 +34,16 @@ def made(classes, images=600):
 
 
 @pytest.fixture
-def figures(monkeypatch):
+def drawn(monkeypatch):
     """The figures that become pictures from now on."""
-    drawn, real = [], plots.Picture.__init__
+    kept, real = [], figures.Picture.__init__
 
     def keep(picture, figure, alt):
-        drawn.append(figure)
+        kept.append(figure)
         real(picture, figure, alt)
 
-    monkeypatch.setattr(plots.Picture, "__init__", keep)
-    return drawn
+    monkeypatch.setattr(figures.Picture, "__init__", keep)
+    return kept
 
 
 def parts_of(figure):
@@ -51,10 +53,10 @@ def parts_of(figure):
 
 @given(st.lists(st.floats(-9, 9), min_size=2, max_size=99), st.data())
 @settings(max_examples=60, deadline=None)
-def test_bars_of_the_leading_classes_add_up_to_all(scores, data):
+def test_bars_of_the_top_classes_add_up_to_all(scores, data):
     values = torch.tensor(scores, dtype=torch.float64)
     always = data.draw(st.integers(0, len(scores) - 1))
-    few = leading.leading(values, [always])
+    few = top_classes(values, [always])
     shown = few.of(values)
     assert len(shown) == len(few.names([str(i) for i in range(len(scores))])) <= MOST
     assert shown.sum().item() == pytest.approx(values.sum().item(), abs=1e-9)
@@ -69,7 +71,7 @@ def test_bars_of_the_leading_classes_add_up_to_all(scores, data):
 def test_the_commonest_confusions_take_the_place_of_the_matrix(classes):
     names, labels, logits = made(classes)
     counts = confusion(logits, labels)
-    text = plots.confusion_matrix(counts, names).data
+    text = figures.confusion_matrix(counts, names).data
     rows = [
         line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| kind")
     ]
@@ -86,59 +88,60 @@ def test_the_commonest_confusions_take_the_place_of_the_matrix(classes):
     assert f"{unlisted:,} other pairs are not listed" in text
 
 
-def test_up_to_thirty_classes_have_a_matrix(figures):
+def test_up_to_thirty_classes_have_a_matrix(drawn):
     names, labels, logits = made(MATRIX)
-    plots.confusion_matrix(confusion(logits, labels), names)
-    assert [t.get_text() for t in figures[0].axes[0].get_xticklabels()] == names
+    figures.confusion_matrix(confusion(logits, labels), names)
+    assert [t.get_text() for t in drawn[0].axes[0].get_xticklabels()] == names
 
 
 def test_a_name_cannot_break_the_table():
     counts = torch.zeros(40, 40, dtype=torch.int64)
     counts[0, 1] = 5
     names = ["up|down", "two\nlines", *map(str, range(38))]
-    assert "| up\\|down | two lines | 5 | 100.0 % |" in plots.confusion_matrix(counts, names).data
+    assert "| up\\|down | two lines | 5 | 100.0 % |" in figures.confusion_matrix(counts, names).data
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", MANY)
-def test_charts_of_classes_stay_small(classes, figures):
+def test_charts_of_classes_stay_small(classes, drawn):
     names, labels, logits = made(classes)
     label, subclasses = labels[0].item(), torch.cat([logits, logits], 1)
-    picture = plots.softened(IMAGES[0], logits[0], names, [1, 4], label)
+    picture = figures.softened(IMAGES[0], logits[0], names, [1, 4], label)
     assert f"labelled kind {label}" in picture.alt
-    plots.answers(IMAGES[0], {"a": logits[0], "b": logits[1]}, names, 4.0, label)
-    bars = plots.subclass_bars(IMAGES[0], subclasses[0], names, label, 2.0)
+    figures.predictions(IMAGES[0], {"a": logits[0], "b": logits[1]}, names, 4.0, label)
+    bars = figures.subclass_bars(IMAGES[0], subclasses[0], names, label, 2.0)
     assert len(bars.alt) < 600 and "others" in bars.alt
-    plots.gallery({f"{n} no. {k}": IMAGES for n in names for k in (1, 2)})
-    plots.logit_map({"m": torch.randn(300, 2)}, labels[:300], labels[:300], names, "class")
-    explorers.loss_explorer(logits[0], logits[1], label, names, 4.0, 0.5)
-    for figure in figures:
+    figures.gallery({f"{n} no. {k}": IMAGES for n in names for k in (1, 2)})
+    figures.logit_map({"m": torch.randn(300, 2)}, labels[:300], labels[:300], names, "class")
+    interactive.loss_explorer(logits[0], logits[1], label, names, 4.0, 0.5)
+    for figure in drawn:
         assert max(figure.get_size_inches()) < 20
         assert max(parts_of(figure)) <= 300 + len(figure.axes) and len(figure.axes) <= 100
-    assert len(figures[4].legends[0].texts) == plots.KEYS
-    drawn = moving.softened("", logits[0], names, 4.0, label, "words")
-    pushes = moving.Pushes(logits[0], logits[1], label, 4.0, 0.5)
-    moved = moving.pushes(logits[0], logits[1], label, names, 4.0, pushes)
-    divided = moving.subclass_bars("", subclasses[0], names, label, 2.0, "words")
-    assert max(len(each.svg) for each in (drawn, moved, divided)) < 20_000
+    assert len(drawn[4].legends[0].texts) == KEYS
+    live = [
+        live_figures.softened("", logits[0], names, label, 4.0),
+        live_figures.push_bars(Pushes(logits[0], logits[1], label, 4.0, 0.5), names),
+        live_figures.subclass_bars("", subclasses[0], names, label, 2.0),
+    ]
+    assert max(len(drawing.svg) for drawing in live) < 20_000
 
 
 @pytest.mark.parametrize("classes", MANY)
 def test_many_subclasses_are_a_table(classes):
     names, labels, logits = made(classes)
     matching = match_subclasses(torch.cat([logits, logits], 1), labels, classes)
-    text = plots.subclass_tables({"so": matching}, names, names).data
+    text = figures.subclass_tables({"so": matching}, names, names).data
     assert f"{2 * classes:,} invented by {classes:,} true subclasses are too many" in text
     assert text.count("| kind") == 2 * PAIRS or text.count("\n| kind") == PAIRS
 
 
 def test_a_page_carries_no_more_logits_than_it_can_bear():
     names, labels, logits = made(1_000)
-    few, _ = explorers.calibration_explorer(logits[:400], labels[:400])._repr_mimebundle_()
-    many, _ = explorers.calibration_explorer(logits, labels)._repr_mimebundle_()
+    few, _ = interactive.calibration_explorer(logits[:400], labels[:400])._repr_mimebundle_()
+    many, _ = interactive.calibration_explorer(logits, labels)._repr_mimebundle_()
     assert COMPONENT in few and COMPONENT not in many
     assert "no slider in a page: 600 × 1,000 logits are too many" in str(many)
-    carried, _ = explorers.temperature_explorer(
+    carried, _ = interactive.temperature_explorer(
         IMAGES, labels[:4], logits[:4], names, 4.0
     )._repr_mimebundle_()
     assert len(json.dumps(carried[COMPONENT])) < 200_000
@@ -150,33 +153,33 @@ def compared(methods, seeds):
     return Comparison(labels, tuple(range(seeds)), "test", 500, accuracies, {})
 
 
-@pytest.mark.parametrize("methods", [plots.METHODS + 1, 99, 400])
-def test_many_methods_show_the_best(methods, figures):
+@pytest.mark.parametrize("methods", [METHODS + 1, 99, 400])
+def test_many_methods_show_the_best(methods, drawn):
     result = compared(methods, 3)
-    picture = plots.comparison(result, "method 0")
+    picture = figures.comparison(result, "method 0")
     means = result.accuracies.mean(1)
-    best = {f"method {i}" for i in means.topk(plots.METHODS).indices.tolist()} | {"method 0"}
-    shown = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
+    best = {f"method {i}" for i in means.topk(METHODS).indices.tolist()} | {"method 0"}
+    shown = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
     assert set(shown) == best
-    assert f"the {plots.METHODS} methods with the highest means, of {methods}" in picture.alt
+    assert f"the {METHODS} methods with the highest means, of {methods}" in picture.alt
 
 
-def test_more_curves_than_colours_are_all_drawn(figures):
+def test_more_curves_than_colours_are_all_drawn(drawn):
     interval = compared(1, 4).mean("method 0")
     curves = {f"T = {t}": [interval, interval] for t in range(11)}
-    picture = plots.sweep([1, 2], curves, xlabel="x", ylabel="y")
+    picture = figures.sweep([1, 2], curves, xlabel="x", ylabel="y")
     assert all(f"{name}: " in picture.alt for name in curves)
-    assert len(figures[0].axes[0].get_legend_handles_labels()[1]) == len(curves)
-    plots.sweep(list(range(1, 200)), {"one": [interval] * 199}, xlabel="x", ylabel="y")
-    assert len(figures[1].axes[0].get_xticks()) <= MOST
+    assert len(drawn[0].axes[0].get_legend_handles_labels()[1]) == len(curves)
+    figures.sweep(list(range(1, 200)), {"one": [interval] * 199}, xlabel="x", ylabel="y")
+    assert len(drawn[1].axes[0].get_xticks()) <= MOST
 
 
 @pytest.mark.parametrize("seeds", [21, 50, 1_000])
 def test_many_seeds_are_counted_and_not_listed(seeds):
-    table = tables.ResultTable(compared(2, seeds), "method 0")._repr_mimebundle_()
+    table = tables.result_table(compared(2, seeds), "method 0")._repr_mimebundle_()
     assert f"and {seeds - 20:,} more" in table["text/markdown"]
     assert len(table["text/markdown"]) < 700
-    assert len(table[tables.RESULTS]["accuracy"]["method 1"]) == seeds  # the numbers are all there
+    assert len(table[RESULTS]["accuracy"]["method 1"]) == seeds  # the numbers are all there
 
 
 def test_scores_of_many_classes_need_no_table_of_all_pairs():
@@ -195,5 +198,5 @@ def test_draws_that_would_not_end_are_refused(classes, images):
 
 def test_calibration_is_that_of_all_classes():
     _, labels, logits = made(77)
-    shown, _ = explorers.calibration_explorer(logits, labels)._repr_mimebundle_()
+    shown, _ = interactive.calibration_explorer(logits, labels)._repr_mimebundle_()
     assert f"{100 * calibration(logits, labels).error:.2f} %" in shown["text/plain"]

@@ -14,8 +14,7 @@ import pytest
 import torch
 from lab import PATIENCE
 
-from kdnb.course.figures import plots
-from kdnb.course.interactive import explorers
+from kdnb.course import figures, interactive
 from kdnb.course.report.page import render_chapter, render_page, seeds_of
 from kdnb.course.report.protocol import COMPONENT
 
@@ -210,12 +209,12 @@ def test_on_paper_nothing_is_cut(visit, task):
     page = visit(task, PAPER, color_scheme="dark")
     page.emulate_media(media="print")
     shown = "it => it.checkVisibility() && it.getBoundingClientRect().toJSON()"
-    figures = page.eval_on_selector_all(".scroll img", f"all => all.map({shown})")
-    assert len(figures) >= 25 and all(figures)
+    pictures = page.eval_on_selector_all(".scroll img", f"all => all.map({shown})")
+    assert len(pictures) >= 25 and all(pictures)
     tables = page.eval_on_selector_all("main table", f"all => all.map({shown}).filter(b => b)")
     assert len(tables) >= 15
     maths = page.eval_on_selector_all("main math, main pre", f"all => all.map({shown})")
-    for box in figures + tables + [box for box in maths if box]:
+    for box in pictures + tables + [box for box in maths if box]:
         assert box["left"] >= 0 and box["right"] <= PAPER + 0.5, box
         assert box["width"] > 0 and box["height"] < 970  # a page is 263 mm high
     clipped = "all => all.filter(b => b.scrollWidth > b.clientWidth + 1).map(b => b.outerHTML)"
@@ -242,8 +241,8 @@ def hostile(tmp_path_factory):
     """A page in which all that can come from data is a script."""
     names = [HOSTILE, "b"]
     images, logits = torch.zeros(1, 1, 28, 28, dtype=torch.uint8), torch.tensor([[2.0, 1.0]])
-    live = explorers.temperature_explorer(images, torch.tensor([0]), logits, names, 4.0)
-    picture = plots.confusion_matrix(torch.tensor([[3, 1], [1, 3]]), names)
+    live = interactive.temperature_explorer(images, torch.tensor([0]), logits, names, 4.0)
+    picture = figures.confusion_matrix(torch.tensor([[3, 1], [1, 3]]), names)
     outputs = []
     for shown in (live, picture):
         data, metadata = shown._repr_mimebundle_()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kdnb.course.figures import saliency as saliency_views
+from kdnb.course import figures, interactive, tables
 from kdnb.course.report.protocol import RESULTS
 from kdnb.data import Split
 from kdnb.evaluation.saliency import Saliency, saliency_maps
@@ -153,8 +153,8 @@ def measured(gain, spread_of_seeds=0.01, spread_of_images=0.01, random=0.0):
 
 
 def answer(*parts):
-    likeness = {str(kind): part for kind, part in zip(Saliency, parts, strict=False)}
-    return saliency_views.likeness_answer(likeness, ["taught"], "alone").data
+    similarity = {str(kind): part for kind, part in zip(Saliency, parts, strict=False)}
+    return tables.similarity_verdict(similarity, ["taught"], "alone").data
 
 
 def test_gains_are_counted_where_seeds_and_images_agree():
@@ -189,17 +189,17 @@ def test_the_answer_counts():
 
 
 def test_a_control_that_fails_is_named():
-    assert "**The control holds**: with random weights all 2 likenesses" in answer(measured(0.1))
+    assert "**The control holds**: with random weights all 2 similarities" in answer(measured(0.1))
     failing = answer(measured(0.1, random=1.0))
     assert "**The control fails** for 2 of 2: rank correlation of gradient, cosine" in failing
     near = answer(measured(0.1, random=0.9))
     assert "**The control holds**" in near
-    assert "reach 80 % of the trained student's likeness" in near
+    assert "reach 80 % of the trained student's similarity" in near
     assert "cosine, gradient: 0.270 against 0.300" in near
 
 
 def test_the_table_carries_its_numbers():
-    table = saliency_views.MeasuredTable({"gradient": measured(0.1)}, "alone", "tiny", "likeness")
+    table = tables.measured_table({"gradient": measured(0.1)}, "alone", "tiny", "likeness")
     bundle = table._repr_mimebundle_()
     assert "| gradient | taught | 0.400 (0.375 to 0.425) |" in bundle["text/markdown"]
     numbers = bundle[RESULTS]["measured"]["gradient"]["taught"]["cosine"]
@@ -207,12 +207,12 @@ def test_the_table_carries_its_numbers():
 
 
 def test_figures_say_what_they_show():
-    bars = saliency_views.measured_bars(measured(0.1), "likeness")
+    bars = figures.measured_bars(measured(0.1), "likeness")
     assert "rank correlation of alone 0.300" in bars.alt and "cosine of taught 0.400" in bars.alt
     image = torch.zeros(1, 28, 28, dtype=torch.uint8)
     spot = torch.zeros(28, 28)
     spot[4, 20], spot[9, 9] = 3.0, -1.0
-    grid = saliency_views.saliency_grid(image, ["teacher", "student"], {"gradient": [spot, None]})
+    grid = figures.saliency_grid(image, ["teacher", "student"], {"gradient": [spot, None]})
     assert (
         "gradient, teacher: strongest at row 5, column 21, 75 % of all evidence speaks for"
         in grid.alt
@@ -227,7 +227,7 @@ def test_the_picker_shows_the_map_that_was_picked():
     images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
     kinds = {Saliency.GRADIENT: maps, Saliency.INTEGRATED: -maps}
     offered = {"teacher": {**kinds, Saliency.GRAD_CAM: maps}, "student": kinds}
-    picker = saliency_views.saliency_picker(images, ["one", "two"], ["a", "b"], offered, start=1)
+    picker = interactive.saliency_picker(images, ["one", "two"], ["a", "b"], offered, start=1)
     image, target, kind, model = picker.box.children[0].children
     shown = picker.box.children[1]
     for name in ("teacher", "student"):

@@ -56,7 +56,7 @@ def cells(row):
 
 
 def test_a_row_per_model_and_one_for_the_constant_answer(shown):
-    scores, gains, note = shown._markdown().split("\n\n")
+    scores, gains, note = shown.text.split("\n\n")
     head, _, *rows = map(cells, scores.splitlines())
     assert head == [
         "test split, 200 images", "seeds", "accuracy", "balanced accuracy", "weighted F1",
@@ -79,7 +79,7 @@ def test_each_score_is_the_mean_over_seeds(shown):
     each = [f1_score(LABELS, one.argmax(1), average="weighted") for one in LOGITS[ALONE]]
     assert interval.mean == pytest.approx(sum(each) / 3)
     assert interval == Bootstrap(LABELS, 200).interval(weighted_f1, LOGITS[ALONE])
-    row = next(line for line in shown._markdown().splitlines() if line.startswith(f"| {ALONE} |"))
+    row = next(line for line in shown.text.splitlines() if line.startswith(f"| {ALONE} |"))
     ends = f"{interval.low:.3f}–{interval.high:.3f}".replace("0.", ".")
     assert cells(row)[4] == f"{interval.mean:.3f} ({ends})".removeprefix("0")
     errors = [calibration(one, LABELS).error for one in LOGITS[ALONE]]
@@ -87,7 +87,7 @@ def test_each_score_is_the_mean_over_seeds(shown):
 
 
 def test_gains_are_over_the_baseline_and_in_words(shown):
-    gains = shown._markdown().split("\n\n")[1].splitlines()
+    gains = shown.text.split("\n\n")[1].splitlines()
     rows = {label: values for label, *values in map(cells, gains)}
     assert ALONE not in rows and "always HP" not in rows
     gain = Bootstrap(LABELS, 200).gain(weighted_f1, LOGITS[SUBCLASS], LOGITS[ALONE])
@@ -123,14 +123,13 @@ def test_a_gain_needs_images_and_seeds_to_agree():
     """Two seeds gain much and one loses: on these images a gain, but not one of the method."""
     mixed = torch.stack([*models(2, 6.0, 4), *models(1, 0.0, 5)])
     shown = table({ALONE: LOGITS[ALONE], KD: mixed})
-    assert (
-        shown.gains[KD].low > 0 and min(float(g) for g in shown._gain_per_seed(KD).split(", ")) < 0
-    )
+    each = zip(shown.per_seed[KD], shown.per_seed[ALONE], strict=True)
+    assert shown.gains[KD].low > 0 and min(gain - over for gain, over in each) < 0
     assert shown.verdict(KD) == "No clear gain"
 
 
 def test_single_runs_of_others_stand_beside_ours():
-    head, _, *rows = table(published={KD: 0.7285})._markdown().split("\n\n")[0].splitlines()
+    head, _, *rows = table(published={KD: 0.7285}).text.split("\n\n")[0].splitlines()
     assert cells(head)[-1] == "weighted F1 in the study, one run"
     assert {cells(row)[0]: cells(row)[-1] for row in rows}[KD] == ".7285"
     assert [cells(row)[-1] for row in rows].count("–") == 4
@@ -138,18 +137,20 @@ def test_single_runs_of_others_stand_beside_ours():
 
 def test_the_constant_answer_stands_in_every_table_of_unequal_classes(tiny_task, store):
     lab = Experiment(tiny_task, store=store)
-    assert tables.constant_answer(lab) is None
+    assert tables.majority_class(lab) is None
     unequal = Experiment(replace(tiny_task, balanced=True), store=store)
     labels = unequal.dataset.train.labels.bincount()
-    label, share = tables.constant_answer(unequal)
+    label, share = tables.majority_class(unequal)
     assert label == f"always {unequal.dataset.class_names[labels.argmax()]}"
     right = (unequal.dataset.test.labels == labels.argmax()).sum().item()
     assert share == right / 40
     result = Comparison((ALONE,), (0, 1), "test", 40, torch.tensor([[0.5, 0.75]]), {})
-    table = tables.ResultTable(result, ALONE, constant=(label, share))._markdown()
+    table = tables.result_table(result, ALONE, constant=(label, share)).text
     assert table.splitlines()[-1] == f"| {label} | {100 * share:.2f} % | – | {40 - right} | – |"
-    teachers = [tables.Divided(s, 8, 0.5 + s / 10, 0.9) for s in range(2)]
-    table = tables.DivisionTable({"x": teachers}, 8, "toy", (label, share))._markdown()
+    teachers = [
+        {"seed": s, "live": 8, "recovered": 0.5 + s / 10, "accuracy": 0.9} for s in range(2)
+    ]
+    table = tables.division_table({"x": teachers}, 8, "toy", (label, share)).text
     assert table.splitlines()[-1] == f"| {label} | – | – | – | – | {100 * share:.2f} % |"
 
 
@@ -175,7 +176,7 @@ def test_three_classes_have_no_area_and_no_positive_class():
     made = tables.ScoreTable(logits, labels, train, ["a", "b", "c"], baseline=ALONE, dataset="toy")
     assert list(made.scores[ALONE]) == ["accuracy", "balanced accuracy", "weighted F1"]
     assert "always b" in made.scores
-    assert f"over {ALONE}" not in made._markdown()  # nothing to compare
+    assert f"over {ALONE}" not in made.text  # nothing to compare
 
 
 def test_a_baseline_that_is_not_there():

@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 import torch
 
-from kdnb.course.figures import costs as cost_views
+from kdnb.course import figures, interactive, tables
+from kdnb.course.figures import costs
 from kdnb.course.report.protocol import RESULTS
 from kdnb.evaluation.cost import Cost, Timing
 from kdnb.evaluation.statistics import Interval, mean_interval
@@ -90,30 +91,30 @@ def test_gains_are_paired_by_seed():
 
 def test_the_front_holds_what_nothing_cheaper_beats():
     by = "thousand parameters"
-    front = cost_views.pareto_front([BIG, MIDDLE, SMALL, TINY], by)
+    front = costs.pareto_front([BIG, MIDDLE, SMALL, TINY], by)
     # Tiny alone and distilled are equally good: only one of them is on the front.
     assert [(r.name, m) for r, m in front] == [
         ("tiny", ALONE.label), ("small", KD.label), ("middle", KD.label), ("big", KD.label),
     ]  # fmt: skip
     worse = size("worse", 500, [0.5, 0.5, 0.5], [0.85, 0.85, 0.85])
-    assert cost_views.pareto_front([BIG, worse, MIDDLE, SMALL, TINY], by) == front
+    assert costs.pareto_front([BIG, worse, MIDDLE, SMALL, TINY], by) == front
 
 
 def test_how_small_is_answered_from_the_intervals():
-    text = cost_views.ladder_answer([BIG, MIDDLE, SMALL, TINY], KD.label, ALONE.label).data
+    text = tables.size_verdict([BIG, MIDDLE, SMALL, TINY], KD.label, ALONE.label).data
     assert text.startswith("**As small as middle**: distilled, it beats *big* without a teacher")
     assert "by +5.00 points" in text and "5.0 times fewer parameters" in text
     assert "The smallest that cannot be told from it (the interval includes 0) is small" in text
-    none = cost_views.ladder_answer([size("big", 900, [0.8, 0.8, 0.81], [0.7, 0.7, 0.71]), TINY],
+    none = tables.size_verdict([size("big", 900, [0.8, 0.8, 0.81], [0.7, 0.7, 0.71]), TINY],
                                     KD.label, ALONE.label).data  # fmt: skip
     assert none == "**None of them**: no distilled student clearly beats *big* without a teacher " \
                    "(80.33 %)."  # fmt: skip
 
 
 def test_the_budget_buys_the_best_that_fits():
-    live = cost_views.budget_explorer(
+    live = interactive.budget_explorer(
         [BIG, MIDDLE, SMALL, TINY],
-        dict.fromkeys(cost_views.BUDGETS, 5.0),
+        dict.fromkeys(figures.BUDGETS, 5.0),
         Interval(0.97, 0.96, 0.98, 3),
     )
     by, budget = live.box.children[0].children
@@ -135,13 +136,13 @@ def test_the_budget_buys_the_best_that_fits():
 
 
 def test_the_ladders_table_and_figure_say_its_numbers():
-    table = cost_views.LadderTable([BIG, SMALL], KD.label, ALONE.label)
+    table = tables.size_table([BIG, SMALL], KD.label, ALONE.label)
     bundle = table._repr_mimebundle_()
     assert (
         "| small | 50 | 0.000 | 10 | 71.00 % | 81.67 % | +10.67 points" in bundle["text/markdown"]
     )
     assert bundle[RESULTS]["ladder"][1]["accuracy"][KD.label] == [0.80, 0.83, 0.82]
-    picture = cost_views.ladder([BIG, SMALL], (5.0, TEACHER), "thousand parameters")
+    picture = figures.size_sweep([BIG, SMALL], (5.0, TEACHER), "thousand parameters")
     assert "student + conventional KD: big 91.0 %, small 81.7 %" in picture.alt
     assert "teacher 97.0 % at 5" in picture.alt
 
@@ -152,7 +153,7 @@ def test_the_ladders_table_and_figure_say_its_numbers():
 def test_the_cost_table_says_what_was_counted_and_measured():
     spent = Cost(1000, 5_000_000, 10_100_000, 5_200_000, {"BatchNorm2d": 200_000}, 4096, 3000)
     one, many = Timing(1, 1, "cpu", 1e-3, 5e-4, 2e-3, 9), Timing(64, 2, "cpu", 0.1, 0.08, 0.16, 9)
-    table = cost_views.CostTable({"net": spent}, {"net": [one, many]}, {"net": 0.25}, (3, 32, 16))
+    table = tables.cost_table({"net": spent}, {"net": [one, many]}, {"net": 0.25}, (3, 32, 16))
     bundle = table._repr_mimebundle_()
     text = bundle["text/markdown"]
     assert "one image of 32 × 16" in text
@@ -160,14 +161,14 @@ def test_the_cost_table_says_what_was_counted_and_measured():
     assert "| batch of 1, one thread | batch of 64, 2 threads | mJ per image |" in text
     assert "| net | 1.00 ms (0.50 to 2.00) | 640 images/s (400 to 800) | 250.00 |" in text
     assert bundle[RESULTS]["cost"]["net"]["flops"] == 10_100_000
-    unknown = cost_views.CostTable({"net": spent}, {"net": [one]}, {"net": None}, (3, 32, 16))
-    assert "| not shown |" in unknown._markdown()
+    unknown = tables.cost_table({"net": spent}, {"net": [one]}, {"net": None}, (3, 32, 16))
+    assert "| not shown |" in unknown.text
 
 
 def test_disagreeing_tools_are_explained_or_not_trusted():
     def says(thop, extra):
         spent = Cost(1, 5_000_000, 1, thop, extra, 1, 1)
-        return cost_views.counts_compared({"net": spent}).data
+        return tables.counts_compared({"net": spent}).data
 
     assert says(5_000_000, {}) == "- net: both count 5,000,000."
     assert "thop counts 0.20 million more" in says(5_200_000, {"BatchNorm2d": 200_000})
@@ -181,7 +182,7 @@ def test_the_bars_say_their_values():
         "teacher": Cost(2_000_000, 1, 3_000_000, 1, {}, 1, 1),
         "student": Cost(500_000, 1, 1_000_000, 1, {}, 1, 1),
     }
-    picture = cost_views.cost_bars(spent)
+    picture = figures.cost_bars(spent)
     assert "million parameters: teacher 2.00, student 0.50" in picture.alt
     assert "MFLOPs per image: teacher 3.00, student 1.00" in picture.alt
 
@@ -195,31 +196,31 @@ def test_what_is_not_counted_is_said_wherever_costs_are_shown():
     )
     spent = {"big": whole, "small": lacking, "tiny": lacking}
     one = [Timing(1, 1, "cpu", 1e-3, 1e-3, 1e-3, 9)]
-    table = cost_views.CostTable(spent, dict.fromkeys(spent, one), dict.fromkeys(spent), (1, 8, 8))
+    table = tables.cost_table(spent, dict.fromkeys(spent, one), dict.fromkeys(spent), (1, 8, 8))
     plain = says.replace("`", "")
-    assert table._markdown().endswith(f"\n\n{says}")
+    assert table.text.endswith(f"\n\n{says}")
     assert table._repr_mimebundle_()[RESULTS]["cost"]["tiny"]["uncounted"] == lacking.uncounted
-    assert cost_views.counts_compared(spent).data.endswith(f"\n\n{says}")
-    assert cost_views.cost_bars(spent).alt.endswith(f". {plain}")
+    assert tables.counts_compared(spent).data.endswith(f"\n\n{says}")
+    assert figures.cost_bars(spent).alt.endswith(f". {plain}")
     rungs = [BIG, replace(SMALL, cost=lacking), replace(TINY, cost=lacking)]
-    assert cost_views.LadderTable(rungs, KD.label, ALONE.label)._markdown().endswith(says)
+    assert tables.size_table(rungs, KD.label, ALONE.label).text.endswith(says)
     by = "MFLOPs per image"
-    assert cost_views.ladder(rungs, None, by).alt.endswith(plain)
-    assert "Not counted" not in cost_views.ladder(rungs, None, "thousand parameters").alt
+    assert figures.size_sweep(rungs, None, by).alt.endswith(plain)
+    assert "Not counted" not in figures.size_sweep(rungs, None, "thousand parameters").alt
     assert (
         "10.0 times fewer counted FLOPs"
-        in cost_views.ladder_answer(
+        in tables.size_verdict(
             [replace(BIG, cost=whole), replace(MIDDLE, cost=lacking)], KD.label, ALONE.label
         ).data
     )
-    for said in (cost_views.CostTable({"big": whole}, {"big": one}, {"big": None}, (1, 8, 8)),):
-        assert "Not counted" not in said._markdown()
+    for said in (tables.cost_table({"big": whole}, {"big": one}, {"big": None}, (1, 8, 8)),):
+        assert "Not counted" not in said.text
 
 
 def test_many_names_do_not_squeeze_the_bars():
     names = tuple(f"aten.operation_number_{i}" for i in range(40))
-    few = cost_views.cost_bars({"net": Cost(1, 1, 1, 1, {}, 1, 1)})
-    many = cost_views.cost_bars({"net": Cost(1, 1, 1, 1, {}, 1, 1, names)})
+    few = figures.cost_bars({"net": Cost(1, 1, 1, 1, {}, 1, 1)})
+    many = figures.cost_bars({"net": Cost(1, 1, 1, 1, {}, 1, 1, names)})
     heights = [int.from_bytes(picture.png[20:24], "big") for picture in (few, many)]  # of a PNG
     assert heights[1] > heights[0] + 40 * 20  # a line of letters for two names, 288 dots to an inch
 
@@ -227,19 +228,19 @@ def test_many_names_do_not_squeeze_the_bars():
 def test_a_network_of_which_nothing_is_counted_is_shown():
     none = Cost(10, 0, 0, 0, {}, 40, 1, uncounted=("aten._cdist_forward",))
     some = Cost(100, 50, 100, 50, {}, 400, 1)
-    assert cost_views.fewer_flops(some, none) == "no FLOPs that are counted"
-    assert cost_views.fewer_flops(some, replace(some, flops=8)) == "12.5 times fewer FLOPs"
-    assert "MFLOPs per image: net 0.00" in cost_views.cost_bars({"net": none}).alt
+    assert tables.fewer_flops(some, none) == "no FLOPs that are counted"
+    assert tables.fewer_flops(some, replace(some, flops=8)) == "12.5 times fewer FLOPs"
+    assert "MFLOPs per image: net 0.00" in figures.cost_bars({"net": none}).alt
     rungs = [replace(BIG, cost=some), replace(TINY, cost=none)]
     by = "MFLOPs per image"
-    assert cost_views.best_within(rungs, by, 0)[0].name == "tiny"
-    assert "big 81.0 %, tiny 61.0 %" in cost_views.ladder(rungs, None, by).alt
+    assert costs.best_within(rungs, by, 0)[0].name == "tiny"
+    assert "big 81.0 %, tiny 61.0 %" in figures.size_sweep(rungs, None, by).alt
 
 
 def test_thop_may_fail():
     failed = Cost(10, 5_000, 10_000, None, {}, 40, 1, thop_failure="no rule")
     one = {"net": [Timing(1, 1, "cpu", 1e-3, 1e-3, 1e-3, 9)]}
-    table = cost_views.CostTable({"net": failed}, one, {"net": None}, (1, 8, 8))._markdown()
+    table = tables.cost_table({"net": failed}, one, {"net": None}, (1, 8, 8)).text
     assert "| net | 10 | 0.01 | 0.01 | failed | 0.00 | 0 |" in table
-    text = cost_views.counts_compared({"net": failed}).data
+    text = tables.counts_compared({"net": failed}).data
     assert text == "- net: kdnb counts 5,000; thop fails (no rule)."

@@ -2,12 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from IPython.display import Markdown
 
-from kdnb.course.figures import lettering
-from kdnb.data import Dataset
+from kdnb.course.labels import note
 from kdnb.environment import best_device, provenance
 from kdnb.evaluation.statistics import Interval
 from kdnb.experiment.experiment import Experiment
@@ -41,13 +40,17 @@ def points(interval: Interval) -> str:
     )
 
 
-def in_table(name: str) -> str:
-    """A name from data as a cell of a table.
+def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """Cells as Markdown; they may come from data.
 
-    >>> in_table("up|down")
-    'up\\\\|down'
+    >>> print(markdown_table(["model", "errors"], [["up|down", 3]]))
+    | model | errors |
+    | --- | --- |
+    | up\\|down | 3 |
     """
-    return " ".join(name.split()).replace("|", r"\|")
+    lines = [head, ["---"] * len(head), *rows]
+    cells = ([" ".join(str(cell).split()).replace("|", r"\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def listed(parts: Sequence[str], most: int = 20) -> str:
@@ -77,18 +80,18 @@ def verdict(gain: Interval) -> str:
 def sweep_sentence(comparison: Comparison, labels: Sequence[str]) -> Markdown:
     """Which setting was best on average, and which others cannot be told from it."""
     best = max(labels, key=lambda label: comparison.accuracy(label).mean().item())
-    alike, worse = [], []
+    level, worse = [], []
     for label in labels:
         if label != best:
             behind = comparison.gain(best, label)
-            (worse if behind.excludes_zero else alike).append(label)
+            (worse if behind.excludes_zero else level).append(label)
     text = (
         f"Best on average: **{best}** with {percent(comparison.mean(best).mean)} over "
         f"{len(comparison.seeds)} seeds on {comparison.images:,} "
         f"{SPLITS[comparison.split]} images. "
     )
-    if alike:
-        text += f"Not to be told from it (the paired interval includes 0): {listed(alike)}. "
+    if level:
+        text += f"Not to be told from it (the paired interval includes 0): {listed(level)}. "
     if worse:
         text += f"Behind it by an interval that leaves 0 out: {listed(worse)}."
     return Markdown(text)
@@ -97,16 +100,15 @@ def sweep_sentence(comparison: Comparison, labels: Sequence[str]) -> Markdown:
 def task_card(experiment: Experiment) -> Markdown:
     """What this run is about: the data, its splits, and what was chosen for the task."""
     task, data = experiment.task, experiment.dataset
-    text = (
-        f"**Task: {task.title}.** {data.about}: {_sizes(data)}. "
-        f"A student sees {len(experiment.transfer):,} of the {len(data.train):,} training images. "
-        f"{task.choices}"
-    )
-    for role, origin in experiment.origins.items():
-        text += f"\n\n**The {role} starts from {origin}.**"
-    if note := lettering.note(data.class_names):
-        text += f"\n\n{note}"
-    return Markdown(text)
+    parts = [
+        f"**Task: {task.title}.** {data.about}: {len(data.train):,} training, {len(data.val):,} "
+        f"validation and {len(data.test):,} test images. A student sees "
+        f"{len(experiment.transfer):,} of the {len(data.train):,} training images. {task.choices}"
+    ]
+    parts += [
+        f"**The {role} starts from {origin}.**" for role, origin in experiment.origins.items()
+    ]
+    return Markdown("\n\n".join(filter(None, [*parts, note(data.class_names)])))
 
 
 def recipe_in_words(recipe: TrainConfig) -> str:
@@ -115,18 +117,15 @@ def recipe_in_words(recipe: TrainConfig) -> str:
     >>> recipe_in_words(TrainConfig(6, 16, 2e-3, translate=1))
     '6 epochs in batches of 16, learning rate up to 0.002, views shifted by up to 1 pixel(s)'
     """
-    text = (
-        f"{recipe.epochs} epochs in batches of {recipe.batch_size}, "
-        f"learning rate up to {recipe.learning_rate:g}"
-    )
-    if recipe.translate:
-        text += f", views shifted by up to {recipe.translate} pixel(s)"
-    if recipe.dihedral:
-        text += ", eight views turned and mirrored"
-    if recipe.affine:
-        text += f", random_affine by up to {recipe.affine:g}"
-    if recipe.first_trainable:
-        text += f", only from stage `{recipe.first_trainable}` on"
+    parts = [
+        f"{recipe.epochs} epochs in batches of {recipe.batch_size}",
+        f"learning rate up to {recipe.learning_rate:g}",
+        recipe.translate and f"views shifted by up to {recipe.translate} pixel(s)",
+        recipe.dihedral and "eight views turned and mirrored",
+        recipe.affine and f"random_affine by up to {recipe.affine:g}",
+        recipe.first_trainable and f"only from stage `{recipe.first_trainable}` on",
+    ]
+    text = ", ".join(filter(None, parts))
     return f"{text}; then {recipe_in_words(recipe.next_stage)}" if recipe.next_stage else text
 
 
@@ -137,23 +136,22 @@ def provenance_card(experiment: Experiment, runs: list[Run]) -> Markdown:
     """
     runs = list({run.weights: run for run in runs}.values())
     origins = Counter(run.provenance["device"] for run in runs)
-    devices = "; ".join(
-        f"{device} ({n} run{'s' * (n != 1)})" for device, n in sorted(origins.items())
-    )
-    versions = {_versions(run.provenance) for run in runs}
+    devices = [f"{device} ({n} run{'s' * (n != 1)})" for device, n in sorted(origins.items())]
+    packages = ("kdnb", "python", "torch", "numpy", "scikit-learn")
+    versions = {", ".join(f"{name} {run.provenance[name]}" for name in packages) for run in runs}
     dates = sorted(run.provenance["date"][:16].replace("T", " ") for run in runs)
     seconds = sum(run.history.seconds for run in runs)
-    return Markdown(
-        "| provenance | |\n| --- | --- |\n"
-        f"| dataset | {experiment.dataset.name}, fingerprint "
-        f"`{experiment.dataset.fingerprint[:16]}` |\n"
-        f"| seeds | {listed([str(s) for s in sorted({run.seed for run in runs})])} |\n"
-        f"| trained | {len(runs)} model(s) in {seconds:,.0f} s, {dates[0]} to {dates[-1]} UTC |\n"
-        f"| device | {devices if len(origins) > 1 else next(iter(origins))} |\n"
-        f"| versions | {'; '.join(sorted(versions))} |\n"
-        f"| finished runs | {sum(run.loaded for run in runs)} of {len(runs)} came from the run "
-        "store, the rest were trained here |"
-    )
+    data, seeds = experiment.dataset, sorted({run.seed for run in runs})
+    rows = {
+        "dataset": f"{data.name}, fingerprint `{data.fingerprint[:16]}`",
+        "seeds": listed([str(seed) for seed in seeds]),
+        "trained": f"{len(runs)} model(s) in {seconds:,.0f} s, {dates[0]} to {dates[-1]} UTC",
+        "device": "; ".join(devices if len(origins) > 1 else origins),
+        "versions": "; ".join(sorted(versions)),
+        "finished runs": f"{sum(run.loaded for run in runs)} of {len(runs)} came from the run "
+        "store, the rest were trained here",
+    }
+    return Markdown(markdown_table(["provenance", ""], rows.items()))
 
 
 def trained_elsewhere(origin: dict[str, str]) -> str:
@@ -163,15 +161,3 @@ def trained_elsewhere(origin: dict[str, str]) -> str:
     if machine[0] == machine[1] and origin["torch"] == here["torch"]:
         return ""
     return f"trained on {origin['device']}, {origin['system']}, with torch {origin['torch']}"
-
-
-def _versions(origin: dict[str, str]) -> str:
-    names = ("kdnb", "python", "torch", "numpy", "scikit-learn")
-    return ", ".join(f"{name} {origin[name]}" for name in names)
-
-
-def _sizes(data: Dataset) -> str:
-    return (
-        f"{len(data.train):,} training, {len(data.val):,} validation and "
-        f"{len(data.test):,} test images"
-    )

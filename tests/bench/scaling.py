@@ -18,7 +18,7 @@ import torch
 from bench_record import KEPT, peak_memory_mb, write
 from matplotlib.figure import Figure
 
-from kdnb.course.figures.plots import PALETTE
+from kdnb.course.figures import PALETTE
 from kdnb.data import Split
 from kdnb.data.augmentation import TranslatedImages
 from kdnb.environment import best_device, seeded

@@ -8,8 +8,7 @@ from matplotlib.figure import Figure
 
 from kdnb.course.bugs.bug import Bug, Outcome, Place
 from kdnb.course.bugs.running import TEMPERATURES, VALIDATION, BugResult
-from kdnb.course.figures.drawings import GREY, PALETTE
-from kdnb.course.figures.plots import Picture, styled
+from kdnb.course.figures import GREY, PALETTE, Picture, styled
 from kdnb.course.interactive.widgets import Prediction
 from kdnb.course.text import SPLITS, percent, points
 

@@ -3,10 +3,12 @@
 import json
 import re
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from kdnb.files import store_root, write_whole
+
+Number = int | float
 
 
 @dataclass(frozen=True)
@@ -22,33 +24,33 @@ class Guessed:
     question: str
     unit: str
     digits: int
-    least: float
-    most: float
-    start: float
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    guess: float | None = None
+    least: Number
+    most: Number
+    start: Number
+    value: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    guess: Number | None = None
     choice: str = ""
     outcome: str = ""
     shown: bool = False
 
     def __post_init__(self):
-        for name in ("digits", "least", "most", "start"):
-            if not isinstance(getattr(self, name), int | float):
-                raise TypeError(f"{name} must be a number, got {getattr(self, name)!r}")
-        for name in ("value", "low", "high", "guess"):
-            if not isinstance(getattr(self, name), int | float | None):
-                raise TypeError(f"{name} must be a number or null, got {getattr(self, name)!r}")
+        for field in fields(self):
+            if not isinstance(value := getattr(self, field.name), field.type):
+                raise TypeError(f"{field.name} cannot be {value!r}")
+
+    def _digits(self, value: float) -> str:
+        """With its sign where the slider goes below 0."""
+        return f"{value:{'+' if self.least < 0 else ''}.{self.digits}f}"
 
     def number(self, value: float) -> str:
-        """A value in the question's unit: with its sign where the slider goes below 0.
+        """A value in the question's unit.
 
         >>> Guessed("Gain?", "points", 1, -5, 15, 2).number(7.46)
         '+7.5 points'
         """
-        sign = "+" if self.least < 0 else ""
-        return f"{value:{sign}.{self.digits}f} {self.unit}".strip()
+        return f"{self._digits(value)} {self.unit}".strip()
 
     @property
     def result(self) -> str:
@@ -57,30 +59,21 @@ class Guessed:
             return "no number"
         if self.low is None or self.high is None:
             return self.number(self.value)
-        sign = "+" if self.least < 0 else ""
-        low, high = (f"{end:{sign}.{self.digits}f}" for end in (self.low, self.high))
+        low, high = self._digits(self.low), self._digits(self.high)
         return f"{self.number(self.value)} (95 % interval {low} to {high})"
 
-    def within(self, guess: float) -> bool:
-        """Whether a guess lies within the interval, to the digits that are shown."""
-        if self.low is None or self.high is None:
-            return False
-        return round(self.low, self.digits) <= guess <= round(self.high, self.digits)
-
     def judged(self, guess: float) -> str:
-        """How far off a guess is, in words."""
+        """How far off a guess is, in words, to the digits that are shown."""
         if self.value is None:
             return "nothing to compare with"
-        off = round(guess - self.value, self.digits)
-        if self.within(guess):
+        if None not in (self.low, self.high) and (
+            round(self.low, self.digits) <= guess <= round(self.high, self.digits)
+        ):
             return "within the interval"
-        if not off:
-            return "right"
-        return f"too {'high' if off > 0 else 'low'} by {abs(off):.{self.digits}f}"
-
-
-class NoGuessesError(ValueError):
-    """A file is not what `Guesses` wrote; the message says what to do."""
+        off = round(guess - self.value, self.digits)
+        return (
+            f"too {'high' if off > 0 else 'low'} by {abs(off):.{self.digits}f}" if off else "right"
+        )
 
 
 class Guesses:
@@ -94,7 +87,7 @@ class Guesses:
         """Every question that has an answer; of a file that holds no guesses it warns."""
         try:
             return self._read()
-        except NoGuessesError as error:
+        except ValueError as error:
             warnings.warn(str(error), stacklevel=2)
             return {}
 
@@ -104,11 +97,10 @@ class Guesses:
         A file that holds something else is not overwritten.
         """
         try:
-            entries = {name: asdict(each) for name, each in self._read().items()}
-            text = json.dumps(entries | {key: asdict(guessed)}, indent=1) + "\n"
+            entries = {name: asdict(each) for name, each in (self._read() | {key: guessed}).items()}
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path, [text.encode()])
-        except NoGuessesError as error:
+            write_whole(self.path, [f"{json.dumps(entries, indent=1)}\n".encode()])
+        except ValueError as error:
             warnings.warn(f"this guess is not kept: {error}", stacklevel=2)
         except OSError as error:
             warnings.warn(
@@ -118,6 +110,7 @@ class Guesses:
             )
 
     def _read(self) -> dict[str, Guessed]:
+        """Raises ValueError for a file that is not what `keep` wrote."""
         try:
             entries = json.loads(self.path.read_text(encoding="utf-8"))
             if not entries:  # kdnb keeps at least one
@@ -126,6 +119,6 @@ class Guesses:
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise NoGuessesError(
+            raise ValueError(
                 f"there are no guesses in {self.path} ({error}): move it away to keep new ones"
             ) from error

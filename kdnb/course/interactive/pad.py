@@ -1,6 +1,5 @@
 """A pad to draw on, and networks small enough to travel in the page and answer there."""
 
-import base64
 import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -11,9 +10,10 @@ import torch.nn.functional as F
 from IPython.display import Markdown
 from torch import Tensor, nn
 
-from kdnb.course.figures.plots import answers
+from kdnb.course.figures.classes import predictions
+from kdnb.course.figures.picture import image_tag
 from kdnb.course.interactive.components import frame
-from kdnb.course.interactive.widgets import Live, ends_of, image_tag, temperature_slider
+from kdnb.course.interactive.widgets import Live, ends_of, packed, temperature_slider
 from kdnb.course.report.protocol import COMPONENT, HEADLESS
 from kdnb.data.augmentation import TranslatedImages
 from kdnb.experiment.experiment import Experiment
@@ -42,7 +42,8 @@ class EightBit:
 
     def __init__(self, model: nn.Module):
         self.module = deepcopy(in_line(model)).cpu().eval()
-        self.layers = [_rounded(layer) for layer in self.module if not _idle(layer)]
+        idle = nn.Dropout | nn.Identity  # in eval mode
+        self.layers = [_rounded(layer) for layer in self.module if not isinstance(layer, idle)]
 
 
 def in_line(model: nn.Module) -> nn.Sequential:
@@ -75,10 +76,6 @@ def eight_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight / by_row).round().to(torch.int8), scales
 
 
-def _idle(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Dropout | nn.Identity)  # in eval mode
-
-
 def _rounded(layer: nn.Module) -> dict:
     """A layer as the page reads it; its weights are rounded in place."""
     match layer:
@@ -109,14 +106,10 @@ def _weights(layer: nn.Linear | nn.Conv2d) -> dict:
         whole = whole.permute(0, 2, 3, 1)
     biases = torch.zeros(len(whole)) if layer.bias is None else layer.bias
     return {
-        "weights": _base64(whole),
+        "weights": packed(whole),
         "scales": scales.tolist(),
         "biases": biases.tolist(),
     }
-
-
-def _base64(values: Tensor) -> str:
-    return base64.b64encode(values.contiguous().numpy().tobytes()).decode()
 
 
 def pen_width(images: Tensor) -> float:
@@ -134,23 +127,20 @@ def pen_width(images: Tensor) -> float:
 
 def what_is_missing(lab: Experiment) -> str:
     """Why there is no pad for a task, as a sentence; empty where there is one."""
-    shape = tuple(lab.dataset.train.images.shape[1:])
-    if shape == (1, 28, 28) and "128-128" in dict(lab.task.ladder):
+    shape, students = tuple(lab.dataset.train.images.shape[1:]), dict(lab.task.ladder)
+    if shape == (1, 28, 28) and "128-128" in students:
         return ""
     return (
         "**The pad is left out**: it is for grey digits of 28×28 pixels and the networks of the "
         f"course. Images of the task {lab.task.title} have {'×'.join(map(str, shape))} (channels, "
-        f"height, width), and its students are {', '.join(dict(lab.task.ladder)) or 'others'}."
+        f"height, width), and its students are {', '.join(students) or 'others'}."
     )
 
 
 def drawing_pad(
-    networks: Mapping[str, EightBit],
-    images: Tensor,
-    labels: Tensor,
-    class_names: Sequence[str],
+    networks: Mapping[str, EightBit], images: Tensor, labels: Tensor, class_names: Sequence[str],
     temperature: float,
-) -> Live:
+) -> Live:  # fmt: skip
     """A pad on which the reader draws, and every network's softened probabilities for the drawing.
 
     ``images`` (N, 1, 28, 28) uint8 with ``labels`` (N,) can be put onto it; pens are as wide as
@@ -172,19 +162,19 @@ def drawing_pad(
         **ends_of(temperature_slider(temperature)),
         "pen": pen_width(images),
         "images": [
-            {"name": f"an example: a {class_names[label]}", "pixels": _base64(image)}
+            {"name": f"an example: a {class_names[label]}", "pixels": packed(image)}
             for image, label in zip(images, labels.tolist(), strict=True)
         ],
         "networks": [{"name": name, "layers": n.layers} for name, n in networks.items()],
     }
-    picture = answers(images[0], logits, class_names, temperature, labels[0].item())
+    picture = predictions(images[0], logits, class_names, temperature, labels[0].item())
     data, metadata = picture._repr_mimebundle_()
     # The weights travel once: to the report's page, or to the frame of a live notebook.
-    headless = bool(os.environ.get(HEADLESS))
-    if headless:
-        data[COMPONENT] = component
-    shown = image_tag(picture) if headless else frame(component, "Draw a digit", FRAME_HEIGHT)
-    return Live(ipywidgets.HTML(shown, layout={"width": "100%"}), (data, metadata))
+    if os.environ.get(HEADLESS):
+        shown, data = image_tag(picture), {**data, COMPONENT: component}
+    else:
+        shown = frame(component, "Draw a digit", FRAME_HEIGHT)
+    return Live(ipywidgets.HTML(shown, layout={"width": "100%"}), data, metadata)
 
 
 def rounding_sentence(

@@ -2,26 +2,20 @@
 
 import base64
 import html
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from math import log2
 
 import ipywidgets
-import torch
 from IPython.display import Markdown
-from PIL import Image
 from torch import Tensor
 
-from kdnb.course.figures.drawings import Drawing
-from kdnb.course.figures.plots import (
-    Picture,
-    image_tag,
-)
+from kdnb.course.figures.picture import Picture, image_tag
+from kdnb.course.figures.svg import Drawing
+from kdnb.course.interactive.components import STATIC
 from kdnb.course.interactive.guesses import Guessed, Guesses
 from kdnb.course.report.protocol import COMPONENT, live_kernel
 
-STATIC = Path(__file__).parents[1] / "static"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 LATE = " It was moved after the answer was shown: only what stood there before counts."
 
@@ -32,10 +26,12 @@ class Live:
     The output carries both; Jupyter shows the widget if it may and the fallback if it may not.
     """
 
-    def __init__(self, box: ipywidgets.Widget, fallback: tuple[dict, dict]):
+    def __init__(self, box: ipywidgets.Widget, fallback: dict | str, metadata: dict | None = None):
         self.box = box
         self._shown = ipywidgets.VBox([box, _names_for_sliders()])
-        self._fallback, self.metadata = fallback
+        if isinstance(fallback, str):
+            fallback = {"text/plain": fallback, "text/markdown": fallback}
+        self._fallback, self.metadata = fallback, metadata or {}
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple:
         view = self._shown._repr_mimebundle_()[WIDGET_VIEW]
@@ -60,30 +56,26 @@ class Guess(Live):
     that the reader has moved before that is a guess, and the first one counts.
     """
 
+    _choices: tuple[ipywidgets.Dropdown, ...] = ()  # of what happens
+
     def __init__(
-        self,
-        question: str,
-        low: float,
-        high: float,
-        start: float,
-        *,
-        unit: str = "",
-        digits: int = 1,
-        step: float | None = None,
-        task: str = "",
-        key: str = "",
-    ):
+        self, question: str, low: float, high: float, start: float, *, unit: str = "",
+        digits: int = 1, step: float | None = None, task: str = "", key: str = "",
+    ):  # fmt: skip
         self._asked = Guessed(question, unit, digits, low, high, start)
-        self._task, self._key = task, key
-        self._touched = False
+        self._guesses = Guesses(task) if task and key else None
+        self._key, self._touched = key, False
         self._slider = ipywidgets.FloatSlider(
             value=start, min=low, max=high, step=step or (high - low) / 40,
             description="your guess", tooltip=question, readout_format=f".{digits}f",
         )  # fmt: skip
-        self._slider.observe(self._touch, names="value")
-        box = ipywidgets.VBox([ipywidgets.HTML(html.escape(question)), *self._controls()])
-        text = f"{question} **{self._at_rest()}** (the slider's resting place)"
-        super().__init__(box, ({"text/plain": text, "text/markdown": text}, {}))
+        for control in (*self._choices, self._slider):
+            control.observe(self._touch, names="value")
+        box = [ipywidgets.HTML(html.escape(question)), *self._choices, self._slider]
+        rests = ", ".join([*(c.value for c in self._choices), self._asked.number(start)])
+        super().__init__(
+            ipywidgets.VBox(box), f"{question} **{rests}** (the slider's resting place)"
+        )
 
     @property
     def value(self) -> float:
@@ -103,50 +95,32 @@ class Guess(Live):
         ``value`` None: no number came out. The outcome is kept; the guess only if a reader made it
         before a reader saw the outcome.
         """
-        return Markdown(self._words(*self._kept(value=value, low=low, high=high)))
+        return Markdown(self._words(*self._record(value=value, low=low, high=high)))
 
-    def _kept(self, **outcome: object) -> tuple[Guessed, bool]:
+    def _record(self, **outcome: object) -> tuple[Guessed, bool]:
         """What stands in the record now, and whether the slider was moved too late to count."""
-        kept = Guesses(self._task) if self._task and self._key else None
-        before = kept.all().get(self._key) if kept else None
-        before = before or self._asked
-        guess, choice, late = before.guess, before.choice, False
+        before = (self._guesses and self._guesses.all().get(self._key)) or self._asked
+        mine = kept = before.guess, before.choice
         if live_kernel() and self._touched:
-            mine = (self.value, self._choice())
-            late = before.shown and mine != (guess, choice)
-            if not before.shown:
-                guess, choice = mine
-        self._asked = replace(
-            self._asked, **outcome, guess=guess, choice=choice, shown=before.shown or live_kernel()
-        )
-        if kept:
-            kept.keep(self._key, self._asked)
-        return self._asked, late
+            mine = self.value, "".join(choice.value for choice in self._choices)
+        guess, choice = kept if before.shown else mine
+        shown = before.shown or live_kernel()
+        self._asked = replace(self._asked, **outcome, guess=guess, choice=choice, shown=shown)
+        if self._guesses:
+            self._guesses.keep(self._key, self._asked)
+        return self._asked, before.shown and mine != kept
 
     def _words(self, asked: Guessed, late: bool) -> str:
-        came = f"it was **{asked.result}**"
+        came, start, guess = f"it was **{asked.result}**", asked.start, asked.guess
         if not live_kernel():
             return (
-                f"Nobody guessed here: the slider's resting place is "
-                f"**{asked.number(asked.start)}**; {came} ({asked.judged(asked.start)})."
+                f"Nobody guessed here: the slider's resting place is **{asked.number(start)}**; "
+                f"{came} ({asked.judged(start)})."
             )
-        if asked.guess is None:
-            text = f"You made no guess (the slider stood at its resting place); {came}."
-        else:
-            text = (
-                f"You expected **{asked.number(asked.guess)}**; {came} "
-                f"({asked.judged(asked.guess)})."
-            )
+        text = f"You made no guess (the slider stood at its resting place); {came}."
+        if guess is not None:
+            text = f"You expected **{asked.number(guess)}**; {came} ({asked.judged(guess)})."
         return text + (LATE if late else "")
-
-    def _controls(self) -> list[ipywidgets.Widget]:
-        return [self._slider]
-
-    def _at_rest(self) -> str:
-        return self._asked.number(self._asked.start)
-
-    def _choice(self) -> str:
-        return ""
 
     def _touch(self, change: object) -> None:
         self._touched = True
@@ -161,82 +135,74 @@ class Prediction(Guess):
     def __init__(
         self, question: str, choices: Sequence[str], resting: str, *slider: float, **options: object
     ):
-        self._resting = resting
-        self._choices = ipywidgets.Dropdown(
-            options=list(choices), value=resting, description="what happens", tooltip=question
-        )
-        self._choices.observe(self._touch, names="value")
+        self._choices = (dropdown("what happens", question, list(choices), resting),)
         super().__init__(question, *slider, **options)
 
     @property
     def choice(self) -> str:
         """What the reader expects to happen."""
-        return self._choices.value
+        return self._choices[0].value
 
     def reveal_choice(self, outcome: str, value: float, low: float, high: float) -> Markdown:
         """As `reveal`, and whether what was chosen is the ``outcome``, one of the choices."""
-        asked, late = self._kept(outcome=outcome, value=value, low=low, high=high)
+        asked, late = self._record(outcome=outcome, value=value, low=low, high=high)
+        said = f"It is *{outcome}*."
         if not live_kernel():
             said = f"It is *{outcome}*; nobody chose."
-        elif not asked.choice:
-            said = f"It is *{outcome}*."
-        elif asked.choice == outcome:
-            said = f"You said *{asked.choice}*, and so it is."
-        else:
-            said = f"You said *{asked.choice}*; it is *{outcome}*."
+        elif asked.choice:
+            came = ", and so it is." if asked.choice == outcome else f"; it is *{outcome}*."
+            said = f"You said *{asked.choice}*{came}"
         return Markdown(f"{said} {self._words(asked, late)}")
-
-    def _controls(self) -> list[ipywidgets.Widget]:
-        return [self._choices, self._slider]
-
-    def _at_rest(self) -> str:
-        return f"{self._resting}, {super()._at_rest()}"
-
-    def _choice(self) -> str:
-        return self.choice
 
 
 def explorer(
+    component: str,
     controls: Mapping[str, ipywidgets.Widget],
     draw: Callable[..., Picture | Drawing],
-    rest: Picture,
-    component: dict | None = None,
+    data: dict | None,
+    rest: Picture | None = None,
 ) -> Live:
     """Controls above a picture that follows them.
 
     ``draw`` is called with the value of each control under its name. ``rest`` stands in where the
-    controls cannot be moved. ``component`` is what the page of a report needs to do the same
-    without Python; under "component" the name that its file in ``static/`` gives it.
+    controls cannot be moved; it is the first picture if none is given. ``data`` is what the page of
+    a report needs to do the same without Python, and ``component`` the name of its script.
     """
     image = ipywidgets.HTML()
 
-    def redraw(change: object = None) -> None:
-        image.value = image_tag(draw(**{name: c.value for name, c in controls.items()}))
+    def redraw(change: object = None) -> Picture | Drawing:
+        picture = draw(**{name: control.value for name, control in controls.items()})
+        image.value = image_tag(picture)
+        return picture
 
     for control in controls.values():
         control.observe(redraw, names="value")
-    redraw()
+    first = redraw()
     box = ipywidgets.VBox([ipywidgets.HBox(list(controls.values())), image])
-    data, metadata = rest._repr_mimebundle_()
-    return Live(box, ({**data, **({COMPONENT: component} if component else {})}, metadata))
+    fallback, metadata = (rest or first)._repr_mimebundle_()
+    if data:
+        fallback = {**fallback, COMPONENT: {"component": component, **data}}
+    return Live(box, fallback, metadata)
 
 
-def png_source(image: Tensor) -> str:
-    """An image (1 or 3, H, W) uint8 as the source of an HTML image; one channel as ink on paper."""
-    pixels = image.permute(1, 2, 0).numpy() if len(image) == 3 else 255 - image[0].numpy()
-    return png_text(Image.fromarray(pixels))
+def dropdown(
+    name: str, tooltip: str, options: Sequence, value: object = None, kind: type | None = None,
+    **look: object,
+) -> ipywidgets.Widget:  # fmt: skip
+    """A choice among options, each a value or (name, value); the first one unless ``value``."""
+    chosen = {} if value is None else {"value": value}
+    made = kind or ipywidgets.Dropdown
+    return made(options=options, description=name, tooltip=tooltip, **chosen, **look)
 
 
-def png_text(picture: Image.Image, **options: object) -> str:
-    """A picture as the source of an HTML image; ``options`` are Pillow's for PNG."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="png", optimize=True, **options)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def packed(values: Tensor) -> str:
-    """Float32 numbers as base64, for `unpacked` in the page."""
-    return base64.b64encode(values.contiguous().float().numpy().astype("<f4").tobytes()).decode()
+def temperature_slider(
+    start: float, lowest: float = 0.5, highest: float = 64.0
+) -> ipywidgets.FloatLogSlider:
+    """A slider that moves in eighths of a doubling."""
+    return ipywidgets.FloatLogSlider(
+        value=start, base=2, min=log2(lowest), max=log2(highest), step=0.125, description="T",
+        tooltip="temperature", readout_format=".2f",
+    )  # fmt: skip
 
 
 def ends_of(slider: ipywidgets.FloatLogSlider) -> dict[str, float]:
@@ -245,17 +211,6 @@ def ends_of(slider: ipywidgets.FloatLogSlider) -> dict[str, float]:
     return {"temperature": slider.value, "lowest": low, "highest": high}
 
 
-def temperature_slider(
-    start: float, lowest: float = 0.5, highest: float = 64.0
-) -> ipywidgets.FloatLogSlider:
-    """A slider that moves in eighths of a doubling."""
-    return ipywidgets.FloatLogSlider(
-        value=start,
-        base=2,
-        min=torch.tensor(lowest).log2().item(),
-        max=torch.tensor(highest).log2().item(),
-        step=0.125,
-        description="T",
-        tooltip="temperature",
-        readout_format=".2f",
-    )
+def packed(values: Tensor) -> str:
+    """The bytes of numbers as base64, for the page."""
+    return base64.b64encode(values.contiguous().numpy().tobytes()).decode()

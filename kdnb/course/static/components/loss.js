@@ -19,7 +19,7 @@ COMPONENTS.loss = (data) => {
     says.textContent = `Label ${data.classes[data.label]}, T = ${t.toPrecision(3)}, soft_weight ${w.toFixed(2)}: `
       + `loss ${(w * parts.soft + (1 - w) * parts.hard).toFixed(3)} nats `
       + `(soft ${parts.soft.toFixed(3)}, hard ${parts.hard.toFixed(3)}).`;
-    const few = leading(soft.map((v, i) => Math.abs(v + hard[i])), data.label), names = few.names(cut);
+    const few = topClasses(soft.map((v, i) => Math.abs(v + hard[i])), data.label), names = few.names(cut);
     const shown = [teacher, student, soft, hard].map(few.of);
     probabilities.replaceChildren(bars(names, [
       { values: shown[0], fill: () => BLUE }, { values: shown[1], fill: () => ORANGE },

@@ -13,7 +13,7 @@ COMPONENTS.subclasses = (data) => {
     const image = data.images[choice.selectedIndex], t = read();
     const each = softmax(image.logits, t), size = each.length / data.classes.length;
     const classes = data.classes.map((_, c) => each.slice(c * size, (c + 1) * size).reduce((a, b) => a + b, 0));
-    const few = leading(classes, undefined, Math.max(3, Math.min(12, Math.floor(60 / size))));
+    const few = topClasses(classes, undefined, Math.max(3, Math.min(12, Math.floor(60 / size))));
     const shown = few.rows.flatMap((c) => Array.from({ length: size }, (_, i) => c * size + i));
     picture.src = image.png;
     picture.alt = `${image.name}, as the teacher sees it`;

@@ -11,7 +11,7 @@ COMPONENTS.temperature = (data) => {
   const draw = () => {
     const image = data.images[choice.selectedIndex], t = read();
     const plain = softmax(image.logits, 1), soft = softmax(image.logits, t);
-    const top = soft.indexOf(Math.max(...soft)), few = leading(image.logits);
+    const top = soft.indexOf(Math.max(...soft)), few = topClasses(image.logits);
     picture.src = image.png;
     picture.alt = `${image.name}, as the teacher sees it`;
     says.textContent = `At T = ${t.toPrecision(3)} the answer holds ${entropyBits(soft).toFixed(2)} bits; `

@@ -24,7 +24,7 @@ const element = (name, attributes = {}, ...children) => {
   return made;
 };
 
-// As kdnb.course.figures.lettering: names cut to so many letters that stay different from each other.
+// As kdnb.course.labels: names cut to so many letters that stay different from each other.
 const shortened = (names, longest = 12) => {
   const letters = names.map((name) => [...name]), half = longest / 2;
   const ways = [
@@ -41,8 +41,8 @@ const shortened = (names, longest = 12) => {
   return made;
 };
 
-// As kdnb.course.figures.leading: of many classes those with the largest scores, and all others as one.
-const leading = (scores, always, most = 12) => {
+// As kdnb.course.figures.top_classes: of many classes those with the largest scores, and all others as one.
+const topClasses = (scores, always, most = 12) => {
   const all = scores.map((_, i) => i);
   if (all.length <= most) return { rows: all, of: (values) => values, names: (names) => names };
   const first = (i) => (i === always ? Infinity : scores[i]);

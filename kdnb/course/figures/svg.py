@@ -10,6 +10,12 @@ PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#5
 GREY = "#6b6b6b"
 GRID = "#e4e4e4"
 WIDE = 5  # letters of a name: longer ones do not fit under a bar
+HALVES = [(0.0, "0"), (0.5, "0.5"), (1.0, "1")]  # ticks of a probability
+
+
+def data_url(kind: str, content: bytes) -> str:
+    """A picture as the source of an HTML image."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 class Drawing:
@@ -26,7 +32,7 @@ class Drawing:
     @property
     def source(self) -> str:
         """The drawing as the source of an HTML image."""
-        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg.encode()).decode()}"
+        return data_url("svg+xml", self.svg.encode())
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,11 @@ class Frame:
     bottom: float
     top: float
 
+    @property
+    def end(self) -> float:
+        """Where it ends on the right, in pixels."""
+        return self.x + self.width
+
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Where the values ``x`` and ``y`` lie, in pixels."""
         across = (x - self.left) / ((self.right - self.left) or 1)
@@ -52,8 +63,11 @@ class Frame:
         """A line with its name for each of the ``ticks`` (value, name), and a title above."""
         parts = [text(self.x, self.y - 10, title, "start")]
         for value, name in ticks:
-            _, y = self.at(self.left, value)
-            parts.append(line((self.x, y), (self.x + self.width, y), GRID))
+            y = self.at(self.left, value)[1]
+            parts.append(
+                f'<line x1="{self.x:.1f}" y1="{y:.1f}" x2="{self.end:.1f}" y2="{y:.1f}" '
+                f'stroke="{GRID}"/>'
+            )
             parts.append(text(self.x - 5, y + 4, name, "end"))
         return parts
 
@@ -79,24 +93,19 @@ class Frame:
         )
 
     def bars(
-        self,
-        values: Sequence[float],
-        fill: Callable[[int], str],
-        share: tuple[int, int] = (0, 1),
-        *,
-        outline: bool = False,
+        self, values: Sequence[float], fill: Callable[[int], str] | None, share: tuple = (0, 1)
     ) -> list[str]:
-        """A bar at 0, 1, 2 and so on; with ``share`` (k, n) it is the k-th of n side by side."""
+        """A bar at 0, 1, 2 and so on; with ``share`` (k, n) it is the k-th of n side by side.
+
+        Without ``fill``, dotted outlines.
+        """
         place, among = share
         parts = []
         for i, value in enumerate(values):
             x0, y0 = self.at(i - 0.4 + 0.8 * place / among, max(value, 0))
             x1, y1 = self.at(i - 0.4 + 0.8 * (place + 1) / among, min(value, 0))
-            look = (
-                f'fill="none" stroke="{GREY}" stroke-dasharray="3 2"'
-                if outline
-                else f'fill="{fill(i)}"'
-            )
+            dotted = f'fill="none" stroke="{GREY}" stroke-dasharray="3 2"'
+            look = f'fill="{fill(i)}"' if fill else dotted
             parts.append(
                 f'<rect x="{x0:.1f}" y="{y0:.2f}" width="{x1 - x0:.1f}" height="{y1 - y0:.2f}" '
                 f"{look}/>"
@@ -118,20 +127,6 @@ def text(x: float, y: float, words: str, anchor: str = "middle", *, slant: bool 
     return f"<text {place}>{escape(words)}</text>"
 
 
-def line(start: tuple[float, float], end: tuple[float, float], color: str) -> str:
-    """A straight line between two points, in pixels."""
-    (x1, y1), (x2, y2) = start, end
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}"/>'
-
-
-def picture(source: str, x: float, y: float, size: float) -> str:
-    """An image, given as the source of an HTML image, without smoothing its pixels."""
-    return (
-        f'<image href="{source}" x="{x}" y="{y}" width="{size}" height="{size}" '
-        f'style="image-rendering:pixelated"/>'
-    )
-
-
 def key(x: float, y: float, entries: Sequence[tuple[str, str]]) -> list[str]:
     """A legend in one line: (colour, words) each."""
     parts = []
@@ -140,6 +135,3 @@ def key(x: float, y: float, entries: Sequence[tuple[str, str]]) -> list[str]:
         parts.append(text(x + 15, y, words, "start"))
         x += 30 + 6.6 * len(words)
     return parts
-
-
-HALVES = [(0.0, "0"), (0.5, "0.5"), (1.0, "1")]  # ticks of a probability

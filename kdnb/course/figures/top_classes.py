@@ -1,4 +1,4 @@
-"""Of many classes a chart shows the leading ones by name, and all others as one bar."""
+"""Of many classes a chart shows the top ones by name, and all others as one bar."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ MATRIX = 30  # rows of a matrix whose numbers can be read
 
 
 @dataclass(frozen=True)
-class Leading:
+class TopClasses:
     """The classes ``rows`` that a chart shows, in their order, and how many ``others`` there are.
 
-    >>> few = leading(torch.arange(1000.0), [3])
+    >>> few = top_classes(torch.arange(1000.0), [3])
     >>> few.rows, few.others
     ([3, 990, 991, 992, 993, 994, 995, 996, 997, 998, 999], 989)
     >>> few.of(torch.ones(1000)).tolist()[-2:]
@@ -42,14 +42,14 @@ class Leading:
         return [class_names[i] for i in self.rows] + [f"{self.others:,} others"] * bool(self.others)
 
 
-def leading(scores: Tensor, always: Sequence[int] = (), most: int = MOST) -> Leading:
+def top_classes(scores: Tensor, always: Sequence[int] = (), most: int = MOST) -> TopClasses:
     """All of (C,) classes, or of more than ``most`` those with the largest scores and ``always``.
 
     One place is left for the bar of the others.
     """
     if len(scores) <= most:
-        return Leading(list(range(len(scores))), 0)
+        return TopClasses(list(range(len(scores))), 0)
     first = scores.clone()
     first[list(always)] = torch.inf
     rows = sorted(first.topk(most - 1).indices.tolist())
-    return Leading(rows, len(scores) - len(rows))
+    return TopClasses(rows, len(scores) - len(rows))

@@ -14,9 +14,8 @@ from matplotlib.text import Text
 
 LONGEST = 16  # letters of a name in a figure
 LISTED = 30  # names in a note
-COLOURS = ("\ufe0e", "\ufe0f")  # say whether the letter before them has any
-UNSEEN = ("Cc", "Cf")  # Unicode's categories of what controls a device or the direction of text
-JOINERS = ("\u200c", "\u200d")  # but for these, which change how the letters beside them look
+COLOURS = "\ufe0e\ufe0f"  # say whether the letter before them has any
+JOINERS = "\u200c\u200d"  # change how the letters beside them look
 
 
 def written(names: Sequence[str], longest: int = LONGEST, kind: str = "class") -> list[str]:
@@ -29,7 +28,8 @@ def written(names: Sequence[str], longest: int = LONGEST, kind: str = "class") -
     ['cat', 'a very l…f a cat', 'a very l…f a dog']
     """
     drawn = [
-        f"{kind} {i}" if _undrawable(name) else name for i, name in enumerate(map(_tidy, names))
+        name if name and not _fonts_for(_foreign(name))[1] else f"{kind} {i}"
+        for i, name in enumerate(map(_tidy, names))
     ]
     # Between two $ matplotlib would read mathematics.
     return [name.replace("$", r"\$") for name in shortened(drawn, longest)]
@@ -45,32 +45,31 @@ def _shortened(names: tuple[str, ...], longest: int) -> list[str]:
     names = [_tidy(name) or f"class {i}" for i, name in enumerate(names)]
     half = longest // 2
 
-    def beginning(i: int, name: str) -> str:
-        return name if _width(name) <= longest else f"{_first(name, longest - 1)}…"
+    def cut(end: int) -> list[str]:
+        """The long names' beginnings, and so many letters of their ends."""
+        begin = longest - end - 1
+        return [
+            name if _width(name) <= longest else f"{_first(name, begin)}…{_last(name, end)}"
+            for name in names
+        ]
 
-    def ends(i: int, name: str) -> str:
-        if _width(name) <= longest:
-            return name
-        return f"{_first(name, half)}…{_last(name, longest - half - 1)}"
-
-    def numbered(i: int, name: str) -> str:
-        return f"{name if _width(name) <= longest else f'{_first(name, half)}…'} ({i})"
-
-    short = [beginning(i, name) for i, name in enumerate(names)]
-    for way in chain([ends], repeat(numbered)):
+    numbered = [
+        f"{name if _width(name) <= longest else f'{_first(name, half)}…'} ({i})"
+        for i, name in enumerate(names)
+    ]
+    short = cut(0)
+    for others in chain([cut(longest - half - 1)], repeat(numbered)):
         often = Counter(short)
         if len(often) == len(names):
             return short
-        short = [way(i, names[i]) if often[text] > 1 else text for i, text in enumerate(short)]
+        pairs = zip(short, others, strict=True)
+        short = [other if often[text] > 1 else text for text, other in pairs]
 
 
 def note(names: Sequence[str]) -> str:
     """What figures write in place of names, as a sentence in Markdown; "" where they write them."""
-    changed = [
-        f"*{short}* is {name}"
-        for name, short in zip(names, (w.replace(r"\$", "$") for w in written(names)), strict=True)
-        if short != name
-    ]
+    pairs = zip(names, (short.replace(r"\$", "$") for short in written(names)), strict=True)
+    changed = [f"*{short}* is {name}" for name, short in pairs if short != name]
     if not changed:
         return ""
     more = len(changed) - LISTED
@@ -91,16 +90,12 @@ def give_fonts(figure: Figure) -> None:
 
 def _tidy(name: str) -> str:
     """One line, one way of writing each letter, and nothing that cannot be seen."""
-    seen = (
-        c
-        for c in name
-        if c.isspace() or c in JOINERS or not (c in COLOURS or unicodedata.category(c) in UNSEEN)
-    )
-    return unicodedata.normalize("NFC", " ".join("".join(seen).split()))
 
+    def seen(c: str) -> bool:  # Cc and Cf control a device or the direction of text
+        invisible = c in COLOURS or unicodedata.category(c) in ("Cc", "Cf")
+        return c.isspace() or c in JOINERS or not invisible
 
-def _undrawable(name: str) -> bool:
-    return not name or bool(_fonts_for(_foreign(name))[1])
+    return unicodedata.normalize("NFC", " ".join("".join(filter(seen, name)).split()))
 
 
 def _width(name: str) -> int:
@@ -128,13 +123,8 @@ def _foreign(text: str) -> frozenset[str]:
     """The letters of a text that matplotlib's own font lacks."""
     if text.isascii():
         return frozenset()
-    letters = (c for c in text if not c.isspace())
-    return frozenset(c for c in letters if not _plain().get_char_index(ord(c)))
-
-
-@cache
-def _plain() -> object:
-    return font_manager.get_font(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+    has = font_manager.get_font(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+    return frozenset(c for c in text if not c.isspace() and not has.get_char_index(ord(c)))
 
 
 @cache

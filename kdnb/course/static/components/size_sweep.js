@@ -1,20 +1,20 @@
 // What a budget buys: the best student that fits, of several sizes and ways of training.
-COMPONENTS.ladder = (data) => {
+COMPONENTS.size_sweep = (data) => {
   const chart = element("div", { class: "chart" });
   const says = element("p", { role: "status" });
   const numbers = element("tbody");
   const choice = element("select", {}, ...data.budgets.map((one) => element("option", {}, one.name)));
   const slider = range(data.steps / 2, 0, data.steps, 1), reading = element("output");
-  const offers = data.rungs.flatMap((name, rung) => data.methods.map((method) => (
-    { name: `${name}, ${method.name}`, rung, y: method.intervals[rung][0] })));
+  const offers = data.sizes.flatMap((name, size) => data.methods.map((method) => (
+    { name: `${name}, ${method.name}`, size, y: method.intervals[size][0] })));
 
   const draw = () => {
     const budget = data.budgets[choice.selectedIndex], costs = budget.spends;
     const least = Math.min(...costs), most = Math.max(...costs);
     const limit = least * (most / least) ** (Number(slider.value) / data.steps) * 1.001;
-    const affordable = offers.filter((offer) => costs[offer.rung] <= limit);
+    const affordable = offers.filter((offer) => costs[offer.size] <= limit);
     const best = affordable.reduce((a, b) => (b.y > a.y ? b : a));
-    const byCost = [...offers].sort((a, b) => costs[a.rung] - costs[b.rung] || b.y - a.y);
+    const byCost = [...offers].sort((a, b) => costs[a.size] - costs[b.size] || b.y - a.y);
     const front = byCost.filter((offer, i) => byCost.slice(0, i).every((other) => offer.y > other.y));
     reading.textContent = short(Number(limit.toPrecision(3)));
     slider.setAttribute("aria-valuetext", `${reading.textContent} ${budget.name}`);
@@ -30,8 +30,8 @@ COMPONENTS.ladder = (data) => {
       { name: budget.name, log: true, from: 0.7 * Math.min(...all.map((p) => p.x)), to: 1.5 * Math.max(...all.map((p) => p.x)) },
       { name: "test accuracy (%)", from: Math.min(...all.map((p) => p.low)), to: Math.max(...all.map((p) => p.high)) },
       `Accuracy against ${budget.name}. ${says.textContent}`,
-      { limit, rings: front.map((offer) => ({ x: costs[offer.rung], y: offer.y })) }));
-    numbers.replaceChildren(...data.rungs.map(
+      { limit, rings: front.map((offer) => ({ x: costs[offer.size], y: offer.y })) }));
+    numbers.replaceChildren(...data.sizes.map(
       (name, i) => row(name, [costs[i], ...data.methods.map((method) => method.intervals[i][0])])));
   };
   choice.addEventListener("change", draw);

@@ -2,7 +2,6 @@
 
 import json
 import unicodedata
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +12,10 @@ from hypothesis import strategies as st
 from matplotlib import font_manager, get_data_path
 from matplotlib.figure import Figure
 
-from kdnb.course.figures import lettering, plots
-from kdnb.course.figures.lettering import note, shortened, written
-from kdnb.course.interactive import moving
+from kdnb.course import figures, labels
+from kdnb.course.interactive import live_figures
+from kdnb.course.interactive.components import STATIC
+from kdnb.course.labels import note, shortened, written
 from kdnb.evaluation.metrics import confusion
 
 QUICK = settings(max_examples=60, deadline=None)
@@ -37,9 +37,9 @@ def matplotlibs_own_fonts():
     own = [font for font in manager.ttflist if font.fname.startswith(get_data_path())]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manager, "ttflist", own)
-        lettering._fonts_for.cache_clear()
+        labels._fonts_for.cache_clear()
         yield
-    lettering._fonts_for.cache_clear()
+    labels._fonts_for.cache_clear()
 
 
 @given(NAMES)
@@ -84,7 +84,7 @@ def test_names_are_cut(names, expected):
 def test_names_are_no_mathematics(name):
     figure = Figure()
     figure.subplots().set_title(written([name])[0])
-    assert plots.Picture(figure, "a title").png  # a formula that cannot be read would raise
+    assert figures.Picture(figure, "a title").png  # a formula that cannot be read would raise
 
 
 @pytest.mark.parametrize("name", ["猫", "ไทย", "हिन्दी", "🦜", "\x00\x1b", " ", "\udcff"])
@@ -99,7 +99,7 @@ def test_what_a_font_can_draw_is_drawn(name):
     """A letter without a glyph would be a warning, and here an error."""
     names = [name, "x"]
     assert written(names) == names
-    picture = plots.confusion_matrix(confusion(torch.eye(2), torch.tensor([0, 1])), names)
+    picture = figures.confusion_matrix(confusion(torch.eye(2), torch.tensor([0, 1])), names)
     assert picture.png and not note(names)
 
 
@@ -122,9 +122,9 @@ def cat_font(tmp_path, monkeypatch):
     font.save(tmp_path / "cats.ttf")
     monkeypatch.setattr(font_manager.fontManager, "ttflist", list(font_manager.fontManager.ttflist))
     font_manager.fontManager.addfont(tmp_path / "cats.ttf")
-    lettering._fonts_for.cache_clear()
+    labels._fonts_for.cache_clear()
     yield "Cats"
-    lettering._fonts_for.cache_clear()
+    labels._fonts_for.cache_clear()
 
 
 def test_a_font_of_this_machine_is_used(cat_font):
@@ -133,7 +133,7 @@ def test_a_font_of_this_machine_is_used(cat_font):
     figure = Figure()
     title = figure.subplots().set_title("a 猫")
     plain = figure.axes[0].set_xlabel("a cat")
-    plots.Picture(figure, "a title")
+    figures.Picture(figure, "a title")
     assert title.get_fontfamily() == ["sans-serif", cat_font]
     assert plain.get_fontfamily() == ["sans-serif"]
 
@@ -145,17 +145,15 @@ def test_any_names_can_be_drawn_and_read(names):
     classes = len(names) + 1
     names = [*names, "last"] if "last" not in names else [*names, "the last"]
     image, logits = torch.zeros(1, 8, 8, dtype=torch.uint8), torch.arange(float(classes))
-    picture = plots.softened(image, logits, names, [1, 4], 0)
+    picture = figures.softened(image, logits, names, [1, 4], 0)
     assert picture.png and f"labelled {names[0]}" in picture.alt
-    drawing = moving.softened("data:,", logits, names, 4.0, 0, "words")
+    drawing = live_figures.softened("data:,", logits, names, 0, 4.0)
     assert drawing.source and unicodedata.normalize("NFC", drawing.svg) == drawing.svg
 
 
 def test_the_page_cuts_as_the_course_does(browser):
     names = ["a name of seventeen", "another name of it", "a name of seventies", "cat", "🦜" * 20]
-    script = (Path(lettering.__file__).parents[1] / "static" / "page" / "base.js").read_text(
-        encoding="utf-8"
-    )
+    script = (STATIC / "page" / "base.js").read_text(encoding="utf-8")
     page = browser.new_page()
     cut = page.evaluate(f"{script}\nshortened({json.dumps(names)}, 12)")
     page.close()

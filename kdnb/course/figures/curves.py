@@ -1,0 +1,98 @@
+"""Curves: how models learn, and how good their confidence is."""
+
+from collections.abc import Mapping, Sequence
+
+from kdnb.course.figures.picture import Picture, looks, panels, styled
+from kdnb.course.figures.svg import GREY
+from kdnb.evaluation.metrics import Calibration
+from kdnb.evaluation.statistics import Interval
+from kdnb.training.history import History
+
+
+@styled
+def training_curves(histories: Mapping[str, History], epochs: int, title: str = "") -> Picture:
+    """Training and validation loss on the left, validation accuracy on the right, by epoch."""
+    figure, (left, right) = panels(7.6, 3.1, 2)
+    for (label, history), color, marker in looks(histories.items()):
+        x = range(1, len(history.epochs) + 1)
+        style = {"color": color, "marker": marker, "markersize": 4, "markevery": 0.1}
+        left.plot(x, [e.train_loss for e in history.epochs], **style, label=f"{label}: training")
+        left.plot(
+            x, [e.val_loss for e in history.epochs], **style, ls="--", label=f"{label}: validation"
+        )
+        accuracies = [100 * e.val_accuracy for e in history.epochs]
+        right.plot(x, accuracies, **style)
+        if history.best is not None:
+            best = accuracies[history.best]
+            right.plot(history.best + 1, best, "o", ms=10, mfc="none", mec=color)
+    left.set(xlabel="epoch", ylabel="loss (nats)", yscale="log", xlim=(0.5, epochs + 0.5))
+    right.set(xlabel="epoch", ylabel="validation accuracy (%)", xlim=(0.5, epochs + 0.5))
+    right.set_title("ring: the epoch that is kept", fontsize=8, loc="right")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    return Picture(figure, training_words(histories, epochs))
+
+
+def training_words(histories: Mapping[str, History], epochs: int) -> str:
+    """What `training_curves` shows."""
+    alt = [
+        f"{label}: validation accuracy {100 * history.epochs[history.best].val_accuracy:.2f} % at "
+        f"its best epoch {history.best + 1}"
+        for label, history in histories.items()
+        if history.best is not None
+    ]
+    return f"Training curves over {epochs} epochs. {'; '.join(alt)}."
+
+
+@styled
+def learning_curves(
+    curves: Mapping[str, Sequence[Interval]], quantity: str, epoch: int, digits: int
+) -> Picture:
+    """Mean over seeds with its interval by epoch, a curve per method, read at ``epoch``."""
+    figure, ax = panels(6.8, 3.1)
+    epochs = range(1, len(next(iter(curves.values()))) + 1)
+    means, alt = [], []
+    for (label, values), color, marker in looks(curves.items()):
+        ax.plot(epochs, [m.mean for m in values], color=color, marker=marker, ms=4, markevery=0.1,
+                label=label)  # fmt: skip
+        ax.fill_between(
+            epochs, [m.low for m in values], [m.high for m in values], color=color, alpha=0.2, lw=0
+        )
+        now = values[epoch - 1]
+        means.append(f"{label} {now.mean:.{digits}f}")
+        alt.append(f"{means[-1]} ({now.low:.{digits}f} to {now.high:.{digits}f})")
+    ax.axvline(epoch, color=GREY, ls=":", lw=1)
+    ax.set(xlabel="epoch", ylabel=quantity)
+    ax.set_title(f"after epoch {epoch}: {'; '.join(means)}", fontsize=8)
+    ax.legend(fontsize=8)
+    return Picture(
+        figure,
+        f"{quantity} after epoch {epoch} of {len(epochs)}, mean over seeds: {'; '.join(alt)}.",
+    )
+
+
+@styled
+def reliability(calibrations: Mapping[str, Calibration], note: str = "") -> Picture:
+    """Accuracy against confidence; on the diagonal, confidence is as good as its word."""
+    figure, ax = panels(4.4, 3.6)
+    ax.plot([0, 1], [0, 1], color=GREY, ls=":", label="perfectly calibrated")
+    for (label, c), color, marker in looks(calibrations.items()):
+        confidence, accuracy = c.confidence.numpy(), c.accuracy.numpy()
+        ax.plot(confidence, accuracy, color=color, lw=1)
+        ax.scatter(
+            confidence, accuracy, s=15 + 250 * c.share.numpy(), color=color, marker=marker,
+            alpha=0.75, label=f"{label}: error {100 * c.error:.2f} %",
+        )  # fmt: skip
+    ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03))
+    ax.legend(fontsize=8, markerscale=0.6)
+    ax.set_title(note, fontsize=8)
+    return Picture(figure, reliability_words(calibrations) + (f" There is {note}." if note else ""))
+
+
+def reliability_words(calibrations: Mapping[str, Calibration]) -> str:
+    """What `reliability` shows."""
+    alt = "; ".join(
+        f"{label} has an expected calibration error of {100 * c.error:.2f} %"
+        for label, c in calibrations.items()
+    )
+    return f"Reliability diagram, larger marks hold more images: {alt}."

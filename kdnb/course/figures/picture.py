@@ -1,0 +1,148 @@
+"""A figure as a picture with words, in the course's style; what all figures draw with."""
+
+import html
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from itertools import cycle
+from threading import RLock
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from kdnb.course.figures.svg import PALETTE, Drawing, data_url
+from kdnb.course.labels import give_fonts
+from kdnb.course.report.protocol import live_kernel
+from kdnb.evaluation.statistics import Interval
+
+MARKERS = "osD^vPX*"
+DOTS_PER_INCH = 288  # three dots to a CSS pixel: sharp on paper and at 200 % zoom
+# A slider may ask for a picture, on a thread of its own, while a cell draws: one at a time.
+DRAWING = RLock()
+STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "legend.frameon": False,
+}
+
+
+class Picture:
+    """A figure and its text alternative; shows itself as a PNG with that text.
+
+    With a reader before it, as HTML with a PNG in it: JupyterLab drops the text from a bare one.
+    """
+
+    def __init__(self, figure: Figure, alt: str):
+        self.alt = alt
+        self.png = _png(figure)
+        self.width = round(figure.get_figwidth() * 96)  # CSS pixels
+
+    @property
+    def source(self) -> str:
+        """The picture as the source of an HTML image."""
+        return data_url("png", self.png)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple:
+        if live_kernel():  # there an image of type PNG would be shown without its words
+            return {"text/html": image_tag(self), "text/plain": self.alt}, {"text/html": {}}
+        data = {"image/png": self.png, "text/plain": self.alt}
+        return data, {"image/png": {"alt": self.alt, "width": self.width}}
+
+
+def image_tag(picture: Picture | Drawing) -> str:
+    """A picture as HTML that needs no other file."""
+    return (
+        f'<img src="{picture.source}" width="{picture.width}" '
+        f'style="max-width:100%;height:auto" alt="{html.escape(picture.alt)}">'
+    )
+
+
+def png_url(picture: Tensor | Image.Image, **options: object) -> str:
+    """An image (1 or 3, H, W) uint8 as the source of an HTML image; one channel as ink on paper.
+
+    It may be one of Pillow's; ``options`` are Pillow's for PNG.
+    """
+    if isinstance(picture, Tensor):
+        grey = len(picture) == 1
+        pixels = 255 - picture[0] if grey else picture.permute(1, 2, 0)
+        picture = Image.fromarray(pixels.numpy())
+    return data_url("png", _bytes_of(picture, optimize=True, **options))
+
+
+def _bytes_of(picture: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png", **options)
+    return buffer.getvalue()
+
+
+def _png(figure: Figure) -> bytes:
+    """The figure in 256 colours, a third of the bytes; in all of them where it holds photographs.
+
+    A chart has hues by the dozen and their edges, and looks the same; stained tissue would not.
+    """
+    canvas = FigureCanvasAgg(figure)
+    figure.set(dpi=DOTS_PER_INCH, facecolor="white")
+    with course_style():
+        give_fonts(figure)
+        canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    if not any(np.ndim(shown.get_array()) == 3 for ax in figure.axes for shown in ax.images):
+        image = image.quantize(256, dither=Image.Dither.NONE)
+    return _bytes_of(image)
+
+
+@contextmanager
+def course_style() -> Iterator[None]:
+    """Matplotlib's own settings and the course's, whatever a reader's ``matplotlibrc`` says.
+
+    After the block the reader's hold again.
+    """
+    with DRAWING, style.context(["default", STYLE]):
+        yield
+
+
+def styled(plot: Callable[..., Picture]) -> Callable[..., Picture]:
+    """Draw under the course's style without changing matplotlib's settings for anybody else."""
+
+    @wraps(plot)
+    def wrapper(*args: object, **kwargs: object) -> Picture:
+        with course_style():
+            return plot(*args, **kwargs)
+
+    return wrapper
+
+
+def panels(width: float, height: float, columns: int = 1, **options: object) -> tuple:
+    """A figure of so many inches, and its axes side by side: one, or an array of them."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, columns, **options)
+
+
+def looks(labels: Iterable) -> Iterator[tuple]:
+    """Each with a colour and a marker of its own, as long as there are other ones."""
+    return zip(labels, cycle(PALETTE), cycle(MARKERS))
+
+
+def bar_ends(intervals: Sequence[Interval], scale: float = 100) -> tuple:
+    """Means (N,) and, for ``errorbar``, how far the intervals reach below and above them (2, N)."""
+    mean = scale * np.array([i.mean for i in intervals])
+    low, high = (scale * np.array([getattr(i, end) for i in intervals]) for end in ("low", "high"))
+    return mean, np.stack([mean - low, high - mean])
+
+
+def name_rows(ax: Axes, names: Sequence[str], **options: object) -> None:
+    """Write the names of rows, the first one on top."""
+    rows = max(1, len(names))
+    ax.set_yticks(range(len(names)), names, **options)
+    ax.set_ylim(rows - 0.5, -0.5)
