@@ -13,7 +13,7 @@ from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, Match, Method, conventional, subclass, within_classes
 from kdnb.experiment.results import Comparison, Run
 from kdnb.store.store import digest, weights_digest
-from kdnb.tasks.tasks import SubclassConfig
+from kdnb.tasks.config import Sizes, SubclassConfig
 from kdnb.training.config import TrainConfig
 from kdnb.training.objectives import (
     AuxiliaryLoss,
@@ -101,12 +101,12 @@ def test_another_recipe_or_data_is_another_run(lab, tiny_task, store):
     config = replace(tiny_task.student_config, learning_rate=2e-2)
     for changed in (
         replace(tiny_task, student_config=config),
-        replace(tiny_task, student_images=50),
+        replace(tiny_task, sizes=Sizes(student_images=50)),
     ):
         run = Experiment(changed, store=store, device=CPU).student(ALONE, 0)
         assert not run.loaded
     # All the images, asked for by number, are the images as they are.
-    everything = replace(tiny_task, student_images=96)
+    everything = replace(tiny_task, sizes=Sizes(student_images=96))
     assert Experiment(everything, store=store, device=CPU).student(ALONE, 0).loaded
     # The teacher does not depend on what its students see.
     lab.teacher(0)
@@ -247,7 +247,7 @@ def test_bad_requests(lab):
     with pytest.raises(ValueError, match="temperature must be positive"):
         Method("x", temperature=0)
     with pytest.raises(ValueError, match=r"student_images must lie in 1\.\.96 for tiny, got 97"):
-        Experiment(replace(lab.task, student_images=97), store=lab.store)
+        Experiment(replace(lab.task, sizes=Sizes(student_images=97)), store=lab.store)
     with pytest.raises(ValueError, match="learning_rate must be positive, got 0"):
         TrainConfig(1, 1, 0)
 
@@ -278,12 +278,12 @@ def test_each_division_has_a_teacher_of_its_own(lab):
     plain, divided = lab.teacher(0), lab.teacher(0, DIVIDED)
     assert lab.teacher(0) is plain and lab.teacher(0, DIVIDED) is divided
     for other in (
-        SubclassConfig("x", Objective(subclasses=2), DIVIDED.config),
-        SubclassConfig("x", AuxiliaryLoss(subclasses=2, weight=0.5), DIVIDED.config),
-        SubclassConfig("x", AuxiliaryLoss(subclasses=2, temperature=0.5), DIVIDED.config),
-        SubclassConfig("x", AuxiliaryLoss(subclasses=3), DIVIDED.config),
-        SubclassConfig("x", MutualInformation(subclasses=2), DIVIDED.config),
-        SubclassConfig("x", AuxiliaryLoss(subclasses=2), replace(DIVIDED.config, affine=0.1)),
+        SubclassConfig("x", Objective(subclasses=2), DIVIDED.train_config),
+        SubclassConfig("x", AuxiliaryLoss(subclasses=2, weight=0.5), DIVIDED.train_config),
+        SubclassConfig("x", AuxiliaryLoss(subclasses=2, temperature=0.5), DIVIDED.train_config),
+        SubclassConfig("x", AuxiliaryLoss(subclasses=3), DIVIDED.train_config),
+        SubclassConfig("x", MutualInformation(subclasses=2), DIVIDED.train_config),
+        SubclassConfig("x", AuxiliaryLoss(subclasses=2), replace(DIVIDED.train_config, affine=0.1)),
     ):
         assert not lab.teacher(0, other).loaded, other
     assert len({run.weights for run in lab._teachers.values()}) == 8

@@ -36,7 +36,7 @@ from kdnb.fingerprint import code_fingerprint
 from kdnb.models import StagedNetwork
 from kdnb.store.description import UndescribedError
 from kdnb.store.store import Entry, Store, StoreError
-from kdnb.tasks.tasks import SubclassConfig, Task
+from kdnb.tasks.config import SubclassConfig, Task
 from kdnb.training.checkpoint import Checkpoint, CheckpointThrottle, copied
 from kdnb.training.config import TrainConfig
 from kdnb.training.history import History
@@ -273,7 +273,7 @@ class Experiment:
             self.task.teacher,
             seed,
             self.dataset.train,
-            subclass_config.config if subclass_config else self.task.teacher_config,
+            subclass_config.train_config if subclass_config else self.task.teacher_config,
             subclass_config.objective if subclass_config else LABELS,
         )
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdnb import losses
-from kdnb.tasks.tasks import SubclassConfig
+from kdnb.tasks.config import SubclassConfig
 from kdnb.training.objectives import LABELS, Distillation, Objective, WithinClasses
 
 

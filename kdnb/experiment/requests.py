@@ -18,7 +18,7 @@ from kdnb.experiment.results import Run
 from kdnb.fingerprint import code_fingerprint
 from kdnb.store.description import UndescribedError, description, precision
 from kdnb.store.store import digest, weights_digest
-from kdnb.tasks.tasks import SubclassConfig
+from kdnb.tasks.config import SubclassConfig
 from kdnb.training.config import TrainConfig
 from kdnb.training.objectives import Objective
 

@@ -7,7 +7,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -17,11 +17,22 @@ from kdnb.data import Dataset
 from kdnb.data.custom.names import listed
 from kdnb.data.dataset import stratified_indices
 from kdnb.environment import seeded
+from kdnb.tasks.config import (
+    SUBSET_SEED,
+    DistillationConfig,
+    SaliencySettings,
+    Sizes,
+    SubclassConfigs,
+    Task,
+    TaskText,
+    auxiliary_loss,
+    check_name,
+    no_auxiliary_loss,
+    two_views,
+)
 from kdnb.tasks.modules import settings_kept
-from kdnb.tasks.tasks import SUBSET_SEED, SubclassConfig, Task
 from kdnb.tasks.trial import MisfitError, trial
 from kdnb.training.config import TrainConfig
-from kdnb.training.objectives import AuxiliaryLoss, MutualInformation, Objective
 
 WARP = 0.15  # of the views that a dividing teacher shall agree on
 UNEQUAL = 1.5  # times as many images of one class as of another: then classes are balanced
@@ -35,7 +46,7 @@ def custom_task(
     *,
     subclasses: int = 3,
     **settings: object,
-) -> Task:
+) -> "CustomTask":
     """A task from a source of ``data`` and what builds its two networks.
 
     ``data`` is a `kdnb.data.ImageFolder`, `kdnb.data.ImageTensors` or any function that returns a
@@ -44,14 +55,14 @@ def custom_task(
     ``subclasses``. One that takes no ``subclasses`` is asked for classes · subclasses classes; of
     one that takes neither the last `nn.Linear` is made as wide as is needed.
 
-    ``subclasses`` is into how many a teacher divides each class. ``settings`` are other fields of
-    `Task`; those not given follow from the number of images. Raises ValueError for a setting that
-    `Task` does not have, or networks that cannot be called.
+    ``subclasses`` is into how many a teacher divides each class. ``settings`` are among
+    `SETTINGS`, named as in `kdnb.tasks.config`; those not given follow from the number of images.
+    Raises ValueError for another setting, or networks that cannot be called.
     """
-    known = {f.name for f in fields(Task)} - {"name", "dataset", "teacher", "student"}
-    if unknown := sorted(set(settings) - known):
+    check_name(name)
+    if unknown := sorted(set(settings) - set(SETTINGS)):
         raise ValueError(
-            f"a task has no {unknown[0]!r}: it has {', '.join(sorted(known))}, and subclasses"
+            f"a task has no {unknown[0]!r}: it has {', '.join(SETTINGS)}, and subclasses"
         )
     if isinstance(subclasses, bool) or not isinstance(subclasses, int) or subclasses < 2:
         raise ValueError(f"subclasses must be a whole number of at least 2, got {subclasses!r}")
@@ -66,38 +77,30 @@ def custom_task(
                 f"the {role} must be a class or a function that builds a new network for each "
                 f"seed, got a {type(make).__name__} that is built already"
             )
-    rungs = {"ladder": tuple((n, Network(make)) for n, make in settings.get("ladder", ()))}
-    rungs = rungs if rungs["ladder"] else {}
-    left_open = {f.name: None for f in fields(Task) if f.name not in settings and f.name in OPEN}
-    return CustomTask(
-        name=name,
-        dataset=data,
-        teacher=Network(teacher),
-        student=Network(student),
-        subclasses=subclasses,
-        **{**left_open, "title": name, **settings, **rungs},
-    )
+    return CustomTask(name, data, Network(teacher), Network(student), subclasses, settings)
 
 
-# What follows from the data where the reader does not say it.
-OPEN = {
-    *(
-        "teacher_config",
-        "student_config",
-        "subclass_config",
-        "other_subclass_configs",
-        "temperature",
-    ),
-    *("soft_weight", "balanced", "student_image_sweep", "explained_images", "ladder"),
-    *("teacher_about", "subclass_about", "choices", "caveats"),
-}
+SETTINGS = (
+    *("teacher_config", "student_config", "subclass_config", "other_subclass_configs"),
+    *("temperature", "soft_weight", "student_images", "student_image_counts", "students"),
+    *("saliency", "balanced", "text"),
+)
 
 
 @dataclass(frozen=True)
-class CustomTask(Task):
-    """A task some of whose fields are None until its data are known: `fitted` fills them."""
+class CustomTask:
+    """A task whose configs and text follow from its data, where ``settings`` do not give them."""
 
-    subclasses: int = 3
+    name: str
+    dataset: Callable[[], Dataset]
+    teacher: "Network"
+    student: "Network"
+    subclasses: int
+    settings: dict
+
+    def load(self) -> Dataset:
+        """Its data; raises `kdnb.data.DataError` where they cannot be had."""
+        return replace(self.dataset(), name=self.name)
 
     def fitted(self, dataset: Dataset) -> Task:
         """A plain `Task` for these data; raises ValueError where a network does not fit them."""
@@ -107,43 +110,56 @@ class CustomTask(Task):
         student = self.student.fitting("student", two, classes, size)
         models = [_built(make, classes) for make in (teacher, student)]
         large, small = (sum(p.numel() for p in model.parameters()) for model in models)
-        rungs = [(large, "teacher's network", teacher), (small, "student's network", student)]
-        teaching = self.teacher_config or _recipe(len(train), 12_000, 2e-3, most=40, translate=1)
-        heard = self.student_images or len(train)
-        learning = self.student_config or _recipe(heard, 24_000, 3e-3, most=80)
+        networks = [("teacher's network", teacher), ("student's network", student)]
+        given = self.settings
+        teaching = given.get("teacher_config") or _recipe(
+            len(train), 12_000, 2e-3, most=40, translate=1
+        )
+        seen = given.get("student_images") or len(train)
+        learning = given.get("student_config") or _recipe(seen, 24_000, 3e-3, most=80)
         # Frozen stages answer for a finite set of views, of which random_affine images are none.
         dividing = teaching if teaching.first_trainable else replace(teaching, affine=WARP)
         counts = torch.bincount(train.labels, minlength=classes)
         unequal = bool(counts.max() > UNEQUAL * counts.min())
-        defaults = {
-            "teacher_config": teaching,
-            "student_config": learning,
-            "subclass_config": SubclassConfig(
-                "two views agree", MutualInformation(subclasses=size, evenness=1.5), dividing
-            ),
-            "other_subclass_configs": (
-                SubclassConfig("no auxiliary loss", Objective(subclasses=size), teaching),
-                SubclassConfig("Müller's auxiliary loss", AuxiliaryLoss(subclasses=size), teaching),
-            ),
-            "temperature": 4.0,
-            "soft_weight": 0.5,
-            "balanced": unequal,
-            "student_image_sweep": _image_counts(train.labels, classes, learning.batch_size),
-            "explained_images": max(60, 2 * classes),
-            "ladder": tuple((name, make) for _, name, make in sorted(rungs, key=lambda r: -r[0])),
-            "teacher_about": f"a network of the reader's own, `{_name(teacher)}`, with {large:,} "
-            "parameters",
-            "subclass_about": "All ways have the same epochs, but two views that agree meet each "
+        students = networks if large >= small else networks[::-1]
+        if "students" in given:
+            students = [(name, Network(make)) for name, make in given["students"]]
+        text = TaskText(
+            title=self.name,
+            teacher=f"a network of the reader's own, `{_name(teacher)}`, with {large:,} parameters",
+            subclass_configs="All ways have the same epochs, but two views that agree meet each "
             "image twice an epoch, and random_affine.",
-            "choices": " ".join(_facts(dataset, counts.tolist(), _name(student), small, unequal)),
-            "caveats": "Recipes, temperature and weight are defaults that follow from the number "
+            choices=" ".join(_facts(dataset, counts.tolist(), _name(student), small, unequal)),
+            caveats="Recipes, temperature and weight are defaults that follow from the number "
             f"of images and are tuned for nothing. With {len(dataset.test):,} test images an "
             "accuracy of 90 % has a standard error of "
             f"{100 * (0.09 / len(dataset.test)) ** 0.5:.1f} points.",
-        }
-        own = {f.name: getattr(self, f.name) for f in fields(Task)}
-        given = {name: value for name, value in own.items() if value is not None and value != ""}
-        return Task(**{**defaults, **given, "teacher": teacher, "student": student})
+        )
+        others = (no_auxiliary_loss(size, teaching), auxiliary_loss(size, teaching))
+        return Task(
+            name=self.name,
+            dataset=self.dataset,
+            teacher=teacher,
+            student=student,
+            teacher_config=teaching,
+            student_config=learning,
+            subclass_configs=SubclassConfigs(
+                given.get("subclass_config") or two_views(size, dividing),
+                given.get("other_subclass_configs", others),
+            ),
+            distillation=DistillationConfig(
+                given.get("temperature", 4.0), given.get("soft_weight", 0.5)
+            ),
+            sizes=Sizes(
+                given.get("student_images"),
+                given.get("student_image_counts")
+                or _image_counts(train.labels, classes, learning.batch_size),
+                tuple(students),
+            ),
+            saliency=given.get("saliency") or SaliencySettings(images=max(60, 2 * classes)),
+            balanced=given.get("balanced", unequal),
+            text=given.get("text") or text,
+        )
 
 
 def _facts(
