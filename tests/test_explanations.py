@@ -22,6 +22,7 @@ from kdnb.experiment.saliency_study import (
     randomised,
 )
 from kdnb.store.store import weights_digest
+from kdnb.tasks.config import SaliencySettings
 
 CPU = torch.device("cpu")
 
@@ -104,7 +105,8 @@ def test_maps_are_made_once_for_weights_images_classes_and_kind(lab, explained, 
 
 
 def test_the_background_is_the_tasks(lab, explained):
-    bright = Experiment(replace(lab.task, background=1.0), store=lab.store, device=CPU)
+    task = replace(lab.task, saliency=SaliencySettings(background=1.0))
+    bright = Experiment(task, store=lab.store, device=CPU)
     other = SaliencyStudy(bright, 20, lab.task.subclass_config)
     model, targets = explained.teacher(0), torch.zeros(20, dtype=torch.int64)
     maps = [e.maps(model, targets, Saliency.INTEGRATED) for e in (explained, other)]

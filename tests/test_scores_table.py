@@ -15,7 +15,7 @@ from kdnb.evaluation.metrics import Interval, calibration, mean_interval
 from kdnb.evaluation.statistics import Bootstrap, weighted_f1
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison
-from kdnb.tasks.tasks import Task
+from kdnb.tasks.config import Task
 
 ALONE, KD, SUBCLASS = (
     "student without teacher",

@@ -273,7 +273,7 @@ def score_table(
         baseline=baseline,
         dataset=result.dataset,
         split=result.split,
-        published=dict(experiment.task.published_scores),
+        published=dict(experiment.task.text.published_scores),
     )
 
 

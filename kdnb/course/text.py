@@ -98,9 +98,9 @@ def task_card(experiment: Experiment) -> Markdown:
     """What this run is about: the data, its splits, and what was chosen for the task."""
     task, data = experiment.task, experiment.dataset
     text = (
-        f"**Task: {task.title}.** {data.about}: {_sizes(data)}. "
+        f"**Task: {task.text.title}.** {data.about}: {_sizes(data)}. "
         f"A student sees {len(experiment.transfer):,} of the {len(data.train):,} training images. "
-        f"{task.choices}"
+        f"{task.text.choices}"
     )
     for role, origin in experiment.origins.items():
         text += f"\n\n**The {role} starts from {origin}.**"

@@ -18,7 +18,7 @@ from kdnb.experiment.results import Run
 from kdnb.fingerprint import code_fingerprint
 from kdnb.store.description import precision
 from kdnb.store.store import digest
-from kdnb.tasks.tasks import SubclassConfig
+from kdnb.tasks.config import SubclassConfig
 
 OTHER_TEACHER = "another teacher"
 RANDOM = "random weights"
@@ -82,7 +82,7 @@ class SaliencyStudy:
             "images": self.images.fingerprint,
             "targets": digest(targets.tolist()),
             "saliency": saliency,
-            "background": self.experiment.task.background,
+            "background": self.experiment.task.saliency.background,
             "precision": precision(),
         }
         key = f"maps-{digest(address)}"
@@ -95,7 +95,7 @@ class SaliencyStudy:
             targets,
             self.experiment.num_classes,
             saliency,
-            background=self.experiment.task.background,
+            background=self.experiment.task.saliency.background,
             device=self.experiment.device,
         )
         if run.network:  # else nothing tells these maps from another network's
@@ -152,8 +152,8 @@ class SaliencyStudy:
                 self.images.images,
                 maps,
                 self.experiment.num_classes,
-                background=self.experiment.task.background,
-                steps=self.experiment.task.explained_steps,
+                background=self.experiment.task.saliency.background,
+                steps=self.experiment.task.saliency.steps,
                 device=self.experiment.device,
             )
         )

@@ -11,7 +11,7 @@ from kdnb.course.figures.plots import Picture, styled
 from kdnb.course.interactive.guesses import Guessed, Guesses
 from kdnb.course.report.execution import NOTEBOOKS
 from kdnb.course.report.protocol import live_kernel
-from kdnb.tasks.tasks import COURSE, Task
+from kdnb.tasks.config import COURSE, Task
 
 
 class Summary:
@@ -35,7 +35,7 @@ class Summary:
             "| --- | --- | --- | --- | --- |",
         ]
         numbers = {key.split("/")[0] for key in self.guessed}
-        for number in sorted(numbers | set(self.task.notebooks or COURSE)):
+        for number in sorted(numbers | set(self.task.text.notebooks or COURSE)):
             asked = {k: g for k, g in self.guessed.items() if k.split("/")[0] == number}
             rows += [self._row(key, each) for key, each in asked.items()] or [self._open(number)]
         return Markdown("\n".join(rows))
@@ -44,7 +44,7 @@ class Summary:
     def words(self) -> Markdown:
         """How many guesses there were, and how they did together."""
         open_ones = sorted(
-            set(self.task.notebooks or COURSE) - {key.split("/")[0] for key in self.guessed}
+            set(self.task.text.notebooks or COURSE) - {key.split("/")[0] for key in self.guessed}
         )
         text = f" Open: {', '.join(open_ones)}." if open_ones else ""
         made = [each for each in self.guessed.values() if each.guess is not None]

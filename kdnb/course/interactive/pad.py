@@ -135,12 +135,13 @@ def pen_width(images: Tensor) -> float:
 def what_is_missing(lab: Experiment) -> str:
     """Why there is no pad for a task, as a sentence; empty where there is one."""
     shape = tuple(lab.dataset.train.images.shape[1:])
-    if shape == (1, 28, 28) and "128-128" in dict(lab.task.ladder):
+    if shape == (1, 28, 28) and "128-128" in dict(lab.task.sizes.students):
         return ""
+    title, students = lab.task.text.title, ", ".join(dict(lab.task.sizes.students)) or "others"
     return (
         "**The pad is left out**: it is for grey digits of 28×28 pixels and the networks of the "
-        f"course. Images of the task {lab.task.title} have {'×'.join(map(str, shape))} (channels, "
-        f"height, width), and its students are {', '.join(dict(lab.task.ladder)) or 'others'}."
+        f"course. Images of the task {title} have {'×'.join(map(str, shape))} (channels, height, "
+        f"width), and its students are {students}."
     )
 
 
