@@ -300,7 +300,11 @@ def test_students_learn_from_the_teacher_of_their_method(lab, monkeypatch):
         return original(*args, **kwargs)
 
     monkeypatch.setattr(experiment_module, "fit", spy)
-    for method in (SUBCLASS_KD, conventional(4.0, 0.9, "", DIVIDED), within_classes(4.0, DIVIDED)):
+    for method in (
+        SUBCLASS_KD,
+        conventional(4.0, subclass_config=DIVIDED),
+        within_classes(4.0, DIVIDED),
+    ):
         lab.student(method, 0)
     by_subclass, by_class, within = given
     assert torch.equal(by_subclass.teacher_logits, teacher) and by_subclass.subclasses == 2

@@ -117,7 +117,7 @@ assert "kdnb/evaluation/cost.py" in replaced(), replaced()
         (methods.Method, "matched"),
         (losses, "soft_target_loss"),
         (losses, "class_logits"),
-        (Experiment, "_informed"),
+        (Experiment, "_teacher_logits"),
         (AuxiliaryLoss, "loss"),
     ],
 )
@@ -492,7 +492,7 @@ def test_a_stored_run_that_answers_otherwise_is_trained_again(tiny_task, store, 
     first = student_of(make, tiny_task, store)
     assert student_of(make, tiny_task, store).loaded
     Path(OfFile.path).write_text("-2.5")
-    with pytest.warns(UserWarning, match="is not used: its network's answers are off by"):
+    with pytest.warns(UserWarning, match="is not used: its network's logits are off by"):
         second = student_of(make, tiny_task, store)
     assert not second.loaded and second.weights != first.weights
     assert student_of(make, tiny_task, store).loaded  # the new run

@@ -276,16 +276,16 @@ def test_a_part_of_a_split_takes_its_answers_from_the_whole(lab, monkeypatch):
     teacher, config = lab.teacher(0), lab.task.teacher_config
     frozen, _ = teacher.model.split("output")
     alike = Split(part.images.clone(), part.labels)  # of which nothing is known
-    expected = lab.logits(teacher, alike, config), lab.answers.features(frozen, alike, config)
+    expected = lab.logits(teacher, alike, config), lab.logit_cache.features(frozen, alike, config)
     lab.logits(teacher, lab.dataset.train, config)
-    lab.answers.features(frozen, lab.dataset.train, config)
+    lab.logit_cache.features(frozen, lab.dataset.train, config)
 
     def refuse(*_, **__):
         raise AssertionError("a network was run again")
 
     monkeypatch.setattr(answers, "predict", refuse)
     torch.testing.assert_close(lab.logits(teacher, part, config), expected[0])
-    found = lab.answers.features(frozen, part, config)
+    found = lab.logit_cache.features(frozen, part, config)
     assert found.names == expected[1].names
     for view, known in zip(found.features, expected[1].features, strict=True):
         torch.testing.assert_close(view, known)

@@ -1,7 +1,6 @@
-"""What networks answer, computed once per weights, image and view, and kept in the run store."""
+"""Logits of networks, computed once per weights, image and view, and kept in the run store."""
 
 from collections.abc import Callable
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -20,32 +19,30 @@ class LogitCache:
     """Logits of runs and outputs of frozen stages, looked up in ``store`` or computed there.
 
     Keys are made from the engine's source, the network's description, its weights, the fingerprint
-    of the images and the view, so other networks, weights or images never get these answers.
+    of the images and the view. Views are those in which a config shows a split; without a config,
+    the images as they are. Of a part of a split, logits and features of staged networks are rows of
+    the whole, whose features others need as well.
     """
 
     def __init__(self, store: Store, device: torch.device):
         self.store, self.device = store, device
         self._features: dict[tuple, CachedFeatures] = {}
-        self._digests: WeakKeyDictionary[nn.Module, tuple[list, str]] = WeakKeyDictionary()
 
     def logits(self, run: Run, split: Split, config: TrainConfig | None = None) -> Tensor:
-        """(views, N, outputs) logits for every view in which ``config`` shows ``split``.
-
-        Without a config, one view: the images as they are.
-        """
+        """(views, N, outputs) logits for every view of ``split``."""
         if run.trained_from and split.whole is not None:
             return self.logits(run, split.whole, config)[:, split.rows]
-        images = _views(split, config)
-
-        def answer(view: int) -> Tensor:
-            if not run.trained_from:
-                return predict(run.model, images, view=view, device=self.device)
-            frozen, trained = run.model.split(run.trained_from)
-            inputs = self.features(frozen, split, config)
-            return predict(trained, inputs, view=view, device=self.device)
-
+        model, inputs = run.model, _views(split, config)
         weights = run.network and digest([run.network, run.weights])
-        return torch.stack(self._each_view("logits", weights, split, images, answer))
+
+        def compute(view: int) -> Tensor:
+            if not run.trained_from:
+                return predict(model, inputs, view=view, device=self.device)
+            frozen, trained = model.split(run.trained_from)
+            features = self.features(frozen, split, config)
+            return predict(trained, features, view=view, device=self.device)
+
+        return torch.stack(self._each_view("logits", weights, split, inputs, compute))
 
     def features(
         self,
@@ -54,48 +51,35 @@ class LogitCache:
         config: TrainConfig | None = None,
         first: int | None = None,
     ) -> CachedFeatures:
-        """What frozen stages make of every view: the same for every head, method and seed.
+        """Outputs of frozen stages for every view: the same for every head, method and seed.
 
-        Views are those in which ``config`` shows ``split``; without it, the images as they are. Of
-        a part of a split they are rows of the whole, whose features others need as well. With
-        ``first``, the outputs of the first so many stages are kept too, for whoever will need them:
-        a later config that trains more stages.
+        With ``first``, the outputs of the first so many stages are kept too, for a later config
+        that trains more stages.
         """
         if split.whole is not None:
             whole = self.features(frozen, split.whole, config, first)
             return CachedFeatures([view[split.rows] for view in whole.features], whole.names)
-        images = _views(split, config)
-        weights = digest([*map(self._digest, frozen), description(frozen)])
-        key = (weights, split.fingerprint, images.names)
+        inputs = _views(split, config)
+        weights = digest([weights_digest(frozen), description(frozen)])
+        key = (weights, split.fingerprint, inputs.names)
+
+        def compute(view: int) -> Tensor:
+            if first is None or first >= len(frozen):
+                return predict(frozen, inputs, view=view, device=self.device)
+            features = self.features(frozen[:first], split, config)
+            return predict(frozen[first:], features, view=view, device=self.device)
+
         if key not in self._features:
-
-            def answer(view: int) -> Tensor:
-                if first is None or first >= len(frozen):
-                    return predict(frozen, images, view=view, device=self.device)
-                inputs = self.features(frozen[:first], split, config)
-                return predict(frozen[first:], inputs, view=view, device=self.device)
-
-            outputs = self._each_view("features", weights, split, images, answer)
-            self._features[key] = CachedFeatures(outputs, images.names)
+            outputs = self._each_view("features", weights, split, inputs, compute)
+            self._features[key] = CachedFeatures(outputs, inputs.names)
         return self._features[key]
 
-    def _digest(self, stage: nn.Module) -> str:
-        """`weights_digest`, which reads every byte, of a stage that changed since the last time."""
-        state = [(id(t), t._version) for t in stage.state_dict(keep_vars=True).values()]
-        seen, found = self._digests.get(stage, (None, ""))
-        if seen != state:
-            found = weights_digest(stage)
-            self._digests[stage] = state, found
-        return found
-
     def _each_view(
-        self, kind: str, weights: str, split: Split, images: Views, answer: Callable[[int], Tensor]
+        self, kind: str, weights: str, split: Split, inputs: Views, compute: Callable[[int], Tensor]
     ) -> list[Tensor]:
-        """One answer for each view; those of a network that has no description are not kept."""
-        if not weights:
-            return [answer(view) for view in range(len(images.names))]
-        views = []
-        for view, name in enumerate(images.names):
+        """One tensor for each view; those of a network that has no description are not kept."""
+        outputs = []
+        for view, name in enumerate(inputs.names):
             address = {
                 "code": code_fingerprint(),
                 "weights": weights,
@@ -104,13 +88,11 @@ class LogitCache:
                 "precision": precision(),
             }
             key = f"{kind}-{digest(address)}"
-            entry = self.store.get(key)
-            if entry is None:
-                views.append(answer(view))
-                self.store.keep(key, {kind: views[-1]}, address)
-            else:
-                views.append(entry.tensors[kind])
-        return views
+            entry = self.store.get(key) if weights else None
+            outputs.append(entry.tensors[kind] if entry else compute(view))
+            if weights and not entry:
+                self.store.keep(key, {kind: outputs[-1]}, address)
+        return outputs
 
 
 def _views(split: Split, config: TrainConfig | None) -> Views:

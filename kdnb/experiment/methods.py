@@ -1,4 +1,4 @@
-"""The methods that are compared: what each student hears, and from which teacher."""
+"""The methods that are compared: what each student learns from, and from which teacher."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from kdnb.training.objectives import LABELS, Distillation, Objective, WithinClas
 
 
 class Match(StrEnum):
-    """What of a teacher's answer the student shall match."""
+    """What of a teacher's output the student shall match."""
 
     CLASSES = "class probabilities"
     SUBCLASSES = "subclass probabilities"
@@ -24,9 +24,8 @@ class Match(StrEnum):
 class Method:
     """How a student is trained. Without a ``temperature`` it never meets the teacher.
 
-    ``subclass_config`` says how its teacher came by subclasses (None: it has none), ``match`` what
-    the
-    student learns from that teacher. Only a student that matches subclasses has a head for them.
+    ``subclass_config`` says how its teacher came by subclasses (None: it has none). Only a student
+    that matches subclasses has a head for them.
     """
 
     label: str
@@ -42,19 +41,17 @@ class Method:
         if self.match != Match.CLASSES and self.subclass_config is None:
             raise ValueError(f"a teacher without subclasses has no {self.match.value} to match")
 
-    @property
-    def subclasses(self) -> int:
-        """How many logits the student has for each class."""
-        return 1 if self.match == Match.CLASSES else self.subclass_config.objective.subclasses
-
     def objective(self) -> Objective:
-        """What the student minimises; its teacher's answers are still to be put in."""
+        """What the student minimises; its teacher's logits are still to be put in."""
         if self.temperature is None:
             return LABELS
-        shared = {"temperature": self.temperature, "subclasses": self.subclasses}
+        own_head = self.match != Match.CLASSES
+        subclasses = self.subclass_config.objective.subclasses if own_head else 1
+        # A whole number is described otherwise than the same number with decimals.
+        temperature, soft_weight = float(self.temperature), float(self.soft_weight)
         if self.match == Match.WITHIN_CLASSES:
-            return WithinClasses(**shared)
-        return Distillation(**shared, soft_weight=self.soft_weight)
+            return WithinClasses(temperature=temperature, subclasses=subclasses)
+        return Distillation(temperature=temperature, soft_weight=soft_weight, subclasses=subclasses)
 
     def matched(self, teacher_logits: Tensor, num_classes: int) -> Tensor:
         """What of its teacher's (views, N, outputs) logits this student shall match."""
@@ -68,30 +65,36 @@ ALONE = Method("student without teacher")
 
 def conventional(
     temperature: float,
-    soft_weight: float,
-    label: str = "",
+    soft_weight: float = 0.9,
+    label: str = "student + conventional KD",
     subclass_config: SubclassConfig | None = None,
 ) -> Method:
     """Hinton, Vinyals & Dean 2015: soft targets at ``temperature``, mixed with the labels.
 
-    With a ``subclass_config`` the teacher has subclasses, but only its class probabilities are
-    matched.
+    With a ``subclass_config`` the teacher has subclasses, of which only the sums are matched.
+
+    >>> conventional(temperature=4.0).soft_weight
+    0.9
     """
-    label = label or "student + conventional KD"
     return Method(label, temperature, soft_weight, subclass_config)
 
 
 def subclass(
-    temperature: float, soft_weight: float, subclass_config: SubclassConfig, label: str = ""
+    temperature: float,
+    soft_weight: float,
+    subclass_config: SubclassConfig,
+    label: str = "student + subclass KD",
 ) -> Method:
     """Müller, Kornblith & Hinton 2020: the soft targets are the teacher's subclasses."""
-    label = label or "student + subclass KD"
     return Method(label, temperature, soft_weight, subclass_config, Match.SUBCLASSES)
 
 
-def within_classes(temperature: float, subclass_config: SubclassConfig, label: str = "") -> Method:
+def within_classes(
+    temperature: float,
+    subclass_config: SubclassConfig,
+    label: str = "student, relative probabilities only",
+) -> Method:
     """Only the relative probabilities within each class, and no label."""
-    label = label or "student, relative probabilities only"
     return Method(label, temperature, 1.0, subclass_config, Match.WITHIN_CLASSES)
 
 
