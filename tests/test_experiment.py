@@ -10,13 +10,14 @@ from kdnb.evaluation.metrics import accuracy
 from kdnb.experiment import experiment as experiment_module
 from kdnb.experiment import logit_cache as answers
 from kdnb.experiment.experiment import Experiment
-from kdnb.experiment.methods import ALONE, Match, Method, conventional, subclass, within_classes
+from kdnb.experiment.methods import ALONE, Method, conventional, subclass, within_classes
 from kdnb.experiment.results import Comparison, Run
 from kdnb.store.store import digest, weights_digest
 from kdnb.tasks.config import Sizes, SubclassConfig
 from kdnb.training.config import TrainConfig
 from kdnb.training.objectives import (
     AuxiliaryLoss,
+    Distillation,
     MutualInformation,
     Objective,
     TeacherObjective,
@@ -245,7 +246,7 @@ def test_bad_requests(lab):
     with pytest.raises(ValueError, match="at least one seed"):
         lab.compare([KD], [])
     with pytest.raises(ValueError, match="temperature must be positive"):
-        Method("x", temperature=0)
+        conventional(0)
     with pytest.raises(ValueError, match=r"student_images must lie in 1\.\.96 for tiny, got 97"):
         Experiment(replace(lab.task, sizes=Sizes(student_images=97)), store=lab.store)
     with pytest.raises(ValueError, match="learning_rate must be positive, got 0"):
@@ -329,5 +330,5 @@ def test_subclass_runs_are_stored_and_compared(lab, tiny_task, store):
 
 
 def test_a_teacher_without_subclasses_has_none_to_match():
-    with pytest.raises(ValueError, match="without subclasses has no subclass probabilities"):
-        Method("x", 4.0, 0.5, match=Match.SUBCLASSES)
+    with pytest.raises(ValueError, match=r"cannot match 3 subclasses of each class.* has 1"):
+        Method("x", Distillation(temperature=4.0, soft_weight=0.5, subclasses=3))

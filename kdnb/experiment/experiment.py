@@ -36,13 +36,12 @@ from kdnb.training.vectorized import NotVectorizableError, at_once, fit_vectoriz
 class Experiment:
     """A task with its dataset, its run store and the device: everything is trained through here.
 
-    What the store already holds is loaded; what it lacks is trained and stored. A training that was
-    stopped or killed goes on from its last checkpoint when it is asked for again. Runs of networks
-    that cannot be told apart (`kdnb.store.description`) are neither loaded nor kept.
+    What the store holds is loaded; what it lacks is trained and stored. A training that was stopped
+    or killed goes on from its last checkpoint when it is asked for again.
 
-    ``watch`` is called with an `Update` before the first epoch and after every one, for every run
-    that was loaded and for one that was stopped. If it has a method ``step``, that is called after
-    every step with the number of its images. Either stops training by raising KeyboardInterrupt.
+    ``watch`` is called with an `Update` before the first epoch and after every one, and for every
+    run that was loaded or stopped. Its method ``step``, if it has one, is called after every step
+    with the number of its images. Either stops training by raising KeyboardInterrupt.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class Experiment:
     def student(self, method: Method, seed: int) -> Run:
         """A student trained by ``method``, with the teacher of the same seed where it has one.
 
-        A teacher that Ctrl-C stopped half-way teaches nobody: KeyboardInterrupt goes on.
+        Raises KeyboardInterrupt if Ctrl-C stopped that teacher half-way: it teaches nobody.
         """
         return self.run(RunRequest(seed, method))
 
@@ -153,7 +152,7 @@ class Experiment:
         task, divided = self.task, request.subclass_config
         if request.method:
             network, train, config = task.student, self.transfer, task.student_config
-            objective = request.method.objective()
+            objective = request.method.objective
         else:
             network, train = task.teacher, self.dataset.train
             config = divided.train_config if divided else task.teacher_config
@@ -242,10 +241,9 @@ class Experiment:
     def train_ahead(self, requests: Sequence[RunRequest]) -> None:
         """Train those students that will be asked for, as many at once as pays.
 
-        Each is stored as if it had been trained alone, from which only rounding tells it. What is
-        stored already, and what does not fit `kdnb.training.vectorized`, is left for `compare`.
-        Stopped or killed, those that were under way go on together: the same students in the same
-        places, and so, on the CPU, with the same result to the bit.
+        Each is stored as if it had been trained alone, from which only rounding tells it. What
+        does not fit `kdnb.training.vectorized` is left for `compare`. Stopped or killed, a group
+        goes on with the same students in the same places: on the CPU, to the same bits.
         """
         self.store.require_writable()
         begun = self._stored.groups()
@@ -255,10 +253,9 @@ class Experiment:
         for keys in begun:
             if all(key in ready for key in keys):
                 self._train_group([ready.pop(key) for key in keys])
-        groups: dict[tuple, list[PreparedRun]] = {}
-        for run in filter(self._joins, ready.values()):
-            groups.setdefault(run.alike, []).append(run)
-        for group in groups.values():
+        joining = list(filter(self._joins, ready.values()))
+        for alike in dict.fromkeys(run.alike for run in joining):
+            group = [run for run in joining if run.alike == alike]
             size = at_once(group[0].model, self.device)
             for first in range(0, len(group) if size > 1 else 0, size):
                 self._train_group(group[first : first + size])
@@ -280,7 +277,7 @@ class Experiment:
             update = replace(update, continued=len(resume.history[0].epochs))
         objectives, logits = [], {}  # one tensor for all students that match the same
         for run in group:
-            source = run.request.taught_by, run.request.method.match
+            source = run.request.taught_by, run.objective.subclasses
             if run.teacher and source not in logits:
                 logits[source] = self._teacher_logits(run)
             matched = {"teacher_logits": logits[source]} if run.teacher else {}

@@ -8,6 +8,7 @@ do not count: a laptop may use a cluster's runs, and a run's provenance says who
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import NamedTuple
 
 from torch import nn
 
@@ -38,22 +39,18 @@ class RunRequest:
     @property
     def taught_by(self) -> "RunRequest | None":
         """The teacher that must be there before this can be trained."""
-        if self.method is None or self.method.temperature is None:
+        if self.method is None or not self.method.has_teacher:
             return None
         return RunRequest(self.seed, subclass_config=self.method.subclass_config)
 
 
-@dataclass(frozen=True)
-class MissingRun:
-    """A run that is still to be trained, with up to ``at_once`` others whose ``alike`` is equal.
-
-    Without an ``alike`` it is trained alone.
-    """
+class MissingRun(NamedTuple):
+    """A run to be trained, up to ``at_once`` of an equal ``alike`` together (None: alone)."""
 
     request: RunRequest
     key: str
-    alike: tuple | None = None
-    at_once: int = 1
+    alike: tuple | None
+    at_once: int
 
 
 @dataclass(frozen=True)
@@ -84,12 +81,11 @@ class PreparedRun:
         return self.model.split(stage)[1] if stage else self.model
 
     def addressed(self, val: Split) -> "PreparedRun":
-        """The run with its key; without one, and with a warning, where none can stand for it.
-
-        ``val`` chooses the epoch.
-        """
+        """The run with its key; without one, and with a warning, where none can stand for it."""
         shown = self.objective.uses_subclass_labels and self.train.subclasses is not None
-        subclasses = self.train.subclasses.tolist() if shown else None
+        # A whole number counts as the same number with decimals.
+        about = vars(self.objective).values()
+        numbers = [float(value) if isinstance(value, int) else value for value in about]
         try:
             settings = {
                 "engine": code_fingerprint(),
@@ -100,8 +96,8 @@ class PreparedRun:
                 "val": val.fingerprint,
                 "config": asdict(replace(self.config, next_stage=None)),
                 "seed": self.request.seed,
-                "objective": description(self.objective),
-                "subclasses": digest(subclasses),
+                "objective": description(type(self.objective), numbers),
+                "subclasses": digest(self.train.subclasses.tolist()) if shown else None,
                 "teacher": self.teacher and [self.teacher.network, self.teacher.weights],
                 "method": description(type(self.request.method)),
             }

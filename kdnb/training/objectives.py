@@ -159,7 +159,7 @@ class TeacherObjective(Objective):
     """
 
     temperature: float
-    teacher_logits: Tensor = field(default_factory=lambda: torch.empty(0, 0, 0))
+    teacher_logits: Tensor = field(default_factory=lambda: torch.empty(0, 0, 0), compare=False)
 
     def __post_init__(self):
         super().__post_init__()
