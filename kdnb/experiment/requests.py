@@ -96,10 +96,9 @@ class PreparedRun:
                 "val": val.fingerprint,
                 "config": asdict(replace(self.config, next_stage=None)),
                 "seed": self.request.seed,
-                "objective": description(type(self.objective), numbers),
+                "objective": description(type(self.request.method), type(self.objective), numbers),
                 "subclasses": digest(self.train.subclasses.tolist()) if shown else None,
                 "teacher": self.teacher and [self.teacher.network, self.teacher.weights],
-                "method": description(type(self.request.method)),
             }
             if self.teacher and not self.teacher.network:
                 raise UndescribedError("it has a teacher whose network cannot be described")

@@ -41,7 +41,7 @@ class SubclassConfigs:
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """The defaults of distillation on a task (`kdnb.losses.distillation_loss`)."""
+    """The defaults of distillation (`kdnb.losses.distillation_loss`)."""
 
     temperature: float = 4.0
     soft_weight: float = 0.9
@@ -170,17 +170,19 @@ def check_name(name: str) -> None:
         )
 
 
-def no_auxiliary_loss(subclasses: int, config: TrainConfig) -> SubclassConfig:
-    """The labels alone: nothing divides the classes but chance."""
-    return SubclassConfig("no auxiliary loss", Objective(subclasses=subclasses), config)
-
-
 def auxiliary_loss(subclasses: int, config: TrainConfig) -> SubclassConfig:
     """Müller, Kornblith & Hinton 2020, eq. 6-7."""
     return SubclassConfig("Müller's auxiliary loss", AuxiliaryLoss(subclasses=subclasses), config)
 
 
-def two_views(subclasses: int, config: TrainConfig, weight: float = 1.0) -> SubclassConfig:
-    """Mutual information between the subclasses of two views of one image (IIC)."""
+def two_views(
+    subclasses: int, config: TrainConfig, others: TrainConfig | None = None, weight: float = 1.0
+) -> SubclassConfigs:
+    """Mutual information between the subclasses of two views of an image, trained by ``config``.
+
+    Compared with Müller's auxiliary loss and with none, both trained by ``others``, if given.
+    """
     objective = MutualInformation(subclasses=subclasses, evenness=1.5, weight=weight)
-    return SubclassConfig("two views agree", objective, config)
+    alone = SubclassConfig("no auxiliary loss", Objective(subclasses=subclasses), others)
+    compared = (alone, auxiliary_loss(subclasses, others)) if others else ()
+    return SubclassConfigs(SubclassConfig("two views agree", objective, config), compared)

@@ -25,9 +25,7 @@ from kdnb.tasks.config import (
     SubclassConfigs,
     Task,
     TaskText,
-    auxiliary_loss,
     check_name,
-    no_auxiliary_loss,
     two_views,
 )
 from kdnb.tasks.modules import settings_kept
@@ -135,7 +133,7 @@ class CustomTask:
             "accuracy of 90 % has a standard error of "
             f"{100 * (0.09 / len(dataset.test)) ** 0.5:.1f} points.",
         )
-        others = (no_auxiliary_loss(size, teaching), auxiliary_loss(size, teaching))
+        configs = two_views(size, dividing, others=teaching)
         return Task(
             name=self.name,
             dataset=self.dataset,
@@ -144,8 +142,8 @@ class CustomTask:
             teacher_config=teaching,
             student_config=learning,
             subclass_configs=SubclassConfigs(
-                given.get("subclass_config") or two_views(size, dividing),
-                given.get("other_subclass_configs", others),
+                given.get("subclass_config", configs.default),
+                given.get("other_subclass_configs", configs.others),
             ),
             distillation=DistillationConfig(
                 given.get("temperature", 4.0), given.get("soft_weight", 0.5)

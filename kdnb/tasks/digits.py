@@ -12,7 +12,6 @@ from kdnb.tasks.config import (
     Task,
     TaskText,
     auxiliary_loss,
-    no_auxiliary_loss,
     two_views,
 )
 from kdnb.training.config import TrainConfig
@@ -68,10 +67,7 @@ DIGITS_2X5 = replace(
     teacher_config=TrainConfig(
         epochs=16, batch_size=32, learning_rate=3e-3, translate=1, affine=0.2
     ),
-    subclass_configs=SubclassConfigs(
-        default=two_views(5, replace(DIVIDING, affine=0.2)),
-        others=(no_auxiliary_loss(5, DIVIDING), auxiliary_loss(5, DIVIDING)),
-    ),
+    subclass_configs=two_views(5, replace(DIVIDING, affine=0.2), others=DIVIDING),
     text=TaskText(
         title="handwritten digits (embedded) as two classes",
         teacher=CNN,

@@ -14,8 +14,6 @@ from kdnb.tasks.config import (
     SubclassConfigs,
     Task,
     TaskText,
-    auxiliary_loss,
-    no_auxiliary_loss,
     two_views,
 )
 from kdnb.training.config import TrainConfig
@@ -36,12 +34,9 @@ def in_two_stages(block: str, head: TrainConfig = HEAD, last: TrainConfig = LAST
 
 
 def subclass_configs(config: TrainConfig) -> SubclassConfigs:
-    """Four subclasses in each class, in every way."""
-    return SubclassConfigs(
-        default=two_views(4, config),
-        others=(no_auxiliary_loss(4, config), auxiliary_loss(4, config)),
-        known=SubclassConfig("annotators' votes", KnownSubclasses(subclasses=4), config),
-    )
+    """Four subclasses in each class."""
+    known = SubclassConfig("annotators' votes", KnownSubclasses(subclasses=4), config)
+    return replace(two_views(4, config, others=config), known=known)
 
 
 MOBILE_NETS = tuple(
