@@ -26,6 +26,7 @@ from kdnb.experiment.stored_runs import StoredRuns
 from kdnb.models import StagedNetwork
 from kdnb.store.store import Store
 from kdnb.tasks.config import SubclassConfig, Task
+from kdnb.tasks.custom import CustomTask
 from kdnb.training.config import TrainConfig
 from kdnb.training.history import History
 from kdnb.training.loop import TrainingDivergedError, fit
@@ -46,14 +47,14 @@ class Experiment:
 
     def __init__(
         self,
-        task: Task,
+        task: Task | CustomTask,
         *,
         store: Store | None = None,
         watch: Callable[[Update], None] | None = None,
         device: torch.device | None = None,
     ):
         self.dataset: Dataset = task.load()
-        self.task = task.fitted(self.dataset)
+        self.task: Task = task.fitted(self.dataset)
         self.transfer: Split = self.task.transfer_set(self.dataset)
         self.device = device or best_device()
         self.logit_cache = LogitCache(store or Store(), self.device)
@@ -186,8 +187,7 @@ class Experiment:
                 origin = entry.record["provenance"]
                 update = replace(update, continued=len(history.epochs) + len(stage.epochs))
             else:
-                loaded = False
-                options = self._stored.checkpoints(run)
+                loaded, options = False, self._stored.checkpoints(run)
                 if resume := options["resume"]:
                     continued = len(history.epochs) + len(resume.history.epochs)
                     update = replace(update, continued=continued)
@@ -196,16 +196,14 @@ class Experiment:
                 if run.key and not stage.interrupted:
                     self._stored.keep(run, stage, origin)
             history = history.followed_by(stage)
-            keys += [run.key] if run.key else []
+            keys.append(run.key)
             if history.interrupted or run.config.next_stage is None:
                 break
             run = replace(run, config=run.config.next_stage).addressed(self.dataset.val)
         if (loaded and not only_load) or history.interrupted:
             self._tell(replace(update, loaded=loaded, origin=origin), History(), history)
-        trained_from = run.config.first_trainable
-        return Run(
-            label, seed, run.model, history, origin, loaded, trained_from, tuple(keys), network
-        )
+        keys, trained_from = tuple(filter(None, keys)), run.config.first_trainable
+        return Run(label, seed, run.model, history, origin, loaded, trained_from, keys, network)
 
     def _fit(self, run: PreparedRun, **options: object) -> History:
         """Train one stage of a run; teacher's logits and frozen features are computed before."""
@@ -262,10 +260,9 @@ class Experiment:
 
     def _joins(self, run: PreparedRun) -> bool:
         """Whether a run is to be trained, and can be with others."""
-        if not run.key or run.config.next_stage or self.store.has(run.key):
-            return False
-        half_trained = self.store.has(f"part-{run.key}")
-        return not half_trained and fits(run.model, run.config, run.objective)
+        begun = self.store.has(run.key) or self.store.has(f"part-{run.key}")
+        alone = not run.key or begun or run.config.next_stage
+        return not alone and fits(run.model, run.config, run.objective)
 
     def _train_group(self, group: Sequence[PreparedRun]) -> None:
         """Train students as one batched model, and store them."""
