@@ -1,6 +1,6 @@
 """Logits of networks, computed once per weights, image and view, and kept in the run store."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -32,54 +32,51 @@ class LogitCache:
         """(views, N, outputs) logits for every view of ``split``."""
         if run.trained_from and split.whole is not None:
             return self.logits(run, split.whole, config)[:, split.rows]
-        model, inputs = run.model, _views(split, config)
+        frozen, model = run.model.split(run.trained_from) if run.trained_from else ([], run.model)
         weights = run.network and digest([run.network, run.weights])
-
-        def compute(view: int) -> Tensor:
-            if not run.trained_from:
-                return predict(model, inputs, view=view, device=self.device)
-            frozen, trained = model.split(run.trained_from)
-            features = self.features(frozen, split, config)
-            return predict(trained, features, view=view, device=self.device)
-
-        return torch.stack(self._each_view("logits", weights, split, inputs, compute))
+        return torch.stack(self._outputs("logits", weights, frozen, model, split, config))
 
     def features(
         self,
         frozen: nn.Sequential,
         split: Split,
         config: TrainConfig | None = None,
-        first: int | None = None,
+        first: int = 0,
     ) -> CachedFeatures:
         """Outputs of frozen stages for every view: the same for every head, method and seed.
 
-        With ``first``, the outputs of the first so many stages are kept too, for a later config
-        that trains more stages.
+        The outputs of the ``first`` so many stages are kept too, for a later config that trains
+        more stages.
         """
         if split.whole is not None:
             whole = self.features(frozen, split.whole, config, first)
             return CachedFeatures([view[split.rows] for view in whole.features], whole.names)
-        inputs = _views(split, config)
+        cut = first if first < len(frozen) else 0
         weights = digest([weights_digest(frozen), description(frozen)])
-        key = (weights, split.fingerprint, inputs.names)
-
-        def compute(view: int) -> Tensor:
-            if first is None or first >= len(frozen):
-                return predict(frozen, inputs, view=view, device=self.device)
-            features = self.features(frozen[:first], split, config)
-            return predict(frozen[first:], features, view=view, device=self.device)
-
+        names = _views(split, config).names
+        key = (weights, split.fingerprint, names)
         if key not in self._features:
-            outputs = self._each_view("features", weights, split, inputs, compute)
-            self._features[key] = CachedFeatures(outputs, inputs.names)
+            parts = frozen[:cut], frozen[cut:]
+            outputs = self._outputs("features", weights, *parts, split, config)
+            self._features[key] = CachedFeatures(outputs, names)
         return self._features[key]
 
-    def _each_view(
-        self, kind: str, weights: str, split: Split, inputs: Views, compute: Callable[[int], Tensor]
+    def _outputs(
+        self,
+        kind: str,
+        weights: str,
+        frozen: nn.Sequential | Sequence,
+        model: nn.Module,
+        split: Split,
+        config: TrainConfig | None,
     ) -> list[Tensor]:
-        """One tensor for each view; those of a network that has no description are not kept."""
-        outputs = []
-        for view, name in enumerate(inputs.names):
+        """What ``model`` makes of the features of ``frozen`` stages, for each view of ``split``.
+
+        Without such stages it is shown the images. Without ``weights``, the digest of both, nothing
+        is kept: the network has no description.
+        """
+        images, inputs, outputs = _views(split, config), None, []
+        for view, name in enumerate(images.names):
             address = {
                 "code": code_fingerprint(),
                 "weights": weights,
@@ -88,9 +85,13 @@ class LogitCache:
                 "precision": precision(),
             }
             key = f"{kind}-{digest(address)}"
-            entry = self.store.get(key) if weights else None
-            outputs.append(entry.tensors[kind] if entry else compute(view))
-            if weights and not entry:
+            if weights and (entry := self.store.get(key)):
+                outputs.append(entry.tensors[kind])
+                continue
+            if inputs is None:
+                inputs = self.features(frozen, split, config) if len(frozen) else images
+            outputs.append(predict(model, inputs, view=view, device=self.device))
+            if weights:
                 self.store.keep(key, {kind: outputs[-1]}, address)
         return outputs
 

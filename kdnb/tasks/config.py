@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -114,7 +114,7 @@ class Task:
     text: TaskText
     distillation: DistillationConfig = DistillationConfig()
     sizes: Sizes = Sizes()
-    saliency: SaliencySettings = field(default_factory=SaliencySettings)
+    saliency: SaliencySettings = SaliencySettings()
     balanced: bool = False
 
     def __post_init__(self):
