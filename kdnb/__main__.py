@@ -25,7 +25,7 @@ from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE
 from kdnb.files import folder_of
 from kdnb.store.store import Store
-from kdnb.tasks.tasks import TASKS, task
+from kdnb.tasks import TASKS, task
 from kdnb.training.loop import TrainingDivergedError
 
 OVERWRITE = "overwrite files that are not as kdnb wrote them, such as notebooks with your answers"

@@ -19,7 +19,7 @@ from kdnb.data import Dataset, Split
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE
 from kdnb.store.store import Store
-from kdnb.tasks.tasks import SubclassConfig, Task
+from kdnb.tasks.config import SubclassConfig, SubclassConfigs, Task, TaskText
 from kdnb.training import checkpoint
 from kdnb.training.config import TrainConfig
 from kdnb.training.objectives import MutualInformation
@@ -120,7 +120,11 @@ def random_split(images: int, seed: int, classes: int = 4, size: int = 28) -> Sp
 @pytest.fixture(scope="session")
 def tiny() -> Dataset:
     """A dataset of 4 classes: 96 training, 40 validation, 40 test images."""
-    splits = (random_split(96, 0), random_split(40, 1), random_split(40, 2))
+    return tiny_dataset()
+
+
+def tiny_dataset(val_seed: int = 1) -> Dataset:
+    splits = (random_split(96, 0), random_split(40, val_seed), random_split(40, 2))
     return Dataset("tiny", "made for tests", ("a", "b", "c", "d"), *splits)
 
 
@@ -147,35 +151,27 @@ def tiny_student(num_classes: int = 4, subclasses: int = 1) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 8), nn.ReLU(), nn.Linear(8, outputs))
 
 
-class TinyTask(Task):
-    """A task on the `tiny` dataset, which no loader knows."""
-
-    def load(self) -> Dataset:
-        splits = (random_split(96, 0), random_split(40, 1), random_split(40, 2))
-        return Dataset("tiny", "made for tests", ("a", "b", "c", "d"), *splits)
-
-
 @pytest.fixture
 def tiny_task() -> Task:
     return make_tiny_task()
 
 
 def make_tiny_task() -> Task:
-    return TinyTask(
+    return Task(
         name="tiny",
-        title="Tiny",
-        dataset="tiny",
+        dataset=tiny_dataset,
         teacher=TinyTeacher,
         student=tiny_student,
         teacher_config=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-2),
         student_config=TrainConfig(epochs=3, batch_size=16, learning_rate=1e-2, translate=1),
-        subclass_config=SubclassConfig(
-            "agree",
-            MutualInformation(subclasses=2),
-            TrainConfig(epochs=2, batch_size=16, learning_rate=1e-2, affine=0.1),
+        subclass_configs=SubclassConfigs(
+            SubclassConfig(
+                "agree",
+                MutualInformation(subclasses=2),
+                TrainConfig(epochs=2, batch_size=16, learning_rate=1e-2, affine=0.1),
+            )
         ),
-        temperature=4.0,
-        soft_weight=0.9,
+        text=TaskText(title="Tiny"),
     )
 
 

@@ -23,7 +23,7 @@ from kdnb.experiment.methods import ALONE, conventional
 from kdnb.experiment.requests import RunRequest
 from kdnb.models import StudentMLP, TeacherCNN
 from kdnb.store.store import Store
-from kdnb.tasks.tasks import DIGITS
+from kdnb.tasks.digits import DIGITS
 from kdnb.training.config import TrainConfig
 from kdnb.training.loop import TrainingDivergedError
 

@@ -19,7 +19,7 @@ from kdnb.evaluation import cost as costs
 from kdnb.evaluation.cost import cost, joules_per_image, timing
 from kdnb.models import StudentMLP, TeacherCNN, mobilenet_v2_student, resnet50_teacher
 from kdnb.store.store import weights_digest
-from kdnb.tasks.tasks import TASKS
+from kdnb.tasks import TASKS
 from kdnb.torchvision_remedy import import_torchvision
 
 DIGIT = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -45,7 +45,7 @@ def test_the_ladders_cost_what_the_kept_reference_says(name, monkeypatch):
     results = json.loads((REFERENCE / f"{name}.json").read_text())["results"]
     (rungs,) = (result["ladder"] for result in results if "ladder" in result)
     classes, shape = (2, (3, 64, 64)) if name == "polyps" else (10, (1, 28, 28))
-    for (_, make), kept in zip(TASKS[name].ladder, rungs, strict=True):
+    for (_, make), kept in zip(TASKS[name].sizes.students, rungs, strict=True):
         found = asdict(cost(make(num_classes=classes), torch.rand(1, *shape)))
         assert found["uncounted"] == () and found["thop_failure"] == ""
         for quantity in ("parameters", "macs", "flops", "thop_macs", "activation_bytes"):

@@ -15,15 +15,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kdnb import maintenance
+from kdnb import tasks
 from kdnb.__main__ import main
 from kdnb.data import DataError, ImageFolder, ImageTensors
 from kdnb.data.custom.splits import drawn
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional, subclass
-from kdnb.tasks import tasks
+from kdnb.tasks.config import COURSE, TWO_CLASSES, Task
 from kdnb.tasks.custom import custom_task
-from kdnb.tasks.tasks import DIGITS, TWO_CLASSES, Task
+from kdnb.tasks.digits import DIGITS
 from kdnb.tasks.trial import Contiguous
 from kdnb.training.config import TrainConfig
 
@@ -261,7 +261,7 @@ def test_a_task_trains_and_distils_with_any_two_modules(flowers, store):
     by_subclass = result.runs["student + subclass KD"][0].model
     assert by_subclass[-1].out_features == 3 * 3  # the last layer of `fixed`, made wider
     assert result.runs[ALONE.label][0].weights != result.runs[ALONE.label][1].weights
-    assert lab.dataset.name == "flowers" and lab.task.title == "flowers"
+    assert lab.dataset.name == "flowers" and lab.task.text.title == "flowers"
     # Dask sends tasks to other processes.
     assert pickle.loads(pickle.dumps(lab.task)).subclass_config == subclass_config
 
@@ -270,13 +270,13 @@ def test_what_is_not_given_follows_from_the_data(flowers):
     task = flower_task(flowers, temperature=2.0, other_subclass_configs=())
     fitted = task.fitted(task.load())
     assert type(fitted) is Task and fitted.fitted(None) is fitted
-    assert fitted.temperature == 2.0 and fitted.other_subclass_configs == ()
-    assert len(fitted.ladder) == 2 and fitted.ladder[0][0] == "teacher's network"
-    assert fitted.student_image_sweep[-1] == 18
+    assert fitted.temperature == 2.0 and fitted.subclass_configs.others == ()
+    assert len(fitted.sizes.students) == 2 and fitted.sizes.students[0][0] == "teacher's network"
+    assert fitted.sizes.student_image_counts[-1] == 18
     # 3·4·9 + 4 weights and biases of the convolution, 2·4 of the batch-norm, 784·3 + 3 of the rest
-    assert "`Flattening`, with 2,475 parameters" in fitted.teacher_about
+    assert "`Flattening`, with 2,475 parameters" in fitted.text.teacher
     assert not fitted.balanced
-    assert fitted.chapters(task.load()) == tasks.COURSE
+    assert fitted.chapters(task.load()) == COURSE
     last = (len(task.load().train) - 1) % fitted.teacher_config.batch_size
     assert last  # more than one image in the last batch, for batch-norm
 
@@ -288,7 +288,7 @@ def test_two_unequal_classes_are_balanced_and_leave_out_notebook_00():
     data = task.load()
     fitted = task.fitted(data)
     assert fitted.balanced and fitted.chapters(data) == TWO_CLASSES
-    assert "Notebook 00" in fitted.choices and "counts the same" in fitted.choices
+    assert "Notebook 00" in fitted.text.choices and "counts the same" in fitted.text.choices
 
 
 def gives(outputs):
@@ -350,11 +350,11 @@ def test_a_task_that_makes_no_sense_is_one_sentence(settings, says):
         ("import nowhere", "mod_a:t", "mod_a cannot be imported: ModuleNotFoundError: .*nowhere"),
         ("1 / 0", "mod_b:t", "mod_b cannot be imported: ZeroDivisionError"),
         ("x =", "mod_c:t", "mod_c cannot be imported: SyntaxError"),
-        ("from kdnb.tasks.tasks import MNIST as m", "mod_d:t", "mod_d has no 't': its tasks are m"),
+        ("from kdnb.tasks.mnist import MNIST as m", "mod_d:t", "mod_d has no 't': its tasks are m"),
         ("t = 1", "mod_e:t", "mod_e:t is a int and not a task: make one with"),
         (
-            "from dataclasses import replace\nfrom kdnb.tasks.tasks import DIGITS\n"
-            "t = replace(DIGITS, title='mine')",
+            "from dataclasses import replace\nfrom kdnb.tasks.digits import DIGITS\n"
+            "t = replace(DIGITS, balanced=True)",
             "mod_f:t",
             "the name 'digits' is that of a task of the course",
         ),
@@ -376,7 +376,7 @@ def test_a_module_without_a_task_is_one_sentence(
 def test_a_task_of_the_course_may_be_named_in_a_module(tmp_path, monkeypatch):
     monkeypatch.setenv("KDNB_START", str(tmp_path))
     monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "mod_g.py").write_text("from kdnb.tasks.tasks import DIGITS as t")
+    (tmp_path / "mod_g.py").write_text("from kdnb.tasks.digits import DIGITS as t")
     assert tasks.task("mod_g:t") is DIGITS
 
 

@@ -89,7 +89,7 @@ def test_stratified_indices_keep_shares_and_do_not_overlap():
 
 
 def test_fifty_digits_are_five_of_each():
-    from kdnb.tasks.tasks import task
+    from kdnb.tasks import task
 
     digits = data.load("digits")
     labels = task("digits").transfer_set(digits).labels

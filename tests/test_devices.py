@@ -25,6 +25,7 @@ from kdnb.experiment.requests import RunRequest
 from kdnb.experiment.saliency_study import SaliencyStudy
 from kdnb.models import StagedNetwork
 from kdnb.store.store import weights_digest
+from kdnb.tasks.config import SaliencySettings
 from kdnb.training import checkpoint as checkpoint_module
 from kdnb.training.checkpoint import Checkpoint
 from kdnb.training.config import TrainConfig
@@ -462,7 +463,7 @@ def found_by(lab, subclass_config):
 
 def assert_found_alike(lab, task, store, tolerance):
     """What the lab finds on its device is what one on the CPU finds, and what it finds again."""
-    task = replace(task, balanced=True, explained_steps=3)
+    task = replace(task, balanced=True, saliency=SaliencySettings(steps=3))
     lab = lab(task, store)
     accuracies, *maps = found_by(lab, task.subclass_config)
     expected, *on_cpu = found_by(

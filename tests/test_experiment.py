@@ -10,13 +10,14 @@ from kdnb.evaluation.metrics import accuracy
 from kdnb.experiment import experiment as experiment_module
 from kdnb.experiment import logit_cache as answers
 from kdnb.experiment.experiment import Experiment
-from kdnb.experiment.methods import ALONE, Match, Method, conventional, subclass, within_classes
+from kdnb.experiment.methods import ALONE, Method, conventional, subclass, within_classes
 from kdnb.experiment.results import Comparison, Run
 from kdnb.store.store import digest, weights_digest
-from kdnb.tasks.tasks import SubclassConfig
+from kdnb.tasks.config import Sizes, SubclassConfig
 from kdnb.training.config import TrainConfig
 from kdnb.training.objectives import (
     AuxiliaryLoss,
+    Distillation,
     MutualInformation,
     Objective,
     TeacherObjective,
@@ -101,12 +102,12 @@ def test_another_recipe_or_data_is_another_run(lab, tiny_task, store):
     config = replace(tiny_task.student_config, learning_rate=2e-2)
     for changed in (
         replace(tiny_task, student_config=config),
-        replace(tiny_task, student_images=50),
+        replace(tiny_task, sizes=Sizes(student_images=50)),
     ):
         run = Experiment(changed, store=store, device=CPU).student(ALONE, 0)
         assert not run.loaded
     # All the images, asked for by number, are the images as they are.
-    everything = replace(tiny_task, student_images=96)
+    everything = replace(tiny_task, sizes=Sizes(student_images=96))
     assert Experiment(everything, store=store, device=CPU).student(ALONE, 0).loaded
     # The teacher does not depend on what its students see.
     lab.teacher(0)
@@ -245,9 +246,9 @@ def test_bad_requests(lab):
     with pytest.raises(ValueError, match="at least one seed"):
         lab.compare([KD], [])
     with pytest.raises(ValueError, match="temperature must be positive"):
-        Method("x", temperature=0)
+        conventional(0)
     with pytest.raises(ValueError, match=r"student_images must lie in 1\.\.96 for tiny, got 97"):
-        Experiment(replace(lab.task, student_images=97), store=lab.store)
+        Experiment(replace(lab.task, sizes=Sizes(student_images=97)), store=lab.store)
     with pytest.raises(ValueError, match="learning_rate must be positive, got 0"):
         TrainConfig(1, 1, 0)
 
@@ -278,12 +279,12 @@ def test_each_division_has_a_teacher_of_its_own(lab):
     plain, divided = lab.teacher(0), lab.teacher(0, DIVIDED)
     assert lab.teacher(0) is plain and lab.teacher(0, DIVIDED) is divided
     for other in (
-        SubclassConfig("x", Objective(subclasses=2), DIVIDED.config),
-        SubclassConfig("x", AuxiliaryLoss(subclasses=2, weight=0.5), DIVIDED.config),
-        SubclassConfig("x", AuxiliaryLoss(subclasses=2, temperature=0.5), DIVIDED.config),
-        SubclassConfig("x", AuxiliaryLoss(subclasses=3), DIVIDED.config),
-        SubclassConfig("x", MutualInformation(subclasses=2), DIVIDED.config),
-        SubclassConfig("x", AuxiliaryLoss(subclasses=2), replace(DIVIDED.config, affine=0.1)),
+        SubclassConfig("x", Objective(subclasses=2), DIVIDED.train_config),
+        SubclassConfig("x", AuxiliaryLoss(subclasses=2, weight=0.5), DIVIDED.train_config),
+        SubclassConfig("x", AuxiliaryLoss(subclasses=2, temperature=0.5), DIVIDED.train_config),
+        SubclassConfig("x", AuxiliaryLoss(subclasses=3), DIVIDED.train_config),
+        SubclassConfig("x", MutualInformation(subclasses=2), DIVIDED.train_config),
+        SubclassConfig("x", AuxiliaryLoss(subclasses=2), replace(DIVIDED.train_config, affine=0.1)),
     ):
         assert not lab.teacher(0, other).loaded, other
     assert len({run.weights for run in lab._teachers.values()}) == 8
@@ -300,7 +301,11 @@ def test_students_learn_from_the_teacher_of_their_method(lab, monkeypatch):
         return original(*args, **kwargs)
 
     monkeypatch.setattr(experiment_module, "fit", spy)
-    for method in (SUBCLASS_KD, conventional(4.0, 0.9, "", DIVIDED), within_classes(4.0, DIVIDED)):
+    for method in (
+        SUBCLASS_KD,
+        conventional(4.0, subclass_config=DIVIDED),
+        within_classes(4.0, DIVIDED),
+    ):
         lab.student(method, 0)
     by_subclass, by_class, within = given
     assert torch.equal(by_subclass.teacher_logits, teacher) and by_subclass.subclasses == 2
@@ -325,5 +330,5 @@ def test_subclass_runs_are_stored_and_compared(lab, tiny_task, store):
 
 
 def test_a_teacher_without_subclasses_has_none_to_match():
-    with pytest.raises(ValueError, match="without subclasses has no subclass probabilities"):
-        Method("x", 4.0, 0.5, match=Match.SUBCLASSES)
+    with pytest.raises(ValueError, match=r"cannot match 3 subclasses of each class.* has 1"):
+        Method("x", Distillation(temperature=4.0, soft_weight=0.5, subclasses=3))

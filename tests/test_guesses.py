@@ -8,7 +8,7 @@ import pytest
 from kdnb.course.interactive.guess_views import Summary
 from kdnb.course.interactive.guesses import Guessed, Guesses
 from kdnb.course.interactive.widgets import Guess
-from kdnb.tasks.tasks import TASKS
+from kdnb.tasks import TASKS
 
 DIGITS = TASKS["digits"]
 

@@ -13,7 +13,7 @@ from kdnb.course.exercises import ALL
 from kdnb.course.report.execution import find_notebooks
 from kdnb.course.report.parameters import parse_parameters
 from kdnb.evaluation.statistics import mean_interval
-from kdnb.tasks.tasks import task
+from kdnb.tasks import task
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "notebooks" / "INSTRUCTOR.md"

@@ -15,13 +15,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import random_split
+from conftest import tiny_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from kdnb import data, losses
 from kdnb import fingerprint as source
+from kdnb import losses
 from kdnb.environment import seeded
 from kdnb.experiment import methods
 from kdnb.experiment.experiment import Experiment
@@ -56,8 +56,9 @@ def fingerprint_of(folder, monkeypatch):
 
 
 def test_every_module_of_the_engine_counts(copied, monkeypatch):
-    named = {"losses.py", "environment.py", "data/dataset.py", "models/small.py"}
-    assert named | {"training/loop.py", "experiment/experiment.py", "store/store.py"} <= set(ENGINE)
+    named = {"losses.py", "environment.py", "data/augmentation.py", "tasks/mnist.py"}
+    named |= {"training/loop.py", "training/vectorized.py", "training/objectives.py"}
+    assert named | {f"experiment/{n}.py" for n in ("experiment", "logit_cache")} <= set(ENGINE)
     before = fingerprint_of(copied, monkeypatch)
     for name in ENGINE:
         text = (copied / name).read_text()
@@ -69,7 +70,7 @@ def test_every_module_of_the_engine_counts(copied, monkeypatch):
 
 def test_the_course_and_the_ends_of_lines_do_not_count(copied, monkeypatch):
     before = fingerprint_of(copied, monkeypatch)
-    (copied / "course" / "text.py").write_text("")
+    (copied / "course" / "figures" / "plots.py").write_text("")
     text = (copied / "losses.py").read_bytes()
     (copied / "losses.py").write_bytes(text.replace(b"\n", b"\r\n"))  # as git does on Windows
     assert fingerprint_of(copied, monkeypatch) == before
@@ -95,8 +96,7 @@ assert "kdnb.losses.soft_target_loss" in replaced(), replaced()
 (folder / "losses.py").write_text(text)
 importlib.reload(sys.modules["kdnb.losses"])
 assert not replaced(), replaced()
-edited = folder / "evaluation" / "cost.py"
-edited.write_text(edited.read_text() + "# later")
+(folder / "evaluation/cost.py").write_text((folder / "evaluation/cost.py").read_text() + "# later")
 import kdnb.evaluation.cost
 assert "kdnb/evaluation/cost.py" in replaced(), replaced()
 """
@@ -117,7 +117,7 @@ assert "kdnb/evaluation/cost.py" in replaced(), replaced()
         (methods.Method, "matched"),
         (losses, "soft_target_loss"),
         (losses, "class_logits"),
-        (Experiment, "_informed"),
+        (Experiment, "_teacher_logits"),
         (AuxiliaryLoss, "loss"),
     ],
 )
@@ -502,7 +502,7 @@ def test_a_stored_run_that_answers_otherwise_is_trained_again(tiny_task, store, 
     first = student_of(make, tiny_task, store)
     assert student_of(make, tiny_task, store).loaded
     Path(OfFile.path).write_text("-2.5")
-    with pytest.warns(UserWarning, match="is not used: its network's answers are off by"):
+    with pytest.warns(UserWarning, match="is not used: its network's logits are off by"):
         second = student_of(make, tiny_task, store)
     assert not second.loaded and second.weights != first.weights
     assert student_of(make, tiny_task, store).loaded  # the new run
@@ -578,11 +578,6 @@ def test_where_a_loaded_run_was_trained_is_said(tiny_task, tmp_path):
 
 
 def test_the_data_count(tiny_task, store):
-    class OtherTask(type(tiny_task)):
-        def load(self):
-            splits = (random_split(96, 0), random_split(40, 7), random_split(40, 2))
-            return data.Dataset("tiny", "made for tests", ("a", "b", "c", "d"), *splits)
-
     Experiment(tiny_task, store=store, device=CPU).student(ALONE, 0)
-    other = OtherTask(**vars(tiny_task))
+    other = replace(tiny_task, dataset=partial(tiny_dataset, val_seed=7))
     assert not Experiment(other, store=store, device=CPU).student(ALONE, 0).loaded

@@ -15,7 +15,7 @@ TWENTY = ["ArrowRight"] * 12 + ["ArrowLeft"] * 8
 
 TRAINING = [
     """from dataclasses import replace
-from kdnb.tasks import tasks
+from kdnb import tasks
 from kdnb.course.interactive.progress import Progress
 from kdnb.experiment.experiment import Experiment
 

@@ -12,8 +12,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kdnb import tasks
 from kdnb.__main__ import main
-from kdnb.tasks import tasks
 from kdnb.tasks.modules import imported, settings_kept
 
 NETWORK = """

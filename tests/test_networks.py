@@ -23,8 +23,8 @@ from kdnb.data.augmentation import TranslatedImages
 from kdnb.evaluation.saliency import methods_for, saliency_maps
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional, subclass
+from kdnb.tasks.config import Task
 from kdnb.tasks.custom import Network, custom_task
-from kdnb.tasks.tasks import Task
 from kdnb.tasks.trial import Contiguous, LogitsOnly
 from kdnb.torchvision_remedy import import_torchvision
 from kdnb.training.config import TrainConfig

@@ -22,6 +22,7 @@ from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional
 from kdnb.experiment.size_sweep import size_sweep
 from kdnb.models import StudentMLP, TeacherCNN
+from kdnb.tasks.config import Sizes
 from kdnb.training.config import TrainConfig
 from kdnb.training.loop import fit, predict
 
@@ -346,7 +347,8 @@ def test_the_frame_of_a_live_notebook_computes_the_same(browser, tmp_path, monke
 
 def test_the_ladder_finds_the_pads_students_in_the_store(tiny_task, store):
     """What the notebook's cell trains, notebook 05 loads, whatever the student of the task is."""
-    task = replace(tiny_task, ladder=(("128-128", partial(StudentMLP, hidden=(128, 128))),))
+    students = (("128-128", partial(StudentMLP, hidden=(128, 128))),)
+    task = replace(tiny_task, sizes=Sizes(students=students))
     lab = Experiment(task, store=store, device=CPU)
     notebook = nbformat.read(ROOT / "notebooks" / "00_what_is_distillation.ipynb", 4)
     (cell,) = (cell for cell in notebook.cells if cell.id == "pad")

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 from kdnb.course.tables import score_range
 from kdnb.evaluation.statistics import Interval, mean_interval
-from kdnb.tasks.tasks import COURSE
+from kdnb.tasks.config import COURSE
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -106,7 +106,7 @@ def parameters_of(notebook):
 )
 def test_notebook_parameters_agree_with_the_tasks(notebook, tasks):
     """The defaults that a notebook shows are those that the tasks were made for."""
-    from kdnb.tasks.tasks import TASKS
+    from kdnb.tasks import TASKS
 
     values = parameters_of(notebook)
     for task in (TASKS[name] for name in tasks):

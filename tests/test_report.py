@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from kdnb.course.report.execution import find_notebooks
-from kdnb.tasks.tasks import COURSE
+from kdnb.tasks.config import COURSE
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]

@@ -23,6 +23,7 @@ from kdnb.experiment.saliency_study import (
     randomised,
 )
 from kdnb.store.store import weights_digest
+from kdnb.tasks.config import SaliencySettings
 
 CPU = torch.device("cpu")
 
@@ -105,7 +106,8 @@ def test_maps_are_made_once_for_weights_images_classes_and_kind(lab, study, monk
 
 
 def test_the_background_is_the_tasks(lab, study):
-    bright = Experiment(replace(lab.task, background=1.0), store=lab.store, device=CPU)
+    task = replace(lab.task, saliency=SaliencySettings(background=1.0))
+    bright = Experiment(task, store=lab.store, device=CPU)
     other = SaliencyStudy(bright, 20, lab.task.subclass_config)
     model, targets = study.teacher(0), torch.zeros(20, dtype=torch.int64)
     maps = [e.maps(model, targets, Saliency.INTEGRATED) for e in (study, other)]

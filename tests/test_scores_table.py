@@ -15,7 +15,7 @@ from kdnb.evaluation.metrics import calibration, weighted_f1
 from kdnb.evaluation.statistics import Bootstrap, Interval, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison
-from kdnb.tasks.tasks import Task
+from kdnb.tasks.config import Task
 
 ALONE, KD, SUBCLASS = (
     "student without teacher",

@@ -15,7 +15,8 @@ from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional
 from kdnb.experiment.size_sweep import SizeResult, size_sweep
 from kdnb.models import StudentMLP, mobilenet_v2_student
-from kdnb.tasks.tasks import TASKS
+from kdnb.tasks import TASKS
+from kdnb.tasks.config import Sizes
 from kdnb.training.config import TrainConfig
 
 CPU = torch.device("cpu")
@@ -39,7 +40,7 @@ TINY = size("tiny", 10, [0.60, 0.61, 0.62], [0.61, 0.60, 0.62])
 def test_every_size_is_trained_by_every_method_with_the_same_teachers(tiny_task, store):
     sizes = ((str(w), partial(StudentMLP, hidden=(w,))) for w in (16, 4))
     config = replace(tiny_task.student_config, next_stage=TrainConfig(1, 16, 1e-3))
-    task = replace(tiny_task, ladder=tuple(sizes), student_config=config)
+    task = replace(tiny_task, sizes=Sizes(students=tuple(sizes)), student_config=config)
     lab = Experiment(task, store=store, device=CPU)
     large, small = size_sweep(lab, [ALONE, KD], [0, 1], seconds=0.01)
     assert [large.name, small.name] == ["16", "4"]
@@ -66,7 +67,7 @@ def test_nothing_is_trained_for_a_time_that_makes_no_sense(tiny_task, store, sec
 def test_the_tasks_have_ladders_of_falling_size():
     for name, largest in (("digits", 1_238_730), ("mnist", 1_238_730), ("polyps", 2_226_434)):
         counts = []
-        for label, student in TASKS[name].ladder:
+        for label, student in TASKS[name].sizes.students:
             model = student(num_classes=2 if name == "polyps" else 10)
             counts.append(sum(p.numel() for p in model.parameters()))
             assert label

@@ -22,7 +22,7 @@ from kdnb.experiment.methods import ALONE, conventional, subclass
 from kdnb.models import StagedNetwork, mobilenet_v2_student, resnet50_teacher
 from kdnb.models.backbones import Normalise
 from kdnb.store.store import weights_digest
-from kdnb.tasks.tasks import SubclassConfig, Task
+from kdnb.tasks.config import DistillationConfig, SubclassConfig, SubclassConfigs, Task, TaskText
 from kdnb.training import checkpoint
 from kdnb.training.config import TrainConfig
 from kdnb.training.loop import fit, mixed_precision, predict, views_of
@@ -56,20 +56,17 @@ def pictures(tmp_path_factory):
 
 def task_of(pictures, **changes):
     """The task with the tiny network on both sides."""
-
-    class OnPictures(Task):
-        def load(self):
-            return pictures
-
     about = {
-        "name": "tiny-polyps", "title": "Tiny polyps", "dataset": "polyps",
+        "name": "tiny-polyps", "text": TaskText("Tiny polyps"), "dataset": lambda: pictures,
         "teacher": tiny_network, "student": tiny_network,
         "teacher_config": BOTH, "student_config": BOTH,
-        "subclass_config": SubclassConfig("none", Objective(subclasses=4), HEAD),
-        "known_subclasses": SubclassConfig("votes", KnownSubclasses(subclasses=4), HEAD),
-        "temperature": 4.0, "soft_weight": 0.5, "balanced": True,
+        "subclass_configs": SubclassConfigs(
+            SubclassConfig("none", Objective(subclasses=4), HEAD),
+            known=SubclassConfig("votes", KnownSubclasses(subclasses=4), HEAD),
+        ),
+        "distillation": DistillationConfig(4.0, 0.5), "balanced": True,
     }  # fmt: skip
-    return OnPictures(**(about | changes))
+    return Task(**(about | changes))
 
 
 @pytest.fixture
@@ -279,16 +276,16 @@ def test_a_part_of_a_split_takes_its_answers_from_the_whole(lab, monkeypatch):
     teacher, config = lab.teacher(0), lab.task.teacher_config
     frozen, _ = teacher.model.split("output")
     alike = Split(part.images.clone(), part.labels)  # of which nothing is known
-    expected = lab.logits(teacher, alike, config), lab.answers.features(frozen, alike, config)
+    expected = lab.logits(teacher, alike, config), lab.logit_cache.features(frozen, alike, config)
     lab.logits(teacher, lab.dataset.train, config)
-    lab.answers.features(frozen, lab.dataset.train, config)
+    lab.logit_cache.features(frozen, lab.dataset.train, config)
 
     def refuse(*_, **__):
         raise AssertionError("a network was run again")
 
     monkeypatch.setattr(answers, "predict", refuse)
     torch.testing.assert_close(lab.logits(teacher, part, config), expected[0])
-    found = lab.answers.features(frozen, part, config)
+    found = lab.logit_cache.features(frozen, part, config)
     assert found.names == expected[1].names
     for view, known in zip(found.features, expected[1].features, strict=True):
         torch.testing.assert_close(view, known)
@@ -342,7 +339,7 @@ def test_turned_images_are_the_eight_of_a_square():
 def test_the_recipe_chooses_the_views(pictures):
     assert isinstance(views_of(pictures.val, HEAD), DihedralImages)
     assert len(views_of(pictures.val, TrainConfig(1, 1, 1.0, translate=1)).names) == 9
-    with pytest.raises(ValueError, match="shifted or turned, not both"):
+    with pytest.raises(ValueError, match="translated or dihedral, not both"):
         TrainConfig(1, 1, 1.0, translate=1, dihedral=True)
 
 
@@ -476,7 +473,7 @@ def test_other_votes_are_another_teacher(pictures, store):
     other = replace(pictures, train=train)
     one, two = (Experiment(task_of(d), store=store, device=CPU) for d in (pictures, other))
     assert one.teacher(0).weights == two.teacher(0).weights
-    known = one.task.known_subclasses
+    known = one.task.subclass_configs.known
     assert one.teacher(0, known).weights != two.teacher(0, known).weights
 
 

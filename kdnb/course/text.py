@@ -101,9 +101,10 @@ def task_card(experiment: Experiment) -> Markdown:
     """What this run is about: the data, its splits, and what was chosen for the task."""
     task, data = experiment.task, experiment.dataset
     parts = [
-        f"**Task: {task.title}.** {data.about}: {len(data.train):,} training, {len(data.val):,} "
-        f"validation and {len(data.test):,} test images. A student sees "
-        f"{len(experiment.transfer):,} of the {len(data.train):,} training images. {task.choices}"
+        f"**Task: {task.text.title}.** {data.about}: {len(data.train):,} training, "
+        f"{len(data.val):,} validation and {len(data.test):,} test images. A student sees "
+        f"{len(experiment.transfer):,} of the {len(data.train):,} training images. "
+        f"{task.text.choices}"
     ]
     parts += [
         f"**The {role} starts from {origin}.**" for role, origin in experiment.origins.items()

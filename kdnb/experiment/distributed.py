@@ -336,7 +336,7 @@ class _Sweep:
         return chosen
 
     def _send(self, chosen: list[MissingRun], address: str) -> None:
-        wanted = tuple(one.wanted for one in chosen)
+        wanted = tuple(one.request for one in chosen)
         keys = tuple(one.key for one in chosen)
         shared = all(outfit.shares for outfit in self._outfits.values())
         given = {} if shared else self._given(chosen)
@@ -351,7 +351,7 @@ class _Sweep:
     def _given(self, chosen: Sequence[MissingRun]) -> dict:
         """The teachers of these, and what was half trained."""
         keys = [f"part-{one.key}" for one in chosen]
-        for teacher in {one.wanted.taught_by for one in chosen} - {None}:
+        for teacher in {one.request.taught_by for one in chosen} - {None}:
             keys += self.lab.run(teacher).keys
         found = {key: self.lab.store.get(key) for key in keys}
         return {key: entry for key, entry in found.items() if entry}

@@ -1,64 +1,50 @@
-"""The methods that are compared: what each student hears, and from which teacher."""
+"""The methods that are compared: what each student learns from, and from which teacher."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 from torch import Tensor
 
 from kdnb import losses
-from kdnb.tasks.tasks import SubclassConfig
-from kdnb.training.objectives import LABELS, Distillation, Objective, WithinClasses
-
-
-class Match(StrEnum):
-    """What of a teacher's answer the student shall match."""
-
-    CLASSES = "class probabilities"
-    SUBCLASSES = "subclass probabilities"
-    WITHIN_CLASSES = "relative probabilities within each class"
+from kdnb.tasks.config import SubclassConfig
+from kdnb.training.objectives import (
+    LABELS,
+    Distillation,
+    Objective,
+    TeacherObjective,
+    WithinClasses,
+)
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a student is trained. Without a ``temperature`` it never meets the teacher.
+    """How a student is trained: what it minimises, and how its teacher came by subclasses.
 
-    ``subclass_config`` says how its teacher came by subclasses (None: it has none), ``match`` what
-    the
-    student learns from that teacher. Only a student that matches subclasses has a head for them.
+    A `TeacherObjective` is still without its teacher's logits. An objective with several subclasses
+    matches those of the teacher; only such a student has a head for them.
     """
 
     label: str
-    temperature: float | None = None
-    soft_weight: float = 0.0
+    objective: Objective = LABELS
     subclass_config: SubclassConfig | None = None
-    match: Match = Match.CLASSES
 
     def __post_init__(self):
-        if self.temperature is not None:
-            losses.check_temperature(self.temperature)
-        losses.check_soft_weight(self.soft_weight)
-        if self.match != Match.CLASSES and self.subclass_config is None:
-            raise ValueError(f"a teacher without subclasses has no {self.match.value} to match")
+        size = self.subclass_config.objective.subclasses if self.subclass_config else 1
+        if self.objective.subclasses not in (1, size):
+            raise ValueError(
+                f"a student cannot match {self.objective.subclasses} subclasses of each class, "
+                f"its teacher has {size}"
+            )
 
     @property
-    def subclasses(self) -> int:
-        """How many logits the student has for each class."""
-        return 1 if self.match == Match.CLASSES else self.subclass_config.objective.subclasses
-
-    def objective(self) -> Objective:
-        """What the student minimises; its teacher's answers are still to be put in."""
-        if self.temperature is None:
-            return LABELS
-        shared = {"temperature": self.temperature, "subclasses": self.subclasses}
-        if self.match == Match.WITHIN_CLASSES:
-            return WithinClasses(**shared)
-        return Distillation(**shared, soft_weight=self.soft_weight)
+    def has_teacher(self) -> bool:
+        """Whether the student ever meets a teacher."""
+        return isinstance(self.objective, TeacherObjective)
 
     def matched(self, teacher_logits: Tensor, num_classes: int) -> Tensor:
         """What of its teacher's (views, N, outputs) logits this student shall match."""
-        if self.match != Match.CLASSES:
+        if self.objective.subclasses > 1:
             return teacher_logits
         return torch.stack([losses.class_logits(view, num_classes) for view in teacher_logits])
 
@@ -69,30 +55,40 @@ ALONE = Method("student without teacher")
 def conventional(
     temperature: float,
     soft_weight: float = 0.9,
-    label: str = "",
+    label: str = "student + conventional KD",
     subclass_config: SubclassConfig | None = None,
 ) -> Method:
     """Hinton, Vinyals & Dean 2015: soft targets at ``temperature``, mixed with the labels.
 
-    With a ``subclass_config`` the teacher has subclasses, but only its class probabilities are
-    matched.
+    With a ``subclass_config`` the teacher has subclasses, of which only the sums are matched.
+
+    >>> conventional(temperature=4.0).objective.soft_weight
+    0.9
     """
-    label = label or "student + conventional KD"
-    return Method(label, temperature, soft_weight, subclass_config)
+    objective = Distillation(temperature=temperature, soft_weight=soft_weight)
+    return Method(label, objective, subclass_config)
 
 
 def subclass(
-    temperature: float, soft_weight: float, subclass_config: SubclassConfig, label: str = ""
+    temperature: float,
+    soft_weight: float,
+    subclass_config: SubclassConfig,
+    label: str = "student + subclass KD",
 ) -> Method:
     """Müller, Kornblith & Hinton 2020: the soft targets are the teacher's subclasses."""
-    label = label or "student + subclass KD"
-    return Method(label, temperature, soft_weight, subclass_config, Match.SUBCLASSES)
+    size = subclass_config.objective.subclasses
+    objective = Distillation(temperature=temperature, soft_weight=soft_weight, subclasses=size)
+    return Method(label, objective, subclass_config)
 
 
-def within_classes(temperature: float, subclass_config: SubclassConfig, label: str = "") -> Method:
+def within_classes(
+    temperature: float,
+    subclass_config: SubclassConfig,
+    label: str = "student, relative probabilities only",
+) -> Method:
     """Only the relative probabilities within each class, and no label."""
-    label = label or "student, relative probabilities only"
-    return Method(label, temperature, 1.0, subclass_config, Match.WITHIN_CLASSES)
+    size = subclass_config.objective.subclasses
+    return Method(label, WithinClasses(temperature=temperature, subclasses=size), subclass_config)
 
 
 LARGEST_SEED = 2**32 - 1  # torch takes larger ones, numpy does not

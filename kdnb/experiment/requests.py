@@ -1,24 +1,24 @@
-"""What can be asked of an experiment, what each run starts from, and the key that it is kept under.
+"""What can be asked of an experiment, what a run starts from, and the key that it is kept under.
 
-A key stands for everything that decides a run, whoever asks for the same gets what is stored: the
-engine's source, the networks' code and settings, their initial weights, data, config, objective and
-torch's precision. Device and versions of libraries do not count: a laptop may use a cluster's runs,
-and a run's provenance says whose they are.
+A key stands for everything that decides a run: the engine's source, the networks' code, settings
+and initial weights, data, config, objective and torch's precision. Device and versions of libraries
+do not count: a laptop may use a cluster's runs, and a run's provenance says whose they are.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import NamedTuple
 
-import torch
 from torch import nn
 
 from kdnb.data import Split
-from kdnb.experiment.methods import ALONE, Method
+from kdnb.experiment.methods import Method
 from kdnb.experiment.results import Run
 from kdnb.fingerprint import code_fingerprint
 from kdnb.store.description import UndescribedError, description, precision
 from kdnb.store.store import digest, weights_digest
-from kdnb.tasks.tasks import SubclassConfig
+from kdnb.tasks.config import SubclassConfig
 from kdnb.training.config import TrainConfig
 from kdnb.training.objectives import Objective
 
@@ -32,106 +32,86 @@ class RunRequest:
     subclass_config: SubclassConfig | None = None
 
     @property
+    def label(self) -> str:
+        """What the run is called."""
+        return self.method.label if self.method else "teacher"
+
+    @property
     def taught_by(self) -> "RunRequest | None":
         """The teacher that must be there before this can be trained."""
-        if self.method is None or self.method.temperature is None:
+        if self.method is None or not self.method.has_teacher:
             return None
         return RunRequest(self.seed, subclass_config=self.method.subclass_config)
 
 
-@dataclass(frozen=True)
-class MissingRun:
-    """A run that is still to be trained, under ``key`` (empty: it cannot be kept).
+class MissingRun(NamedTuple):
+    """A run to be trained, up to ``at_once`` of an equal ``alike`` together (None: alone)."""
 
-    Up to ``at_once`` of those with an equal ``alike`` are trained together; None: alone.
-    """
-
-    wanted: RunRequest
+    request: RunRequest
     key: str
     alike: tuple | None
     at_once: int
 
 
 @dataclass(frozen=True)
-class Job:
-    """One model to be trained, and where it stands among others."""
-
-    label: str
-    architecture: Callable[..., nn.Module]
-    seed: int
-    train: Split
-    config: TrainConfig
-    objective: Objective
-    method: Method = ALONE
-    teacher: Run | None = None
-    number: int = 1
-    total: int = 1
-    retrain: bool = False
-
-
-@dataclass(frozen=True)
 class PreparedRun:
-    """A job that is to be trained with others, and what it starts from."""
+    """A model before the stage of training that ``config`` describes, and all that decides it.
 
-    job: Job
+    The ``objective`` is still without its teacher's logits. Without a ``key`` the run is not kept.
+    """
+
+    request: RunRequest
     model: nn.Module
     objective: Objective
-    key: str
-    settings: dict
+    config: TrainConfig
+    train: Split
+    teacher: Run | None = None
+    key: str = ""
+    settings: dict = field(default_factory=dict)
 
     @property
     def alike(self) -> tuple:
-        """Equal among those that can be trained together."""
+        """Equal among those that can be trained as one batched model."""
         return self.settings["network"], self.objective.subclasses
 
+    @property
+    def part(self) -> nn.Module:
+        """The stages of the model that are trained and stored."""
+        stage = self.config.first_trainable
+        return self.model.split(stage)[1] if stage else self.model
 
-def address(
-    job: Job, model: nn.Module, config: TrainConfig, objective: Objective, val: Split
-) -> tuple[str, dict]:
-    """The key of one config of a job, and the settings that it is made from.
-
-    ``model`` is still untrained, and ``val`` chooses the epoch. Raises
-    `kdnb.store.description.UndescribedError` where no key can stand for what decides the run.
-    """
-    settings = {
-        "engine": code_fingerprint(),
-        "network": description(model),
-        "initial_weights": weights_digest(model),
-        "precision": precision(),
-        "train": job.train.fingerprint,
-        "val": val.fingerprint,
-        "config": asdict(replace(config, next_stage=None)),
-        "seed": job.seed,
-        "objective": _described(objective, job.teacher, job.train),
-        "method": description(type(job.method)),
-    }
-    return f"run-{digest(settings)}", settings
+    def addressed(self, val: Split) -> "PreparedRun":
+        """The run with its key; without one, and with a warning, where none can stand for it."""
+        shown = self.objective.uses_subclass_labels and self.train.subclasses is not None
+        # A whole number counts as the same number with decimals.
+        about = vars(self.objective).values()
+        numbers = [float(value) if isinstance(value, int) else value for value in about]
+        try:
+            settings = {
+                "engine": code_fingerprint(),
+                "network": description(self.model),
+                "initial_weights": weights_digest(self.model),
+                "precision": precision(),
+                "train": self.train.fingerprint,
+                "val": val.fingerprint,
+                "config": asdict(replace(self.config, next_stage=None)),
+                "seed": self.request.seed,
+                "objective": description(type(self.request.method), type(self.objective), numbers),
+                "subclasses": digest(self.train.subclasses.tolist()) if shown else None,
+                "teacher": self.teacher and [self.teacher.network, self.teacher.weights],
+            }
+            if self.teacher and not self.teacher.network:
+                raise UndescribedError("it has a teacher whose network cannot be described")
+        except UndescribedError as error:
+            warnings.warn(
+                f"runs of {self.request.label} are neither loaded nor kept, since something that "
+                f"decides them cannot be put into a key: {error}",
+                stacklevel=2,
+            )
+            return replace(self, key="", settings={})
+        return replace(self, key=f"run-{digest(settings)}", settings=settings)
 
 
 def group_key(members: Sequence[str]) -> str:
-    """The key under which students are kept while they are trained together."""
+    """The key under which students are kept while they are trained as one batched model."""
     return f"part-together-{digest(list(members))}"
-
-
-def balancing(split: Split, num_classes: int) -> tuple[float, ...]:
-    """Weights by which every class counts the same: N / (classes · images of the class)."""
-    counts = torch.bincount(split.labels, minlength=num_classes)
-    return tuple((len(split) / (num_classes * counts)).tolist())
-
-
-def _described(objective: Objective, teacher: Run | None, train: Split) -> dict:
-    """An objective as JSON can hold it; a teacher's weights stand for its answers."""
-    if teacher and not teacher.network:
-        raise UndescribedError("it has a teacher whose network cannot be described")
-    names = {f.name for f in fields(objective)} - {"teacher_logits", "soft_targets"}
-    settings = {name: getattr(objective, name) for name in sorted(names)}
-    numbers = {name: float(n) for name, n in settings.items() if isinstance(n, int | float)}
-    about = {
-        "kind": type(objective).__name__,
-        "code": description(type(objective), {**settings, **numbers}),
-        "teacher": teacher and [teacher.network, teacher.weights],
-        **numbers,
-    }
-    if objective.uses_subclass_labels and train.subclasses is not None:
-        about["known_subclasses"] = digest(train.subclasses.tolist())
-    return about

@@ -15,9 +15,8 @@ class Run:
     """One trained model: ``loaded`` from the store or trained just now, as ``provenance`` says.
 
     ``trained_from`` names the first stage that was trained last; empty where all was. ``keys`` are
-    those of the run store, one for each config. ``network`` is the
-    `kdnb.store.description.description` of
-    the untrained model; empty where it has none, and then nothing of this run is kept.
+    those of the run store, one for each stage of training. ``network`` is the description of the
+    untrained model; empty where it has none, and then nothing of this run is kept.
     """
 
     label: str

@@ -20,7 +20,7 @@ from kdnb.experiment.results import Run
 from kdnb.fingerprint import code_fingerprint
 from kdnb.store.description import precision
 from kdnb.store.store import digest
-from kdnb.tasks.tasks import SubclassConfig
+from kdnb.tasks.config import SubclassConfig
 
 OTHER_TEACHER = "another teacher"
 RANDOM = "random weights"
@@ -70,7 +70,7 @@ class SaliencyStudy:
         self.images: Split = test.take(index)
         self.options = {
             "num_classes": experiment.num_classes,
-            "background": experiment.task.background,
+            "background": experiment.task.saliency.background,
             "device": experiment.device,
         }
 
@@ -146,7 +146,7 @@ class SaliencyStudy:
         return _measured(AREAS, values)
 
     def _areas(self, run: Run, maps: Tensor) -> tuple[Tensor, Tensor]:
-        images, steps = self.images.images, self.experiment.task.explained_steps
+        images, steps = self.images.images, self.experiment.task.saliency.steps
         return deletion_and_insertion(run.model, images, maps, steps=steps, **self.options)
 
 

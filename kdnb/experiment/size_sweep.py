@@ -45,7 +45,7 @@ def size_sweep(
     config = replace(experiment.task.student_config, next_stage=None)
     image = experiment.dataset.test.images[:1] / 255
     sizes = []
-    for name, student in experiment.task.ladder:
+    for name, student in experiment.task.sizes.students:
         result = experiment.with_student(student, config).compare(methods, seeds)
         network = student(num_classes=experiment.num_classes)
         scores = {label: result.accuracy(label).tolist() for label in result.labels}

@@ -9,7 +9,7 @@
 import inspect
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -18,15 +18,23 @@ from torch import Tensor, nn
 from kdnb.data import Dataset
 from kdnb.data.custom.names import listed
 from kdnb.data.dataset import stratified_indices
+from kdnb.tasks.config import (
+    SUBSET_SEED,
+    DistillationConfig,
+    SaliencySettings,
+    Sizes,
+    SubclassConfigs,
+    Task,
+    TaskText,
+    check_name,
+    two_views,
+)
 from kdnb.tasks.modules import settings_kept
-from kdnb.tasks.tasks import SUBSET_SEED, SubclassConfig, Task
 from kdnb.tasks.trial import MisfitError, built, trial
 from kdnb.training.config import TrainConfig
-from kdnb.training.objectives import AuxiliaryLoss, MutualInformation, Objective
 
 AFFINE = 0.15  # of the two views of which a teacher's subclasses shall be the same
 UNEQUAL = 1.5  # times as many images of one class as of another: then classes are balanced
-KNOWN = {f.name for f in fields(Task)} - {"name", "dataset", "teacher", "student"}
 
 
 def custom_task(
@@ -37,7 +45,7 @@ def custom_task(
     *,
     subclasses: int = 3,
     **settings: object,
-) -> Task:
+) -> "CustomTask":
     """A task from a source of ``data`` and what builds its two networks.
 
     ``data`` is a `kdnb.data.ImageFolder`, `kdnb.data.ImageTensors` or any function that returns a
@@ -46,12 +54,13 @@ def custom_task(
     ``subclasses``. One that takes no ``subclasses`` is asked for classes · subclasses classes; of
     one that takes neither the last `nn.Linear` is made as wide as is needed.
 
-    ``subclasses`` is into how many a teacher divides each class. ``settings`` are other fields of
-    `Task`; those not given follow from the number of images. Raises ValueError for a setting that
-    `Task` does not have, or networks that cannot be called.
+    ``subclasses`` is into how many a teacher divides each class. ``settings`` are among
+    `SETTINGS`, named as in `kdnb.tasks.config`; those not given follow from the number of images.
+    Raises ValueError for another setting, or networks that cannot be called.
     """
-    if unknown := sorted(set(settings) - KNOWN):
-        known = ", ".join(sorted(KNOWN))
+    check_name(name)
+    if unknown := sorted(set(settings) - set(SETTINGS)):
+        known = ", ".join(SETTINGS)
         raise ValueError(f"a task has no {unknown[0]!r}: it has {known}, and subclasses")
     if type(subclasses) is not int or subclasses < 2:
         raise ValueError(f"subclasses must be a whole number of at least 2, got {subclasses!r}")
@@ -66,18 +75,30 @@ def custom_task(
                 f"the {role} must be a class or a function that builds a new network for each "
                 f"seed, got a {type(make).__name__}"
             )
-    if "ladder" in settings:
-        settings["ladder"] = tuple((size, Network(make)) for size, make in settings["ladder"])
-    settings |= {"dataset": data, "teacher": Network(teacher), "student": Network(student)}
-    settings = dict.fromkeys(KNOWN) | {"title": name} | settings
-    return CustomTask(name=name, subclasses=subclasses, **settings)
+    return CustomTask(name, data, Network(teacher), Network(student), subclasses, settings)
+
+
+SETTINGS = (
+    *("teacher_config", "student_config", "subclass_config", "other_subclass_configs"),
+    *("temperature", "soft_weight", "student_images", "student_image_counts", "students"),
+    *("saliency", "balanced", "text"),
+)
 
 
 @dataclass(frozen=True)
-class CustomTask(Task):
-    """A task whose fields are None where they follow from its data: `fitted` fills them."""
+class CustomTask:
+    """A task whose configs and text follow from its data, where ``settings`` do not give them."""
 
-    subclasses: int = 3
+    name: str
+    dataset: Callable[[], Dataset]
+    teacher: "Network"
+    student: "Network"
+    subclasses: int
+    settings: dict
+
+    def load(self) -> Dataset:
+        """Its data; raises `kdnb.data.DataError` where they cannot be had."""
+        return replace(self.dataset(), name=self.name)
 
     def fitted(self, dataset: Dataset) -> Task:
         """A plain `Task` for these data; raises ValueError where a network does not fit them."""
@@ -92,40 +113,46 @@ class CustomTask(Task):
             role: f"the reader's own `{_name(network)}`, with {parameters[role]:,} parameters"
             for role, network in networks.items()
         }
-        teaching = self.teacher_config or _config(len(train), 12_000, 2e-3, most=40, translate=1)
-        shown = self.student_images or len(train)
-        learning = self.student_config or _config(shown, 24_000, 3e-3, most=80)
-        # Frozen stages answer for a finite set of views, of which random_affine images are none.
+        get = self.settings.get
+        teaching = get("teacher_config") or _config(len(train), 12_000, 2e-3, most=40, translate=1)
+        shown = get("student_images") or len(train)
+        learning = get("student_config") or _config(shown, 24_000, 3e-3, most=80)
+        # Frozen stages answer for a finite set of views, of which affine ones are none.
         dividing = teaching if teaching.first_trainable else replace(teaching, affine=AFFINE)
         counts = torch.bincount(train.labels, minlength=classes)
-        balanced = bool(counts.max() > UNEQUAL * counts.min())
-        defaults = {
-            "teacher_config": teaching,
-            "student_config": learning,
-            "subclass_config": SubclassConfig(
-                "two views agree", MutualInformation(subclasses=size, evenness=1.5), dividing
+        balanced = get("balanced", bool(counts.max() > UNEQUAL * counts.min()))
+        students = [
+            (f"{role}'s network", networks[role])
+            for role in sorted(networks, key=parameters.get, reverse=True)
+        ]
+        if get("students"):
+            students = [(name, Network(make)) for name, make in get("students")]
+        configs = two_views(size, dividing, others=teaching)
+        return Task(
+            name=self.name,
+            dataset=self.dataset,
+            **networks,
+            teacher_config=teaching,
+            student_config=learning,
+            subclass_configs=SubclassConfigs(
+                get("subclass_config", configs.default),
+                get("other_subclass_configs", configs.others),
             ),
-            "other_subclass_configs": (
-                SubclassConfig("no auxiliary loss", Objective(subclasses=size), teaching),
-                SubclassConfig("Müller's auxiliary loss", AuxiliaryLoss(subclasses=size), teaching),
+            distillation=DistillationConfig(get("temperature", 4.0), get("soft_weight", 0.5)),
+            sizes=Sizes(
+                get("student_images"),
+                get("student_image_counts") or _image_counts(train.labels, classes),
+                tuple(students),
             ),
-            "temperature": 4.0,
-            "soft_weight": 0.5,
-            "balanced": balanced,
-            "student_image_sweep": _image_counts(train.labels, classes),
-            "explained_images": max(60, 2 * classes),
-            "ladder": tuple(
-                (f"{role}'s network", networks[role])
-                for role in sorted(networks, key=parameters.get, reverse=True)
-            ),
-            **_texts(dataset, about, counts, balanced),
-        }
-        given = {f.name: getattr(self, f.name) for f in fields(Task)} | networks
-        given = {name: value for name, value in given.items() if value is not None}
-        return Task(**defaults | given)
+            saliency=get("saliency") or SaliencySettings(images=max(60, 2 * classes)),
+            balanced=balanced,
+            text=get("text") or _text(self.name, dataset, about, counts, balanced),
+        )
 
 
-def _texts(dataset: Dataset, about: dict[str, str], counts: Tensor, balanced: bool) -> dict:
+def _text(
+    name: str, dataset: Dataset, about: dict[str, str], counts: Tensor, balanced: bool
+) -> TaskText:
     """What a reader of a report should know of such a task."""
     choices = [
         f"Classes: {listed(dataset.class_names, most=30)}.",
@@ -139,15 +166,16 @@ def _texts(dataset: Dataset, about: dict[str, str], counts: Tensor, balanced: bo
     if len(counts) == 2:
         choices.append("Notebook 00 compares wrong classes, and is left out: here is only one.")
     error = 100 * (0.09 / len(dataset.test)) ** 0.5
-    return {
-        "teacher_about": about["teacher"],
-        "subclass_about": "All ways have the same epochs, but two views that agree meet each image "
-        "twice an epoch, and random_affine.",
-        "choices": " ".join(choices),
-        "caveats": "Recipes, temperature and weight are defaults that follow from the number of "
+    return TaskText(
+        title=name,
+        choices=" ".join(choices),
+        teacher=about["teacher"],
+        subclass_configs="All ways have the same epochs, but two views that agree meet each image "
+        "twice an epoch, and in affine views.",
+        caveats="Recipes, temperature and weight are defaults that follow from the number of "
         f"images and are tuned for nothing. With {len(dataset.test):,} test images an accuracy of "
         f"90 % has a standard error of {error:.1f} points.",
-    }
+    )
 
 
 @dataclass(frozen=True)

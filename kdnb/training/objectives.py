@@ -167,8 +167,8 @@ class TeacherObjective(Objective):
     """
 
     temperature: float
-    teacher_logits: Tensor = field(default_factory=lambda: torch.empty(0, 0, 0))
-    soft_targets: Tensor | None = field(default=None, repr=False)
+    teacher_logits: Tensor = field(default_factory=lambda: torch.empty(0, 0, 0), compare=False)
+    soft_targets: Tensor | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self):
         super().__post_init__()

@@ -13,7 +13,7 @@ from pathlib import Path
 from kdnb.evaluation.metrics import accuracy, live_subclasses, match_subclasses
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import subclass
-from kdnb.tasks.tasks import SubclassConfig, task
+from kdnb.tasks import SubclassConfig, task
 
 TASK = "digits-2x5"
 SUBCLASSES = (2, 5, 10)
@@ -25,11 +25,11 @@ TARGET = Path(__file__).with_suffix(".json")
 def main() -> None:
     lab = Experiment(task(TASK))
     val, names = lab.dataset.val, lab.dataset.subclass_names
-    _, spread = lab.task.other_subclass_configs
+    _, spread = lab.task.subclass_configs.others
     cells = []
     for way, subclasses, weight in product((spread, lab.task.subclass_config), SUBCLASSES, WEIGHTS):
         objective = replace(way.objective, subclasses=subclasses, weight=weight)
-        subclass_config = SubclassConfig(way.label, objective, way.config)
+        subclass_config = SubclassConfig(way.label, objective, way.train_config)
         teachers, students = [], []
         for seed in SEEDS:
             teacher = lab.teacher(seed, subclass_config)

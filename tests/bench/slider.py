@@ -22,7 +22,7 @@ from kdnb.course.interactive import progress
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Update
 from kdnb.store.store import Store
-from kdnb.tasks.tasks import task
+from kdnb.tasks import task
 
 EXPLORERS = [  # notebook, words of its picture, name of the slider
     ("00_what_is_distillation.ipynb", "at T =", "T"),

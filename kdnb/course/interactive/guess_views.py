@@ -11,7 +11,7 @@ from kdnb.course.interactive.guesses import Guessed, Guesses
 from kdnb.course.report.execution import NOTEBOOKS
 from kdnb.course.report.protocol import live_kernel
 from kdnb.course.text import markdown_table
-from kdnb.tasks.tasks import COURSE, Task
+from kdnb.tasks.config import COURSE, Task
 
 
 class Summary:
@@ -25,7 +25,7 @@ class Summary:
         self.guessed = (guesses or Guesses(task.name)).all()
         self.reader = live_kernel()
         answered = {key.split("/")[0] for key in self.guessed}
-        self.open = sorted(set(task.notebooks or COURSE) - answered)
+        self.open = sorted(set(task.text.notebooks or COURSE) - answered)
 
     @property
     def table(self) -> Markdown:

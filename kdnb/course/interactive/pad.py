@@ -127,13 +127,13 @@ def pen_width(images: Tensor) -> float:
 
 def what_is_missing(lab: Experiment) -> str:
     """Why there is no pad for a task, as a sentence; empty where there is one."""
-    shape, students = tuple(lab.dataset.train.images.shape[1:]), dict(lab.task.ladder)
+    shape, students = tuple(lab.dataset.train.images.shape[1:]), dict(lab.task.sizes.students)
     if shape == (1, 28, 28) and "128-128" in students:
         return ""
     return (
         "**The pad is left out**: it is for grey digits of 28×28 pixels and the networks of the "
-        f"course. Images of the task {lab.task.title} have {'×'.join(map(str, shape))} (channels, "
-        f"height, width), and its students are {', '.join(students) or 'others'}."
+        f"course. Images of the task {lab.task.text.title} have {'×'.join(map(str, shape))} "
+        f"(channels, height, width), and its students are {', '.join(students) or 'others'}."
     )
 
 

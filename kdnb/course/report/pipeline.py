@@ -18,7 +18,8 @@ from kdnb.course.report.written import Written
 from kdnb.environment import best_device, provenance
 from kdnb.files import PROJECT
 from kdnb.store.store import Store
-from kdnb.tasks.tasks import APART, task
+from kdnb.tasks import task
+from kdnb.tasks.config import APART
 
 REPORTS = PROJECT / "report"
 VERSIONS = ("kdnb", "python", "torch", "torchvision", "numpy")
@@ -70,8 +71,8 @@ def make_report(
     and `kdnb.course.report.execution.NotebookError` if one does not run to its end.
     """
     chosen = task(task_name)
-    data = chosen.load() if not chosen.notebooks else None
-    fitting = chosen.notebooks or chosen.chapters(data)
+    data = chosen.load() if not chosen.text.notebooks else None
+    fitting = chosen.text.notebooks or chosen.chapters(data)
     notebooks = find_notebooks(only or fitting)
     if unfit := [number for number in only if number not in (*fitting, *APART)]:
         raise ValueError(
@@ -116,7 +117,7 @@ def make_report(
     origin = provenance(best_device())
     page = render_page(
         chapters,
-        title=f"Knowledge distillation: {chosen.title}",
+        title=f"Knowledge distillation: {chosen.text.title}",
         about="What distillation is and how it works, what it gains and what it costs. "
         "Every number below was computed by this run or loaded from the run store it names.",
         facts=[

@@ -174,5 +174,5 @@ def score_table(
     return ScoreTable(
         logits, split.labels, experiment.transfer.labels, experiment.dataset.class_names,
         baseline=baseline, dataset=result.dataset, split=result.split,
-        published=dict(experiment.task.published_scores),
+        published=dict(experiment.task.text.published_scores),
     )  # fmt: skip

@@ -1,0 +1,188 @@
+"""What a task is: data, two networks, the configs by which they are trained, and a text."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from kdnb import data
+from kdnb.data import Dataset, Split
+from kdnb.data.dataset import stratified_indices
+from kdnb.training.config import TrainConfig
+from kdnb.training.objectives import AuxiliaryLoss, MutualInformation, Objective
+
+SUBSET_SEED = 1
+# The numbers of the notebooks that a report holds.
+COURSE = ("00", "01", "02", "03", "04", "05", "06")
+# Notebook 00 is about the wrong classes, of which it needs several.
+TWO_CLASSES = COURSE[1:]
+# Beside the course, in no report unless they are asked for: 07 makes data of its own, 08 has bugs.
+APART = ("07", "08")
+
+
+@dataclass(frozen=True)
+class SubclassConfig:
+    """One way for a teacher to divide each class into subclasses: an objective and a config."""
+
+    label: str
+    objective: Objective
+    train_config: TrainConfig
+
+
+@dataclass(frozen=True)
+class SubclassConfigs:
+    """The task's own way to divide, ``others`` to compare it with, and true subclasses if known."""
+
+    default: SubclassConfig
+    others: tuple[SubclassConfig, ...] = ()
+    known: SubclassConfig | None = None
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """The defaults of distillation (`kdnb.losses.distillation_loss`)."""
+
+    temperature: float = 4.0
+    soft_weight: float = 0.9
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many training images each student sees (None: all), and what sweeps compare.
+
+    ``student_image_counts`` are other numbers of images. ``students`` are pairs of a name and what
+    builds a student, the largest first.
+    """
+
+    student_images: int | None = None
+    student_image_counts: tuple[int, ...] = ()
+    students: tuple[tuple[str, Callable[..., nn.Module]], ...] = ()
+
+
+@dataclass(frozen=True)
+class SaliencySettings:
+    """So many test ``images`` are explained by ``methods`` (`kdnb.evaluation.saliency.Saliency`).
+
+    ``background`` is how bright an image is where it shows nothing, in [0, 1]. Pixels are removed
+    in so many ``steps``.
+    """
+
+    images: int = 60
+    steps: int = 10
+    methods: tuple[str, ...] = ("gradient", "integrated gradients")
+    background: float = 0.0
+
+
+@dataclass(frozen=True)
+class TaskText:
+    """What the course says of a task, and in which ``notebooks`` (none: as its classes allow).
+
+    ``choices`` says what was chosen and why, ``teacher`` what the teacher is, ``subclass_configs``
+    how these differ, ``caveats`` what the results do not show, ``published`` what others reached,
+    with weighted F1 by label in ``published_scores``. ``two_class_task`` names the task with the
+    same images and two classes.
+    """
+
+    title: str
+    choices: str = ""
+    teacher: str = ""
+    subclass_configs: str = ""
+    caveats: str = ""
+    published: str = ""
+    published_scores: tuple[tuple[str, float], ...] = ()
+    notebooks: tuple[str, ...] = ()
+    two_class_task: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one run of the course is about; ``name`` is also that of its report.
+
+    ``dataset`` is a name that `kdnb.data.load` knows, or a source such as `kdnb.data.ImageFolder`.
+    ``teacher`` and ``student`` build an untrained network when called with ``num_classes`` and
+    ``subclasses``. ``balanced`` makes every class count the same in the loss of the labels.
+    """
+
+    name: str
+    dataset: str | Callable[[], Dataset]
+    teacher: Callable[..., nn.Module]
+    student: Callable[..., nn.Module]
+    teacher_config: TrainConfig
+    student_config: TrainConfig
+    subclass_configs: SubclassConfigs
+    text: TaskText
+    distillation: DistillationConfig = DistillationConfig()
+    sizes: Sizes = Sizes()
+    saliency: SaliencySettings = SaliencySettings()
+    balanced: bool = False
+
+    def __post_init__(self):
+        check_name(self.name)
+
+    @property
+    def temperature(self) -> float:
+        """The default temperature of distillation."""
+        return self.distillation.temperature
+
+    @property
+    def soft_weight(self) -> float:
+        """The default weight of the soft targets, in [0, 1]."""
+        return self.distillation.soft_weight
+
+    @property
+    def subclass_config(self) -> SubclassConfig:
+        """How a teacher of this task comes by subclasses."""
+        return self.subclass_configs.default
+
+    def load(self) -> Dataset:
+        """The task's dataset; raises `kdnb.data.DataError` where it cannot be had."""
+        if callable(self.dataset):
+            return replace(self.dataset(), name=self.name)
+        return data.load(self.dataset)
+
+    def fitted(self, dataset: Dataset) -> "Task":
+        """The task with all that is decided by its data: itself, where nothing is."""
+        return self
+
+    def chapters(self, dataset: Dataset) -> tuple[str, ...]:
+        """The numbers of the notebooks that a report on this task holds."""
+        return self.text.notebooks or (COURSE if len(dataset.class_names) > 2 else TWO_CLASSES)
+
+    def transfer_set(self, dataset: Dataset) -> Split:
+        """The training images that every student of this task sees, with the class shares kept."""
+        count, total = self.sizes.student_images, len(dataset.train)
+        if count in (None, total):
+            return dataset.train
+        if not 0 < count <= total:
+            raise ValueError(
+                f"student_images must lie in 1..{total} for {dataset.name}, got {count}"
+            )
+        (index,) = stratified_indices(dataset.train.labels, (count,), SUBSET_SEED)
+        return dataset.train.take(index)
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless a task's ``name`` can be that of a file."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(
+            f"a task's name is also that of a file: use letters, digits, - and _, got {name!r}"
+        )
+
+
+def auxiliary_loss(subclasses: int, config: TrainConfig) -> SubclassConfig:
+    """Müller, Kornblith & Hinton 2020, eq. 6-7."""
+    return SubclassConfig("Müller's auxiliary loss", AuxiliaryLoss(subclasses=subclasses), config)
+
+
+def two_views(
+    subclasses: int, config: TrainConfig, others: TrainConfig | None = None, weight: float = 1.0
+) -> SubclassConfigs:
+    """Mutual information between the subclasses of two views of an image, trained by ``config``.
+
+    Compared with Müller's auxiliary loss and with none, both trained by ``others``, if given.
+    """
+    objective = MutualInformation(subclasses=subclasses, evenness=1.5, weight=weight)
+    alone = SubclassConfig("no auxiliary loss", Objective(subclasses=subclasses), others)
+    compared = (alone, auxiliary_loss(subclasses, others)) if others else ()
+    return SubclassConfigs(SubclassConfig("two views agree", objective, config), compared)
