@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kdnb import tasks
+from kdnb import maintenance, tasks
 from kdnb.__main__ import main
 from kdnb.data import DataError, ImageFolder, ImageTensors
 from kdnb.data.custom.splits import drawn
