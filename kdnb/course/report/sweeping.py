@@ -75,14 +75,11 @@ def sweep_lines(result: Comparison, over: str) -> Iterator[str]:
 
 
 def sweep_words(standing: SweepProgress) -> str:
-    """How many runs are done, on how many workers, and for how long still."""
-    words = f"{int(standing.done)} of {standing.total} runs done"
+    """How many runs are done, on how many workers."""
+    words = f"{standing.done} of {standing.total} runs done"
     if standing.finished:
         return words
-    words += f", {standing.workers} worker{'s' * (standing.workers != 1)}"
-    if standing.seconds_left is not None:
-        words += f", {time_left(standing.seconds_left)} left"
-    return words
+    return f"{words}, {standing.workers} worker{'s' * (standing.workers != 1)}"
 
 
 def time_left(seconds: float) -> str:
