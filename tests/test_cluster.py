@@ -264,17 +264,22 @@ def test_no_cluster_is_started_for_nothing(tmp_path, monkeypatch):
 
 
 def test_one_worker_for_each_gpu(tmp_path, monkeypatch):
-    asked = []
+    asked = {}
 
     class NoClusterError(Exception):
         pass
 
-    def cluster_of(n_workers, env, **options):
-        asked.append((n_workers, env["CUDA_VISIBLE_DEVICES"]))
+    def cluster_of(**options):
+        asked.update(options)
         raise NoClusterError
+
+    def counting(lab, workers, local_cluster=cluster.local_cluster):
+        asked["workers"] = workers
+        return local_cluster(lab, workers)
 
     lab = lab_in(tmp_path)
     lab.device = torch.device("cuda")
+    monkeypatch.setattr(cluster, "local_cluster", counting)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(cluster, "LocalCluster", cluster_of)
     monkeypatch.setattr(cluster.signal, "signal", lambda *_: None)
@@ -283,9 +288,9 @@ def test_one_worker_for_each_gpu(tmp_path, monkeypatch):
     environment = dict(os.environ)
     with pytest.raises(NoClusterError):
         sweep(lab, [1.0], [0.5], [0, 1])
-    assert asked == [(2, "3,5")] and environment == dict(os.environ)
+    assert asked["workers"] == 2 and environment == dict(os.environ)
     for name, shown in ((0, "3"), (1, "5")):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked["env"]["CUDA_VISIBLE_DEVICES"])
         cluster.dask_setup(SimpleNamespace(name=name))
         assert os.environ["CUDA_VISIBLE_DEVICES"] == shown
 

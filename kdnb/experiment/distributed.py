@@ -7,9 +7,11 @@ run store of whoever asks train there; others are given what they need and send 
 import copyreg
 import logging
 import math
+import multiprocessing
 import os
 import signal
 import threading
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -72,7 +74,7 @@ def local_cluster(experiment: Experiment, workers: int) -> Iterator[LocalCluster
     with (
         dask.config.set(settings),
         LocalCluster(
-            n_workers=workers,
+            n_workers=0,
             threads_per_worker=max(1, torch.get_num_threads() // workers),
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
@@ -82,6 +84,13 @@ def local_cluster(experiment: Experiment, workers: int) -> Iterator[LocalCluster
             silence_logs=logging.CRITICAL,
         ) as cluster,
     ):
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which processes inherit
+        processes, end = len(multiprocessing.active_children()) + workers, time.monotonic() + 10
+        cluster.scale(workers)
+        while len(multiprocessing.active_children()) < processes and time.monotonic() < end:
+            time.sleep(0.01)
+        signal.signal(signal.SIGINT, before)
+        cluster.wait_for_workers(workers)
         yield cluster
 
 
@@ -175,7 +184,11 @@ class _Sweep:
 
     def cut(self) -> None:
         """Make units for the workers that are there."""
-        self.client.wait_for_workers(1, WORKERS_SECONDS)
+        try:
+            self.client.wait_for_workers(1, WORKERS_SECONDS)
+        except TimeoutError as error:
+            where = self.client.scheduler.address
+            raise ClusterError(f"{error} s: start some with `dask worker {where}`") from error
         found = self.client.run(_examine, self.mark.name, on_error="ignore").values()
         self.shared = all(shared for _, shared in found)
         device = next((device for device, _ in found), self.experiment.device)
@@ -215,10 +228,10 @@ class _Sweep:
             wait(list(self.futures), seconds, until)
         for future in [future for future in self.futures if future.done()]:
             unit = self.futures.pop(future)
-            if future.status != "finished":
-                self.error = self.error or _explained(future)
-                continue
-            entries, error = future.result()
+            try:
+                entries, error = future.result()
+            except Exception as problem:
+                entries, error = {}, _explained(future.key, problem)
             for key, entry in entries.items():
                 self.store.put(key, entry.tensors, entry.record)
                 if key.startswith("run-"):
@@ -236,25 +249,24 @@ class _Sweep:
             self.client.cancel(list(self.futures))
 
 
-def _explained(future: Future) -> Exception:
+def _explained(unit: str, error: Exception) -> Exception:
     """What a unit failed of; raised at once where no other unit would fare better."""
-    if future.cancelled():
-        raise ClusterError(
-            "Dask's scheduler is gone: what is finished is kept, so start it and sweep again"
+    if isinstance(error, KilledWorker):
+        return ClusterError(
+            f"{unit} ended each of {error.allowed_failures + 1} workers that tried it, often for "
+            "lack of memory: use fewer workers; what else was asked for is trained and kept"
         )
-    error = future.exception()
-    if isinstance(error, ImportError | AttributeError):
+    if isinstance(error, ImportError):
         raise ClusterError(
             f"a worker cannot import what it needs ({error}): install this version of kdnb there, "
             "and put the task's module where the worker finds it, for example on PYTHONPATH"
         ) from error
+    if isinstance(error, CancelledError):
+        raise ClusterError(
+            "Dask's scheduler is gone: what is finished is kept, so start it and sweep again"
+        ) from error
     if isinstance(error, ClusterError):
         raise error
-    if isinstance(error, KilledWorker):
-        return ClusterError(
-            f"{future.key} ended each of {error.allowed_failures + 1} workers that tried it, often "
-            "for lack of memory: use fewer workers; what else was asked for is trained and kept"
-        )
     return error
 
 
@@ -289,7 +301,7 @@ def _train_unit(
             store = Store(Path(get_worker().local_directory) / sweep)
             for key, entry in given.items():
                 store.put(key, entry.tensors, entry.record)
-        before, diverged = set(store.names("run-")), None
+        before, diverged = set(store.names("run-")) - set(keys), None
         experiment = _experiment(task).with_store(store, _Watch(sweep))
         if [experiment.key(request) for request in unit] != keys:
             raise ClusterError(
