@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -130,16 +131,14 @@ def test_workers_give_what_one_process_gives(shared, client, folder, tmp_path, m
 @pytest.mark.slow
 def test_a_killed_worker_loses_only_its_unit(client, folder, tmp_path):
     lab = lab_in(folder, LONG)
-    there, told = {}, []
+    there, told, seen = {}, [], Counter()
 
     def kill(progress):
         told.append(progress)
-        halves = map(lab.store.get, lab.store.names("part-"))  # in the middle of them
-        labels = {f"{half.record['label']}, seed 10" for half in halves if half}
         for address, keys in client.processing().items():
-            if not there and any(key.startswith(label) for key in keys for label in labels):
-                if "teacher" in keys[0]:
-                    continue
+            seen.update(keys)
+            students = [key for key in keys if "seed 10" in key and "teacher" not in key]
+            if not there and any(seen[key] == 4 for key in students):  # two seconds into it
                 pid = client.run(os.getpid, workers=[address])[address]
                 there.update(runs_of(lab))
                 os.kill(pid, signal.SIGKILL)
