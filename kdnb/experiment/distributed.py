@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -55,10 +56,7 @@ class ClusterError(OSError):
 
 @contextmanager
 def local_cluster(experiment: Experiment, workers: int) -> Iterator[LocalCluster]:
-    """So many processes of this machine, each with its share of cores and, in turn, a GPU.
-
-    They work in the experiment's run store. Gone when the block ends, however it ends.
-    """
+    """So many processes that share the run store, this machine's cores and, in turn, its GPUs."""
     gpus = ",".join(map(str, range(torch.cuda.device_count())))
     environment = {
         "KDNB_RUNS": experiment.store.root,
@@ -156,19 +154,21 @@ def train(
     experiment.store.require_writable()
     sweep = _Sweep(client, experiment, requests)
     sweep.mark.touch()
+    client.subscribe_topic(sweep.mark.name, lambda event: sweep.shares.update([event[1]]))
     try:
         sweep.cut()
         while sweep.submit():
             sweep.collect(0.5)
-            tell(SweepProgress(sweep.done, sweep.total, len(client.nthreads())))
+            tell(sweep.progress())
     except BaseException:
         sweep.stop()
         raise
     finally:
+        client.unsubscribe_topic(sweep.mark.name)
         sweep.mark.unlink(missing_ok=True)
     if sweep.error:
         raise sweep.error
-    tell(SweepProgress(sweep.done, sweep.total, len(client.nthreads()), finished=True))
+    tell(replace(sweep.progress(), finished=True))
 
 
 class _Sweep:
@@ -180,6 +180,7 @@ class _Sweep:
         self.mark = self.store.root / f".sweep-{uuid.uuid4().hex}"
         self.requests, self.task = requests, pickle.dumps(experiment.task)
         self.futures: dict[Future, WorkUnit] = {}
+        self.shares: dict[str, float] = {}  # of what is under way, by its future's key
         self.error: Exception | None = None
 
     def cut(self) -> None:
@@ -207,12 +208,10 @@ class _Sweep:
             name = f"{label}, seed {unit[0].seed}, {len(unit)} in all, {uuid.uuid4().hex[:8]}"
             keys = [self.experiment.key(request) for request in unit]
             given = {} if self.shared else self._given(unit, keys)
+            work = self.mark.name, self.task, unit, keys, given
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Sending large graph")  # given teachers
-                future = self.client.submit(
-                    _train_unit, self.mark.name, self.task, unit, keys, given, key=name
-                )
-            self.futures[future] = unit
+                self.futures[self.client.submit(_train_unit, *work, key=name)] = unit
         return bool(self.futures)
 
     def _given(self, unit: WorkUnit, keys: Sequence[str]) -> dict[str, Entry]:
@@ -240,6 +239,11 @@ class _Sweep:
                 self.done += len(unit)
                 self.untrained -= set(unit)
             self.error = self.error or error
+
+    def progress(self) -> SweepProgress:
+        """Runs that are done, and shares of those under way."""
+        shares = [len(unit) * self.shares.get(f.key, 0) for f, unit in self.futures.items()]
+        return SweepProgress(self.done + sum(shares), self.total, len(self.client.nthreads()))
 
     def stop(self) -> None:
         """Have workers put away what they are at, and keep it."""
@@ -329,13 +333,15 @@ def _experiment(task: bytes) -> Experiment:
 
 
 class _Watch:
-    """Watches the training of a unit, to end it when the sweep is stopped."""
+    """Reports how much of a unit is trained, and ends it when the sweep is stopped."""
 
     def __init__(self, sweep: str):
-        self.sweep = sweep
+        self.sweep, self.unit = sweep, get_worker().get_current_task()
 
     def __call__(self, update: Update) -> None:
-        """Called after each epoch."""
+        if not update.loaded:
+            share = len(update.history.epochs) / update.epochs
+            get_worker().log_event(self.sweep, [self.unit, share])
 
     def step(self, images: int) -> None:
         """Raises KeyboardInterrupt if the sweep was stopped."""

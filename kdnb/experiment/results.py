@@ -64,7 +64,7 @@ class Update:
 class SweepProgress:
     """Where a sweep on workers stands: runs ``done`` of ``total``."""
 
-    done: int
+    done: float
     total: int
     workers: int
     finished: bool = False

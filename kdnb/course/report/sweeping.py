@@ -76,7 +76,7 @@ def sweep_lines(result: Comparison, over: str) -> Iterator[str]:
 
 def sweep_words(standing: SweepProgress) -> str:
     """How many runs are done, on how many workers."""
-    words = f"{standing.done} of {standing.total} runs done"
+    words = f"{int(standing.done)} of {standing.total} runs done"
     if standing.finished:
         return words
     return f"{words}, {standing.workers} worker{'s' * (standing.workers != 1)}"
