@@ -7,20 +7,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
+from distributed import get_task_stream
 
-from kdnb.data import DataError
 from kdnb.experiment import distributed as cluster
-from kdnb.experiment import sweep as sweep_module
 from kdnb.experiment.distributed import ClusterError
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional
 from kdnb.experiment.requests import RunRequest
+from kdnb.experiment.sweep import sweep
 from kdnb.models import StudentMLP, TeacherCNN
 from kdnb.store.store import Store
 from kdnb.tasks.digits import DIGITS
@@ -48,7 +48,7 @@ def deadly_student(num_classes=10, subclasses=1):
     """With seed 99 it ends every worker that builds it, as lack of memory does."""
     if torch.initial_seed() == 99 and multiprocessing.parent_process() is not None:
         os.kill(os.getpid(), signal.SIGKILL)
-    return StudentMLP(num_classes, subclasses, hidden=(16, 16))
+    return StudentMLP(num_classes, subclasses, hidden=(512, 512))
 
 
 PATIENCE = 600  # seconds after which a process will not end any more, however busy the machine is
@@ -62,7 +62,7 @@ def runs_of(lab):
     return {key: lab.store.path(key).stat().st_mtime_ns for key in lab.store.names("run-")}
 
 
-def wanted(*seeds):
+def requests(*seeds):
     return [RunRequest(seed, method) for seed in seeds for method in METHODS]
 
 
@@ -105,42 +105,48 @@ def same_runs(lab, other, seeds, exactly):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False], ids=["shared folder", "sent back"])
-def test_workers_give_what_one_process_gives(shared, client, folder, tmp_path):
+def test_workers_give_what_one_process_gives(shared, client, folder, tmp_path, monkeypatch):
     seeds = (0, 1) if shared else (2, 3)
     lab = lab_in(folder if shared else tmp_path / "mine")
-    made = cluster.train(client, lab, wanted(*seeds))
-    trained = Counter(key for one in made for key in one.trained)
-    assert len(trained) == 2 + 2 * 3 and set(trained.values()) == {1}
-    assert trained.keys() <= runs_of(lab).keys()
-    assert {one.worker for one in made} <= set(client.nthreads())
-    assert all(bool(one.entries) != shared for one in made)
+    told, sent, put = [], [], lab.store.put
+    monkeypatch.setattr(lab.store, "put", lambda key, *rest: sent.append(key) or put(key, *rest))
+    with get_task_stream(client) as tasks:
+        cluster.train(client, lab, requests(*seeds), told.append)
+    there = runs_of(lab)
+    # Each was trained once: so many runs, and not one more that was done.
+    assert len(there) == told[-1].done == told[-1].total == 2 + 2 * 3
+    assert told[-1].finished and [one.done for one in told] == sorted(one.done for one in told)
+    assert {task["worker"] for task in tasks.data} == set(client.nthreads())
+    assert sorted(sent) == ([] if shared else sorted(there))
     same_runs(lab, lab_in(tmp_path / "alone"), seeds, exactly=False)
     assert not list(folder.glob(".sweep-*")) and not list(lab.store.root.glob(".sweep-*"))
-    assert cluster.train(client, lab, wanted(*seeds)) == []
-    more = cluster.train(client, lab, wanted(*seeds, seeds[0] + 100))
-    assert len([key for one in more for key in one.trained]) == 1 + 3
+    with get_task_stream(client) as tasks:
+        cluster.train(client, lab, requests(*seeds), told.append)
+    assert not tasks.data and runs_of(lab) == there
+    cluster.train(client, lab, requests(*seeds, seeds[0] + 100))
+    assert there.items() <= runs_of(lab).items() and len(runs_of(lab)) == len(there) + 1 + 3
 
 
 @pytest.mark.slow
-def test_a_killed_worker_loses_only_its_part(client, folder, tmp_path):
+def test_a_killed_worker_loses_only_its_unit(client, folder, tmp_path):
     lab = lab_in(folder, LONG)
-    there = {}
+    there, told = {}, []
 
-    def kill(standing):
+    def kill(progress):
+        told.append(progress)
         for address, keys in client.processing().items():
             student = any("seed 10" in key and "teacher" not in key for key in keys)
-            if student and standing.done % 1 and not there:  # in the middle of it
+            if student and progress.done % 1 and not there:  # in the middle of it
                 pid = client.run(os.getpid, workers=[address])[address]
                 there.update(runs_of(lab))
                 os.kill(pid, signal.SIGKILL)
 
-    made = cluster.train(client, lab, wanted(10), kill)
+    before = runs_of(lab)
+    cluster.train(client, lab, requests(10), kill)
     assert there, "no worker was killed"
-    trained = Counter(key for one in made for key in one.trained)
-    assert len(trained) == 1 + 3 and set(trained.values()) == {1}
     after = runs_of(lab)
     assert there.items() <= after.items(), "what was finished was trained again"
-    assert trained.keys() <= after.keys()
+    assert len(after) - len(before) == told[-1].done == 1 + 3
     same_runs(lab, lab_in(tmp_path, LONG), [10], exactly=True)
 
 
@@ -151,31 +157,27 @@ def test_a_stopped_sweep_goes_on(client, tmp_path):
     task = replace(LONG, student_config=replace(LONG.student_config, epochs=80))
     seed, lab = 20, lab_in(tmp_path / "mine", task)
 
-    def stop(standing):
-        if standing.done > 2.2:
+    def stop(progress):
+        if progress.done > 2.2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cluster.train(client, lab, wanted(seed), stop)
+        cluster.train(client, lab, requests(seed), stop)
     there = runs_of(lab)
     assert lab.store.names("part-"), "nothing half done was kept"
-    made = cluster.train(client, lab, wanted(seed))
-    assert there.items() <= runs_of(lab).items()
-    again = {key for one in made for key in one.trained}
-    assert again and not again & there.keys()
+    cluster.train(client, lab, requests(seed))
+    assert there.items() < runs_of(lab).items(), "what was finished was trained again"
     assert not lab.store.names("part-")
     same_runs(lab, lab_in(tmp_path / "alone", task), [seed], exactly=True)
 
 
 @pytest.mark.slow
-def test_a_part_that_ends_every_worker_is_named_and_the_rest_is_kept(client, folder):
-    config = replace(SMALL.student_config, affine=0.1)  # each is a part of its own
-    lab = lab_in(folder, replace(SMALL, student=deadly_student, student_config=config))
-    with pytest.raises(ClusterError, match="student without teacher, seed 99 ended each of 3 work"):
-        cluster.train(client, lab, [RunRequest(99, ALONE), RunRequest(30, ALONE)])
-    assert cluster.missing(lab, [RunRequest(99, ALONE), RunRequest(30, ALONE)]) == [
-        RunRequest(99, ALONE)
-    ]
+def test_a_unit_that_ends_every_worker_is_named_and_the_rest_is_kept(client, folder):
+    lab = lab_in(folder, replace(SMALL, student=deadly_student))  # each is a unit of its own
+    asked = [RunRequest(99, ALONE), RunRequest(30, ALONE)]
+    with pytest.raises(ClusterError, match=r"student without teacher, seed 99, .* each of 3 work"):
+        cluster.train(client, lab, asked)
+    assert [one for one in asked if lab.pending(one)] == [RunRequest(99, ALONE)]
 
 
 @pytest.mark.slow
@@ -193,12 +195,13 @@ def test_errors_of_a_worker_arrive_as_they_are(client, tmp_path, monkeypatch):
     import only_here
 
     lab = lab_in(tmp_path / "mine", replace(SMALL, student=only_here.mine))
-    with pytest.raises(DataError, match=r"cannot import the task .*only_here.*PYTHONPATH"):
+    with pytest.raises(ClusterError, match=r"cannot import what it .*only_here.*PYTHONPATH"):
         cluster.train(client, lab, [RunRequest(0, ALONE)])
 
-    monkeypatch.setattr(cluster, "code_fingerprint", lambda: "another")
-    with pytest.raises(ClusterError, match=r"another version of kdnb's engine .*here another"):
-        cluster.train(client, lab_in(tmp_path / "x"), [RunRequest(0, ALONE)])
+    lab = lab_in(tmp_path / "x")
+    lab.transfer.images[0] += 1
+    with pytest.raises(ClusterError, match=r"another run than was asked for: .* version of kdnb"):
+        cluster.train(client, lab, [RunRequest(0, ALONE)])
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "127.0.0.1:9", "tcp://nowhere.invalid:1"])
@@ -207,7 +210,7 @@ def test_an_address_where_nothing_answers(address, monkeypatch):
     # Dask closes the last test's client where it is collected: in a starting loop, that locks up.
     gc.collect()
     with (
-        pytest.raises(ClusterError, match=f"no Dask scheduler answers at {address}"),
+        pytest.raises(ClusterError, match=f"no Dask scheduler answers at '{address}'"),
         cluster.connected(address),
     ):
         pass
@@ -234,7 +237,7 @@ def test_what_is_no_address_is_said_and_nothing_is_left_open(address, says, monk
     """Dask's client would write a traceback when Python ends: none may be made."""
     monkeypatch.setattr(cluster, "Client", lambda *_, **__: pytest.fail("a client was made"))
     with (
-        pytest.raises(ClusterError, match=rf"must be like tcp://localhost:8786, got .*: .*{says}"),
+        pytest.raises(ClusterError, match=rf"{says}.*such as tcp://localhost:8786"),
         cluster.connected(address),
     ):
         pass
@@ -242,29 +245,16 @@ def test_what_is_no_address_is_said_and_nothing_is_left_open(address, says, monk
 
 def test_no_cluster_is_started_for_nothing(tmp_path, monkeypatch):
     lab = lab_in(tmp_path)
-    assert cluster.parts_of(lab, wanted(0, 1)) == 2  # two teachers; six students in groups of four
-    assert cluster.parts_of(lab, [RunRequest(0, ALONE)]) == 1
-    monkeypatch.setattr(
-        sweep_module.cluster, "local_cluster", lambda *_: pytest.fail("a cluster was started")
-    )
-    sweep_module.sweep(lab, [1.0], [0.5], [0], workers=2)  # one teacher, two students: one part
-    assert cluster.missing(lab, [RunRequest(0, ALONE)]) == []
-    assert sweep_module.sweep(lab, [1.0], [0.5], [0], workers=2).seeds == (0,)
+    # Two teachers; six students in groups of four.
+    assert cluster.useful_workers(lab, requests(0, 1), 8) == 2
+    assert cluster.useful_workers(lab, [RunRequest(0, ALONE)], 8) == 1
+    monkeypatch.setattr(cluster, "local_cluster", lambda *_: pytest.fail("a cluster was started"))
+    sweep(lab, [1.0], [0.5], [0], workers=2)  # one teacher, then two students in one unit
+    assert lab.pending(RunRequest(0, ALONE)) is None
+    assert sweep(lab, [1.0], [0.5], [0, 1]).seeds == (0, 1)  # none is asked for
+    assert sweep(lab, [1.0], [0.5], [0, 1], workers=2).seeds == (0, 1)  # nothing is missing
     with pytest.raises(ValueError, match="at least 1"):
-        sweep_module.sweep(lab, [1.0], [0.5], [0], workers=0)
-
-
-def test_workers_are_started_only_for_enough_work(tmp_path, monkeypatch):
-    lab = lab_in(tmp_path)
-    monkeypatch.setattr(cluster, "workers_here", lambda _: 4)
-    products = 784 * 16 + 16 * 16 + 16 * 10  # of the 16-16 student for an image, forward
-    # two students, three epochs of fifty images
-    expected = 2 * 3 * 50 * 3 * 2 * products / cluster.PACE
-    alone = [RunRequest(seed, ALONE) for seed in (0, 1)]
-    assert cluster._seconds_of(lab, alone) == pytest.approx(expected)
-    assert cluster.workers_for(lab, wanted(0, 1)) == 1
-    monkeypatch.setattr(cluster, "WORTH_SECONDS", 0)
-    assert cluster.workers_for(lab, wanted(0, 1)) == 2  # parts
+        sweep(lab, [1.0], [0.5], [0], workers=0)
 
 
 def test_one_worker_for_each_gpu(tmp_path, monkeypatch):
@@ -273,22 +263,30 @@ def test_one_worker_for_each_gpu(tmp_path, monkeypatch):
     class NoClusterError(Exception):
         pass
 
-    def cluster_of(workers, scheduler, **options):
-        asked.update(workers)
+    def cluster_of(**options):
+        asked.update(options)
         raise NoClusterError
 
+    def counting(lab, workers, local_cluster=cluster.local_cluster):
+        asked["workers"] = workers
+        return local_cluster(lab, workers)
+
     lab = lab_in(tmp_path)
-    assert cluster.workers_here(lab) == 1  # of this process's one thread
     lab.device = torch.device("cuda")
+    monkeypatch.setattr(cluster, "local_cluster", counting)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(cluster, "SpecCluster", cluster_of)
+    monkeypatch.setattr(cluster, "LocalCluster", cluster_of)
+    monkeypatch.setattr(cluster.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(Experiment, "pending", lambda *_: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert cluster.workers_here(lab) == 2
     environment = dict(os.environ)
-    with pytest.raises(NoClusterError), cluster.local_cluster(lab, 2):
-        pass
-    shown = [each["options"]["env"]["CUDA_VISIBLE_DEVICES"] for each in asked.values()]
-    assert shown == ["3", "5"] and environment == dict(os.environ)
+    with pytest.raises(NoClusterError):
+        sweep(lab, [1.0], [0.5], [0, 1])
+    assert asked["workers"] == 2 and environment == dict(os.environ)
+    for name, shown in ((0, "3"), (1, "5")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked["env"]["CUDA_VISIBLE_DEVICES"])
+        cluster.dask_setup(SimpleNamespace(name=name))
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == shown
 
 
 def alive(group):

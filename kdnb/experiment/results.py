@@ -61,12 +61,11 @@ class Update:
 
 @dataclass(frozen=True)
 class SweepProgress:
-    """Where a sweep stands: runs ``done`` of ``total``, workers, seconds left where known."""
+    """Where a sweep on workers stands: runs ``done`` of ``total``."""
 
     done: float
     total: int
     workers: int
-    seconds_left: float | None = None
     finished: bool = False
 
 

@@ -1,9 +1,12 @@
 """Temperatures × weights × seeds: where distillation is understood, in one call."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import product
 
-from kdnb.experiment import distributed as cluster
+import torch
+
+from kdnb.experiment import distributed
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, check_each, check_seeds, conventional
 from kdnb.experiment.requests import RunRequest
@@ -26,8 +29,8 @@ def sweep(
     validation split, since a sweep is there to choose from. What the run store holds is not trained
     again, so a sweep that was stopped goes on when it is called again.
 
-    Runs are trained by so many ``workers``, processes of this machine (None: as many as suit it),
-    or by those of the Dask ``scheduler`` at this address. A watcher with a method ``sweep`` is then
+    Runs are trained by so many ``workers``, processes of this machine (None: one for each GPU), or
+    by those of the Dask ``scheduler`` at this address. A watcher with a method ``sweep`` is then
     called with a `kdnb.experiment.results.SweepProgress` about twice a second.
 
     Raises ValueError before anything is trained where a number cannot be used or comes twice, and
@@ -41,28 +44,20 @@ def sweep(
             f"workers counts processes of this machine, at least 1 and without a scheduler's "
             f"address, got {workers}"
         )
-    methods = [ALONE]
-    methods += [
+    methods = [ALONE] + [
         conventional(float(t), float(w), f"T = {t:g}, soft_weight = {w:g}")
         for t, w in product(temperatures, soft_weights)
     ]
-    wanted = [RunRequest(seed, method) for seed in seeds for method in methods]
-    tell = getattr(experiment.watch, "sweep", None)
-    if scheduler:
-        with cluster.connected(scheduler) as client:
+    requests = [RunRequest(seed, method) for seed in seeds for method in methods]
+    gpus = torch.cuda.device_count() if experiment.device.type == "cuda" else 1
+    most = 1 if scheduler else workers or gpus
+    count = distributed.useful_workers(experiment, requests, most) if most > 1 else 1
+    if scheduler or count > 1:
+        local = nullcontext() if scheduler else distributed.local_cluster(experiment, count)
+        with local as cluster, distributed.connected(scheduler or cluster) as client:
             print(f"Dask dashboard: {client.dashboard_link}", flush=True)
-            cluster.train(client, experiment, wanted, tell)
+            tell = getattr(experiment.watch, "sweep", lambda progress: None)
+            distributed.train(client, experiment, requests, tell)
     else:
-        count = cluster.workers_for(experiment, wanted)
-        if workers is not None:
-            count = min(workers, cluster.parts_of(experiment, wanted)) if workers > 1 else 1
-        if count > 1:
-            with (
-                cluster.local_cluster(experiment, count) as local,
-                cluster.connected(local) as client,
-            ):
-                print(f"Dask dashboard: {client.dashboard_link}", flush=True)
-                cluster.train(client, experiment, wanted, tell)
-        else:
-            experiment.train_ahead(wanted)
+        experiment.train_ahead(requests)
     return experiment.compare(methods, seeds, split="val")

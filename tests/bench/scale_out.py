@@ -29,7 +29,7 @@ METHODS = [
     ALONE,
     *(conventional(t, w, f"{t} {w}") for t in (1.0, 2.0, 4.0, 8.0) for w in (0.5, 0.9)),
 ]
-WANTED = [RunRequest(seed, method) for seed in (0, 1) for method in METHODS]
+REQUESTS = [RunRequest(seed, method) for seed in (0, 1) for method in METHODS]
 
 
 def main() -> None:
@@ -48,9 +48,9 @@ def main() -> None:
 
     def one_process(hidden: tuple[int, ...]) -> float:
         here, start = lab(hidden), time.perf_counter()
-        here.train_ahead(WANTED)
-        for one in WANTED:
-            here.run(one)
+        here.train_ahead(REQUESTS)
+        for request in REQUESTS:
+            here.run(request)
         return time.perf_counter() - start
 
     start = time.perf_counter()
@@ -58,7 +58,7 @@ def main() -> None:
 
         def workers(hidden: tuple[int, ...]) -> float:
             here, start = lab(hidden), time.perf_counter()
-            cluster.train(client, here, WANTED)
+            cluster.train(client, here, REQUESTS)
             return time.perf_counter() - start
 
         workers(SIZES[0])
@@ -68,7 +68,7 @@ def main() -> None:
             gains = sorted(one / several for one, several in pairs)
             medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
             print(
-                f"{'-'.join(map(str, hidden))}: {len(WANTED)} students, 2 teachers, one process "
+                f"{'-'.join(map(str, hidden))}: {len(REQUESTS)} students, 2 teachers, one process "
                 f"with {cores} threads {medians[0]:.1f} s, {cores} workers {medians[1]:.1f} s: "
                 f"{statistics.median(gains):.2f} times as fast ({gains[0]:.2f} to {gains[-1]:.2f})",
                 flush=True,

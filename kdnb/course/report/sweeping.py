@@ -71,14 +71,11 @@ def sweep_lines(result: Comparison, over: str) -> Iterator[str]:
 
 
 def sweep_words(progress: SweepProgress) -> str:
-    """How many runs are done, on how many workers, and for how long still."""
+    """How many runs are done, on how many workers."""
     says = f"{int(progress.done)} of {progress.total} runs done"
     if progress.finished:
         return says
-    says += f", {progress.workers} worker{'s' * (progress.workers != 1)}"
-    if progress.seconds_left is not None:
-        says += f", {time_left(progress.seconds_left)} left"
-    return says
+    return f"{says}, {progress.workers} worker{'s' * (progress.workers != 1)}"
 
 
 def time_left(seconds: float) -> str:
