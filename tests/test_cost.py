@@ -299,7 +299,7 @@ def test_energy_is_unknown_where_nothing_shows_it(tmp_path, monkeypatch):
     assert joules_per_image(Slow(), torch.rand(1, 1), counters=tmp_path) is None
     file = counter(tmp_path, 0, 1)
 
-    def refuse(path):
+    def refuse(path, encoding):
         raise PermissionError(path)
 
     monkeypatch.setattr(type(file), "read_text", refuse)

@@ -135,7 +135,7 @@ def test_without_a_key_nothing_is_kept_but_the_first_guess_counts(live, tmp_path
 )
 def test_how_far_off_in_words(guess, outcome, verdict):
     value, low, high = outcome
-    assert Guessed("?", "points", 1, -5, 15, 2, value, low, high).judged(guess) == verdict
+    assert Guessed("?", "points", 1, [-5, 15], 2, value, low, high).judged(guess) == verdict
 
 
 def test_an_outcome_without_a_number_is_said():
@@ -168,7 +168,7 @@ def test_other_questions_stay(live):
 @pytest.mark.parametrize(
     "text",
     ["{", "[]", '{"02": 3}', '{"02": {"question": "?"}}', '{"02": {"new": 1}}', "\xff",
-     json.dumps({"02": {**vars(Guessed("?", "", 1, 0, 1, 0)), "guess": "seven"}})],
+     json.dumps({"02": {**vars(Guessed("?", "", 1, [0, 1], 0)), "guess": "seven"}})],
 )  # fmt: skip
 def test_a_file_that_holds_no_guesses_is_named_and_left_as_it_is(text):
     path = Guesses("digits").path
@@ -237,7 +237,7 @@ def test_a_summary_of_nothing_lists_what_is_open():
 
 
 def test_the_summary_says_how_choices_did(live):
-    said = Guessed("?", "points", 2, -80, 20, 0, -2.0, -3.0, -1.0, -10.0, "less", "less", True)
+    said = Guessed("?", "points", 2, [-80, 20], 0, -2.0, -3.0, -1.0, -10.0, "less", "less", True)
     Guesses("digits").keep("08/1", said)
     assert "Of 1 times you said what happens, 1 were right." in Summary(DIGITS).words.data
     assert "| -10.00 points, less | -2.00 points" in Summary(DIGITS).table.data

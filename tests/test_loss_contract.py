@@ -156,7 +156,8 @@ def found(kind=Objective):
     return [kind, *(each for one in kind.__subclasses__() for each in found(one))]
 
 
-CONCRETE = [kind for kind in found() if "loss" in vars(kind)]
+# Bugs of the course are objectives too, made in tests of theirs.
+CONCRETE = [kind for kind in found() if "loss" in vars(kind) and "course" not in kind.__module__]
 
 
 @pytest.fixture(params=CONCRETE, ids=lambda kind: kind.__name__)

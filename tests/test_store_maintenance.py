@@ -26,7 +26,7 @@ from kdnb.store.store import SUFFIX, Store
 
 TESTS = Path(__file__).parent
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3)}
-GUESSED = Guessed("Gain?", "points", 1, -5, 15, 2)
+GUESSED = Guessed("Gain?", "points", 1, [-5, 15], 2)
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def _picture(guessed: Mapping[str, Guessed], reader: bool) -> Picture:
         guess = each.guess if reader else each.start
         low, high = (each.value if end is None else end for end in (each.low, each.high))
         low, high, value, place = (
-            None if v is None else 100 * (v - each.least) / (each.most - each.least)
+            None if v is None else 100 * (v - each.ends[0]) / (each.ends[1] - each.ends[0])
             for v in (low, high, each.value, guess)
         )
         ax.plot([low, high], [row, row], color=PALETTE[0], lw=4, alpha=0.4)

@@ -15,8 +15,9 @@ Number = int | float
 class Guessed:
     """A question, what the reader guessed before the answer was shown, and what came out.
 
-    ``guess`` is None where nobody guessed: the slider's resting place ``start`` is no guess.
-    ``value`` is None where no number came out, ``low`` and ``high`` where it has no interval.
+    ``ends`` are those of the slider. ``guess`` is None where nobody guessed: the slider's resting
+    place ``start`` is no guess. ``value`` is None where no number came out, ``low`` and ``high``
+    where it has no interval.
     ``choice`` and ``outcome`` are words, for questions that ask what happens too. ``shown`` says
     that a reader has seen the outcome: no later guess counts.
     """
@@ -24,8 +25,7 @@ class Guessed:
     question: str
     unit: str
     digits: int
-    least: Number
-    most: Number
+    ends: list
     start: Number
     value: Number | None = None
     low: Number | None = None
@@ -42,12 +42,12 @@ class Guessed:
 
     def _digits(self, value: float) -> str:
         """With its sign where the slider goes below 0."""
-        return f"{value:{'+' if self.least < 0 else ''}.{self.digits}f}"
+        return f"{value:{'+' if self.ends[0] < 0 else ''}.{self.digits}f}"
 
     def number(self, value: float) -> str:
         """A value in the question's unit.
 
-        >>> Guessed("Gain?", "points", 1, -5, 15, 2).number(7.46)
+        >>> Guessed("Gain?", "points", 1, [-5, 15], 2).number(7.46)
         '+7.5 points'
         """
         return f"{self._digits(value)} {self.unit}".strip()

@@ -62,7 +62,7 @@ class Guess(Live):
         self, question: str, low: float, high: float, start: float, *, unit: str = "",
         digits: int = 1, step: float | None = None, task: str = "", key: str = "",
     ):  # fmt: skip
-        self._asked = Guessed(question, unit, digits, low, high, start)
+        self._asked = Guessed(question, unit, digits, [low, high], start)
         self._guesses = Guesses(task) if task and key else None
         self._key, self._touched = key, False
         self._slider = ipywidgets.FloatSlider(
