@@ -142,8 +142,8 @@ def subclass_auxiliary_loss(
     variance, mean = torch.var_mean(subclass_logits, dim=1, correction=0, keepdim=True)
     # The small number is that of the authors' code: a row of equal logits becomes 0 and not NaN.
     v = (subclass_logits - mean) / (variance + 1e-9).sqrt() / subclass_logits.shape[1] ** 0.5
-    likeness = v @ v.T / temperature
-    return likeness.logsumexp(1).mean() - 1 / temperature - math.log(len(v))
+    similarity = v @ v.T / temperature
+    return similarity.logsumexp(1).mean() - 1 / temperature - math.log(len(v))
 
 
 def subclass_agreement_loss(

@@ -359,7 +359,7 @@ OPINION = [
     ("the logarithm of T", 0.39),
 ]
 
-# frozen_answers
+# frozen_logits
 
 
 def in_train_mode(teacher, batches):
@@ -588,8 +588,8 @@ def auxiliary_by_correlation(z, t):
 
 def auxiliary_by_einsum(z, t):
     v = (z - z.mean(1, keepdim=True)) / z.std(1, correction=0, keepdim=True)
-    likeness = torch.einsum("ik,jk->ij", v, v) / (t * z.shape[1])
-    return F.cross_entropy(likeness, torch.arange(len(z))) - math.log(len(z))
+    similarity = torch.einsum("ik,jk->ij", v, v) / (t * z.shape[1])
+    return F.cross_entropy(similarity, torch.arange(len(z))) - math.log(len(z))
 
 
 def auxiliary(v="F.normalize(z - z.mean(1, keepdim=True), dim=1)", loss=None):
@@ -632,17 +632,17 @@ AUXILIARY = [
     ("no gradient", auxiliary(loss="(v @ v.T / t).exp().mean(1).log().mean().item() - 1 / t")),
 ]
 
-# map_likeness
+# map_similarity
 
 
-def likeness_by_scipy(maps, others):
+def similarity_by_scipy(maps, others):
     return [
         stats.spearmanr(a.flatten(), b.flatten()).statistic
         for a, b in zip(maps.numpy(), others.numpy(), strict=True)
     ]
 
 
-def likeness_by_loops(maps, others):
+def similarity_by_loops(maps, others):
     def ranks(values):
         return [sum((w < v) + (w == v) / 2 for w in values) for v in values]
 
@@ -650,7 +650,7 @@ def likeness_by_loops(maps, others):
     return torch.tensor([np.corrcoef(ranks(a), ranks(b))[0, 1] for a, b in pairs])
 
 
-def likeness_by_einsum(maps, others):
+def similarity_by_einsum(maps, others):
     a, b = (torch.from_numpy(stats.rankdata(m.flatten(1), axis=1)) for m in (maps, others))
     a, b = ((r - r.mean(1, keepdim=True)) / r.std(1, correction=0, keepdim=True) for r in (a, b))
     return torch.einsum("np,np->n", a, b) / a.shape[1]
@@ -682,10 +682,10 @@ def at_each_pixel(maps, others):
     return np.array(each).reshape(maps.shape[1:])
 
 
-LIKENESS = [
-    (CORRECT, likeness_by_scipy),
-    (CORRECT, likeness_by_loops),
-    (CORRECT, likeness_by_einsum),
+SIMILARITY = [
+    (CORRECT, similarity_by_scipy),
+    (CORRECT, similarity_by_loops),
+    (CORRECT, similarity_by_einsum),
     (CORRECT, similarity.rank_correlation),
     ("Pearson instead of ranks", each_pair(lambda a, b: np.corrcoef(a, b)[0, 1])),
     ("cosine without centring", similarity.cosine),
@@ -705,7 +705,7 @@ LIKENESS = [
     ("averaged over the images", lambda a, b: similarity.rank_correlation(a, b).mean()),
     ("ranked across the images", at_each_pixel),
     ("Kendall instead of Spearman", each_pair(lambda a, b: stats.kendalltau(a, b).statistic)),
-    ("distance instead of likeness", lambda a, b: 1 - similarity.rank_correlation(a, b)),
+    ("distance instead of similarity", lambda a, b: 1 - similarity.rank_correlation(a, b)),
     ("the short formula where pixels are equal", each_pair(textbook)),
     (
         "ties broken by their place",
@@ -988,7 +988,7 @@ BANK = {
     "softened_softmax": SOFTENED,
     "soft_target_bits": BITS,
     "second_opinion": OPINION,
-    "frozen_answers": FROZEN,
+    "frozen_logits": FROZEN,
     "confidence_gap": GAP,
     "kd_loss": KD,
     "why_t2": WHY_T2,
@@ -996,7 +996,7 @@ BANK = {
     "real_gain": GAIN,
     "class_logits": HEAD,
     "auxiliary_loss": AUXILIARY,
-    "map_likeness": LIKENESS,
+    "map_similarity": SIMILARITY,
     "deletion_area": DELETION,
     "layer_flops": FLOPS,
     "which_currency": CURRENCY,

@@ -40,10 +40,10 @@ REFERENCE = Path(__file__).parents[1] / "report" / "reference"
 
 
 @pytest.mark.parametrize("name", ["digits", "polyps"])
-def test_the_ladders_cost_what_the_kept_reference_says(name, monkeypatch):
+def test_the_sizes_cost_what_the_kept_reference_says(name, monkeypatch):
     monkeypatch.setenv("KDNB_WEIGHTS", "random")
     results = json.loads((REFERENCE / f"{name}.json").read_text())["results"]
-    (rungs,) = (result["ladder"] for result in results if "ladder" in result)
+    (rungs,) = (result["size_sweep"] for result in results if "size_sweep" in result)
     classes, shape = (2, (3, 64, 64)) if name == "polyps" else (10, (1, 28, 28))
     for (_, make), kept in zip(TASKS[name].sizes.students, rungs, strict=True):
         found = asdict(cost(make(num_classes=classes), torch.rand(1, *shape)))

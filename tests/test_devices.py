@@ -255,7 +255,7 @@ TOGETHER = {
 }
 
 
-def trained_together(grid, device, **options):
+def trained_at_once(grid, device, **options):
     seeds, objectives = zip(*grid, strict=True)
     train, val = (TRAIN, VAL) if objectives[0].subclasses == 1 else (KNOWN, HALVES)
     models = [made(tiny_student, seed) for seed in seeds]
@@ -266,9 +266,9 @@ def trained_together(grid, device, **options):
 
 
 @pytest.mark.parametrize("name", TOGETHER)
-def test_many_are_trained_together_there_as_here(name, device):
-    models, histories = trained_together(TOGETHER[name], device)
-    expected, on_cpu = trained_together(TOGETHER[name], CPU)
+def test_many_are_trained_at_once_there_as_here(name, device):
+    models, histories = trained_at_once(TOGETHER[name], device)
+    expected, on_cpu = trained_at_once(TOGETHER[name], CPU)
     for ours, theirs in zip(models, expected, strict=True):
         assert {p.device for p in ours.parameters()} == {device}
         assert_equal_weights(ours, theirs)
@@ -432,17 +432,17 @@ def test_many_that_began_together_go_on_on_another_device(start, end, store):
             raise KeyboardInterrupt
 
     def begin(device):
-        trained_together(GRID, device, on_epoch=stop, on_stop=kept.append)
+        trained_at_once(GRID, device, on_epoch=stop, on_stop=kept.append)
         return through(store, kept[0])
 
     resume = on(start, begin)
 
     def go_on(device):
-        models, histories = trained_together(GRID, device, resume=resume)
+        models, histories = trained_at_once(GRID, device, resume=resume)
         assert {len(h.epochs) for h in histories} == {2}
         return [weights_digest(model) for model in models]
 
-    expected = [weights_digest(model) for model in trained_together(GRID, CPU)[0]]
+    expected = [weights_digest(model) for model in trained_at_once(GRID, CPU)[0]]
     assert on(end, go_on) == expected
 
 
@@ -496,8 +496,8 @@ def test_on_a_gpu(tiny_task, store):
         assert {p.device.type for p in model.parameters()} == {device.type}
         assert all(math.isfinite(e.train_loss + e.val_loss) for e in history.epochs)
     for grid in TOGETHER.values():
-        models, _ = trained_together(grid, device)
-        expected, _ = trained_together(grid, CPU)
+        models, _ = trained_at_once(grid, device)
+        expected, _ = trained_at_once(grid, CPU)
         for ours, theirs in zip(models, expected, strict=True):
             for name, tensor in theirs.state_dict().items():
                 found = ours.state_dict()[name].cpu()

@@ -345,7 +345,7 @@ def test_the_frame_of_a_live_notebook_computes_the_same(browser, tmp_path, monke
 # The notebook's students
 
 
-def test_the_ladder_finds_the_pads_students_in_the_store(tiny_task, store):
+def test_the_size_sweep_finds_the_pads_students_in_the_store(tiny_task, store):
     """What the notebook's cell trains, notebook 05 loads, whatever the student of the task is."""
     students = (("128-128", partial(StudentMLP, hidden=(128, 128))),)
     task = replace(tiny_task, sizes=Sizes(students=students))

@@ -190,13 +190,15 @@ def test_the_readmes_scores_are_those_of_the_reference_run():
             assert f"| {score_range(Interval(**by_metric[name]))} |" in row, (label, name)
 
 
-def test_the_readmes_likenesses_and_ladder_are_those_of_the_reference_run():
-    (measured,) = (r["measured"] for r in kept("digits")["results"] if r.get("kind") == "likeness")
+def test_the_readmes_similarities_and_size_sweep_are_those_of_the_reference_run():
+    (measured,) = (
+        r["measured"] for r in kept("digits")["results"] if r.get("kind") == "similarity"
+    )
     for label, by_measure in measured["gradient"].items():
         wanted = [by_measure[name] for name in ("rank correlation", "cosine")]
         cells = [f"{v['mean']:.3f} ({v['low']:.3f} to {v['high']:.3f})" for v in wanted]
         assert f"| {label} | {' | '.join(cells)} |" in rows_of(label)
-    (ladder,) = (r["ladder"] for r in kept("digits")["results"] if "ladder" in r)
+    (ladder,) = (r["size_sweep"] for r in kept("digits")["results"] if "size_sweep" in r)
     size = {rung["name"]: rung for rung in ladder}
     distilled = size["128-128"]["accuracy"]["student + conventional KD"]
     alone = size["784-784"]["accuracy"]["student without teacher"]
@@ -204,8 +206,8 @@ def test_the_readmes_likenesses_and_ladder_are_those_of_the_reference_run():
     assert in_points(vars(gain)) in " ".join((ROOT / "README.md").read_text().split())
 
 
-def test_the_readmes_ladder_on_mnist_is_that_of_the_reference_run():
-    (ladder,) = (r["ladder"] for r in kept("mnist-05")["results"] if "ladder" in r)
+def test_the_readmes_size_sweep_on_mnist_is_that_of_the_reference_run():
+    (ladder,) = (r["size_sweep"] for r in kept("mnist-05")["results"] if "size_sweep" in r)
     big = ladder[0]["accuracy"]["student without teacher"]
     assert [len(rung["accuracy"]["student + conventional KD"]) for rung in ladder] == [3] * 6
     for rung in ladder:
@@ -263,7 +265,7 @@ def test_the_published_bounds_are_met_on_mnist_2x5():
     )
     assert mean_interval([ours - theirs for ours, theirs in pairs]).low > 0
     (divided,) = [r for r in kept("mnist-03")["results"] if "divisions" in r]
-    views = divided["divisions"]["two views agree"]
+    views = divided["divisions"]["mutual information (IIC)"]
     assert sum(t["recovered"] for t in views) / len(views) >= 0.85 and len(views) >= 5
     none = divided["divisions"]["no auxiliary loss"]
     assert max(t["live"] for t in none) < min(t["live"] for t in views) == 10

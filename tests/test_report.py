@@ -74,7 +74,7 @@ def test_without_an_auxiliary_loss_subclasses_die(made):
     divided, _ = results(made, "digits-2x5")
     assert divided["subclass_outputs"] == 10
     ways = {label: [t["live"] for t in ts] for label, ts in divided["divisions"].items()}
-    none, views = ways["no auxiliary loss"], ways["two views agree"]
+    none, views = ways["no auxiliary loss"], ways["mutual information (IIC)"]
     mueller = ways["Müller's auxiliary loss"]
     assert len(none) == len(mueller) == len(views) == 3
     assert max(none) < min(views) and sum(none) < sum(mueller) <= sum(views)

@@ -201,7 +201,7 @@ def test_a_control_that_fails_is_named():
 
 
 def test_the_table_carries_its_numbers():
-    table = tables.measured_table({"gradient": measured(0.1)}, "alone", "tiny", "likeness")
+    table = tables.measured_table({"gradient": measured(0.1)}, "alone", "tiny", "similarity")
     bundle = table._repr_mimebundle_()
     assert "| gradient | taught | 0.400 (0.375 to 0.425) |" in bundle["text/markdown"]
     numbers = bundle[RESULTS]["measured"]["gradient"]["taught"]["cosine"]
@@ -209,7 +209,7 @@ def test_the_table_carries_its_numbers():
 
 
 def test_figures_say_what_they_show():
-    bars = figures.measured_bars(measured(0.1), "likeness")
+    bars = figures.measured_bars(measured(0.1), "similarity")
     assert "rank correlation of alone 0.300" in bars.alt and "cosine of taught 0.400" in bars.alt
     image = torch.zeros(1, 28, 28, dtype=torch.uint8)
     spot = torch.zeros(28, 28)

@@ -64,7 +64,7 @@ def test_nothing_is_trained_for_a_time_that_makes_no_sense(tiny_task, store, sec
     assert not list(store.root.glob("run-*"))
 
 
-def test_the_tasks_have_ladders_of_falling_size():
+def test_the_tasks_have_sizes_of_falling_size():
     for name, largest in (("digits", 1_238_730), ("mnist", 1_238_730), ("polyps", 2_226_434)):
         counts = []
         for label, student in TASKS[name].sizes.students:
@@ -136,13 +136,13 @@ def test_the_budget_buys_the_best_that_fits():
     assert "buys middle, student + conventional KD: 86.0 %" in picture.value
 
 
-def test_the_ladders_table_and_figure_say_its_numbers():
+def test_the_sizes_table_and_figure_say_its_numbers():
     table = tables.size_table([BIG, SMALL], KD.label, ALONE.label)
     bundle = table._repr_mimebundle_()
     assert (
         "| small | 50 | 0.000 | 10 | 71.00 % | 81.67 % | +10.67 points" in bundle["text/markdown"]
     )
-    assert bundle[RESULTS]["ladder"][1]["accuracy"][KD.label] == [0.80, 0.83, 0.82]
+    assert bundle[RESULTS]["size_sweep"][1]["accuracy"][KD.label] == [0.80, 0.83, 0.82]
     picture = figures.size_sweep([BIG, SMALL], (5.0, TEACHER), "thousand parameters")
     assert "student + conventional KD: big 91.0 %, small 81.7 %" in picture.alt
     assert "teacher 97.0 % at 5" in picture.alt

@@ -51,7 +51,7 @@ def test_a_sweep_gives_what_training_alone_gives_under_the_same_keys(alone, tmp_
     assert keys(lab) == names and len(names) == 2 + 2 * 5  # teachers; alone and four ways
     assert result.split == "val" and len(result.labels) == 5
     records = [lab.store.get(name).record for name in names]
-    assert sorted(r["trained_together"] for r in records) == [1] * 2 + [10] * 10
+    assert sorted(r["trained_at_once"] for r in records) == [1] * 2 + [10] * 10
     assert all(run.loaded for runs in result.runs.values() for run in runs)
 
 
@@ -121,7 +121,7 @@ def test_students_stay_in_their_group_though_some_of_them_are_stored(
     real, stored = lab.store.keep, []
 
     def killed(key, *rest):
-        if key.startswith("run-") and rest[1]["trained_together"] > 1:
+        if key.startswith("run-") and rest[1]["trained_at_once"] > 1:
             stored.append(key)
             if len(stored) == 4:
                 raise SystemExit

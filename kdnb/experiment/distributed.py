@@ -119,7 +119,7 @@ def work_units(
     """What the run store lacks of these and of their teachers, cut for so many workers."""
     experiment = experiment.with_store(experiment.store)  # without its watcher
     teachers = [one for one in _teachers(requests) if experiment.pending(one)]
-    students = [r for r in requests if r.taught_by in teachers or experiment.pending(r)]
+    students = [r for r in requests if r.teacher in teachers or experiment.pending(r)]
     share = max(SMALLEST_GROUP, math.ceil(len(students) / workers))
     student = experiment.task.student(num_classes=experiment.num_classes)
     size = min(share, at_once(student, device))
@@ -128,7 +128,7 @@ def work_units(
 
 
 def _teachers(requests: Sequence[RunRequest]) -> list[RunRequest]:
-    return list(dict.fromkeys(one.taught_by for one in requests if one.taught_by))
+    return list(dict.fromkeys(one.teacher for one in requests if one.teacher))
 
 
 def useful_workers(experiment: Experiment, requests: Sequence[RunRequest], most: int) -> int:
@@ -200,7 +200,7 @@ class _Sweep:
 
     def submit(self) -> bool:
         """One unit for each free worker, of those whose teachers are there; whether any is."""
-        ready = [u for u in self.blocked if self.untrained.isdisjoint(r.taught_by for r in u)]
+        ready = [u for u in self.blocked if self.untrained.isdisjoint(r.teacher for r in u)]
         free = max(1, len(self.client.nthreads())) - len(self.futures)
         for unit in ready[: max(0, free)]:
             self.blocked.remove(unit)

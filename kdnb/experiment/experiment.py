@@ -148,7 +148,7 @@ class Experiment:
     def _prepare(self, request: RunRequest) -> PreparedRun:
         """What a run starts from; its teacher is loaded or trained."""
         check_seed(request.seed)
-        teacher = request.taught_by and self.run(request.taught_by)
+        teacher = request.teacher and self.run(request.teacher)
         if teacher and teacher.history.interrupted:
             raise KeyboardInterrupt
         task, divided = self.task, request.subclass_config
@@ -275,7 +275,7 @@ class Experiment:
             update = replace(update, continued=len(resume.history[0].epochs))
         objectives, logits = [], {}  # one tensor for all students that match the same
         for run in group:
-            source = run.request.taught_by, run.objective.subclasses
+            source = run.request.teacher, run.objective.subclasses
             if run.teacher and source not in logits:
                 logits[source] = self._teacher_logits(run)
             matched = {"teacher_logits": logits[source]} if run.teacher else {}

@@ -37,7 +37,7 @@ class RunRequest:
         return self.method.label if self.method else "teacher"
 
     @property
-    def taught_by(self) -> "RunRequest | None":
+    def teacher(self) -> "RunRequest | None":
         """The teacher that must be there before this can be trained."""
         if self.method is None or not self.method.has_teacher:
             return None
@@ -114,4 +114,4 @@ class PreparedRun:
 
 def group_key(members: Sequence[str]) -> str:
     """The key under which students are kept while they are trained as one batched model."""
-    return f"part-together-{digest(list(members))}"
+    return f"part-group-{digest(list(members))}"

@@ -66,7 +66,7 @@ class StoredRuns:
             "history": asdict(history),
             "probe": self._probe(run.model).tolist(),
             "provenance": origin,
-            "trained_together": together,
+            "trained_at_once": together,
         }
         kept = self.store.keep(run.key, run.part.state_dict(), record)
         if kept:
@@ -101,7 +101,7 @@ class StoredRuns:
 
     def groups(self) -> list[list[str]]:
         """The keys of the members of each group whose training did not end."""
-        entries = [self.store.get(name) for name in self.store.names("part-together-")]
+        entries = [self.store.get(name) for name in self.store.names("part-group-")]
         return [entry.record["members"] for entry in entries if entry]
 
     def _probe(self, model: nn.Module) -> Tensor:

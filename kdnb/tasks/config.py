@@ -185,4 +185,4 @@ def two_views(
     objective = MutualInformation(subclasses=subclasses, evenness=1.5, weight=weight)
     alone = SubclassConfig("no auxiliary loss", Objective(subclasses=subclasses), others)
     compared = (alone, auxiliary_loss(subclasses, others)) if others else ()
-    return SubclassConfigs(SubclassConfig("two views agree", objective, config), compared)
+    return SubclassConfigs(SubclassConfig("mutual information (IIC)", objective, config), compared)

@@ -23,16 +23,16 @@ from kdnb.course.exercises.claims import allowed_claims, difference_of_gains, ga
 from kdnb.course.exercises.costs import layer_flops, which_currency
 from kdnb.course.exercises.exercise import Exercise
 from kdnb.course.exercises.losses import kd_loss, why_t2
-from kdnb.course.exercises.maps import deletion_area, map_likeness
+from kdnb.course.exercises.maps import deletion_area, map_similarity
 from kdnb.course.exercises.softening import second_opinion, soft_target_bits, softened_softmax
 from kdnb.course.exercises.subclasses import auxiliary_loss, class_logits
-from kdnb.course.exercises.teachers import confidence_gap, frozen_answers
+from kdnb.course.exercises.teachers import confidence_gap, frozen_logits
 
 ALL: tuple[Exercise, ...] = (
     softened_softmax,
     soft_target_bits,
     second_opinion,
-    frozen_answers,
+    frozen_logits,
     confidence_gap,
     kd_loss,
     why_t2,
@@ -40,7 +40,7 @@ ALL: tuple[Exercise, ...] = (
     real_gain,
     class_logits,
     auxiliary_loss,
-    map_likeness,
+    map_similarity,
     deletion_area,
     layer_flops,
     which_currency,

@@ -55,7 +55,7 @@ ONE, OTHER = torch.tensor([[[[0.0, 0, 3, 1], [0, 0, 2, -1]]], [[[0, 0, 1, 3], [0
 TIED = Case("two maps with the same four pixels at 0", (ONE, OTHER))
 
 
-def my_map_likeness(maps, others):
+def my_map_similarity(maps, others):
     """(N, H, W) signed maps of two models in; (N,) rank correlations out, one for each image."""
 
     def centred_ranks(values):
@@ -68,15 +68,15 @@ def my_map_likeness(maps, others):
     return torch.cosine_similarity(centred_ranks(maps), centred_ranks(others), dim=1)
 
 
-map_likeness = Function(
+map_similarity = Function(
     header=Header("Compare two saliency maps", difficulty=2, minutes=15, where=MEASURED),
-    solved_by=my_map_likeness,
+    solved_by=my_map_similarity,
     hints=(
         "Spearman's correlation is Pearson's, of the ranks instead of the values.",
         "A rank is the number of smaller pixels. `argsort` says *which* pixel comes first.",
         "Many pixels are exactly 0: they share their mean rank, as in `scipy.stats.rankdata`.",
     ),
-    right=my_map_likeness,
+    right=my_map_similarity,
     cases=(
         Case("four pairs of maps of 5 × 5 pixels", _maps(4, 5, seed=1)),
         Case("three pairs of maps of 4 × 4 pixels", _maps(3, 4, seed=2)),
@@ -89,22 +89,22 @@ map_likeness = Function(
             *(_flat(m).argsort(1).double() for m in (a, b))
         ),
         "magnitude of one map only": (
-            lambda a, b: my_map_likeness(a.abs(), b),
-            lambda a, b: my_map_likeness(a, b.abs()),
+            lambda a, b: my_map_similarity(a.abs(), b),
+            lambda a, b: my_map_similarity(a, b.abs()),
         ),
-        "signs thrown away": lambda a, b: my_map_likeness(a.abs(), b.abs()),
-        "all images as one map": lambda a, b: my_map_likeness(a.view(1, -1), b.view(1, -1))[0],
-        "mean map first": lambda a, b: my_map_likeness(a.mean(0)[None], b.mean(0)[None])[0],
-        "averaged over the images": lambda a, b: my_map_likeness(a, b).mean(),
+        "signs thrown away": lambda a, b: my_map_similarity(a.abs(), b.abs()),
+        "all images as one map": lambda a, b: my_map_similarity(a.view(1, -1), b.view(1, -1))[0],
+        "mean map first": lambda a, b: my_map_similarity(a.mean(0)[None], b.mean(0)[None])[0],
+        "averaged over the images": lambda a, b: my_map_similarity(a, b).mean(),
         "ranked across the images": lambda a, b: _correlation(
             _ranks(_flat(a).T), _ranks(_flat(b).T)
         ).view(a.shape[1:]),
         "Kendall instead of Spearman": _kendall,
-        "distance instead of likeness": lambda a, b: 1 - my_map_likeness(a, b),
+        "distance instead of similarity": lambda a, b: 1 - my_map_similarity(a, b),
         "the short formula where pixels are equal": differs_on(
-            TIED, my_map_likeness, like=_by_distances
+            TIED, my_map_similarity, like=_by_distances
         ),
-        "ties broken by their place": differs_on(TIED, my_map_likeness),
+        "ties broken by their place": differs_on(TIED, my_map_similarity),
     },
     says={
         "Pearson instead of ranks": "A few glaring pixels decide: replace values by ranks.",
@@ -121,7 +121,7 @@ map_likeness = Function(
         "ranked across the images": "You ranked the images at a pixel: rank an image's pixels.",
         "Kendall instead of Spearman": "That counts pairs of pixels in the same order, which is a "
         "measure too, and smaller. The course's is the correlation of ranks.",
-        "distance instead of likeness": "Equal maps must give 1: leave out the 1 minus.",
+        "distance instead of similarity": "Equal maps must give 1: leave out the 1 minus.",
         "the short formula where pixels are equal": "It holds only where all ranks differ.",
         "ties broken by their place": "`argsort` puts equal pixels into an order which they do "
         "not have, the same in both maps: so empty borders look alike. Give them their mean rank.",

@@ -129,7 +129,7 @@ def _changes(what: Callable[[nn.Module], list[bool]], state: str) -> Probe:
     return Probe(seen)
 
 
-def my_frozen_answers(teacher, batches):
+def my_frozen_logits(teacher, batches):
     """Batches of (indices, images), shuffled, in; (N, outputs) logits out, row i of image i."""
     modes = [(module, module.training) for module in teacher.modules()]
     teacher.eval()  # dropout off, batch-norm by its running statistics, which stand still
@@ -141,16 +141,16 @@ def my_frozen_answers(teacher, batches):
     return logits[indices.argsort()]
 
 
-frozen_answers = Function(
+frozen_logits = Function(
     header=Header("Ask a teacher without changing it", difficulty=2, minutes=15, where=ONCE),
-    solved_by=my_frozen_answers,
+    solved_by=my_frozen_logits,
     hints=(
         "Two switches, and neither does the work of the other: `teacher.eval()` changes what the "
         "layers compute, `torch.no_grad()` what is recorded.",
         "Every module has a `training` of its own. Note them all before, and set them all after.",
         "`torch.cat` keeps the order of the batches. Which row belongs to image 0?",
     ),
-    right=my_frozen_answers,
+    right=my_frozen_logits,
     cases=tuple(map(_case, (TRAINING, ANSWERING, MIXED))),
     mistakes={
         "left in train mode": (_with_still(), _with_still(ordered=False)),
@@ -160,7 +160,7 @@ frozen_answers = Function(
         "the order applied instead of undone": lambda v, b: _shuffled(v, b)[
             torch.cat([index for index, _ in b])
         ],
-        "probabilities instead of logits": lambda v, b: F.softmax(my_frozen_answers(v, b), dim=1),
+        "probabilities instead of logits": lambda v, b: F.softmax(my_frozen_logits(v, b), dim=1),
         "gradients switched off for good": Probe(_off_for_good),
         "gradients recorded": Probe(_records),
         "detached too late": Probe(_records_and_forgets),

@@ -23,7 +23,7 @@ def size_table(sizes: Sequence[SizeResult], distilled: str, alone: str) -> Table
     ]  # fmt: skip
     head = ["student", "parameters", "MFLOPs", "µs per image", alone, distilled, "gain"]
     data = {
-        "ladder": [
+        "size_sweep": [
             {
                 "name": size.name,
                 "cost": asdict(size.cost),

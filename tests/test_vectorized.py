@@ -149,7 +149,7 @@ class Normed(nn.Module):
          "teacher_logits must cover 1 views of 150 images"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_trained_together_is_refused(change, message):
+def test_what_cannot_be_trained_at_once_is_refused(change, message):
     given = {"models": [student(0), student(1)], "config": STEPS_20, "seeds": [0, 1],
              "objectives": [LABELS, LABELS], **change}  # fmt: skip
     with pytest.raises(ValueError, match=message):
@@ -183,7 +183,7 @@ def swept(network, task, folder):
     sweep = lab(network, task, folder)
     sweep.train_ahead(WANTED)
     records = [sweep.store.get(key).record for key in sweep.store.names("run-")]
-    counts = [r["trained_together"] for r in records if r["label"] != "teacher"]
+    counts = [r["trained_at_once"] for r in records if r["label"] != "teacher"]
     return [sweep.student(w.method, w.seed) for w in WANTED], counts
 
 
@@ -193,7 +193,7 @@ def trained_alone(network, task, folder):
 
 
 @pytest.mark.parametrize("network", apart.TOGETHER)
-def test_what_is_equivalent_is_trained_together(network, tiny_task, tmp_path):
+def test_what_is_equivalent_is_trained_at_once(network, tiny_task, tmp_path):
     students, counts = swept(network, tiny_task, tmp_path / "sweep")
     assert counts == [4] * 4
     alone = trained_alone(network, tiny_task, tmp_path / "alone")
@@ -216,7 +216,7 @@ def test_what_is_not_is_trained_alone_with_the_same_result(network, tiny_task, t
 
 
 @pytest.mark.parametrize("network", (apart.Tied, *apart.SPREAD))
-def test_nothing_is_stored_of_what_was_not_trained_together(network, tiny_task, tmp_path):
+def test_nothing_is_stored_of_what_was_not_trained_at_once(network, tiny_task, tmp_path):
     sweep = lab(network, tiny_task, tmp_path)
     sweep.train_ahead(WANTED)
     stored = [sweep.store.get(key).record["label"] for key in sweep.store.names("run-")]
