@@ -37,6 +37,18 @@ def test_equals_the_formula(batch, temperature):
     assert ours == pytest.approx(reference(student, teacher, temperature), abs=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 64.0])
+def test_equals_torchs_kl_div(batch, temperature):
+    """Which torch.vmap cannot map in this version of torch: so the sum is written out."""
+    student, _, teacher = batch
+    log_student = F.log_softmax(student / temperature, 1)
+    divergence = F.kl_div(log_student, F.softmax(teacher / temperature, 1), reduction="batchmean")
+    ours = soft_target_loss(student, teacher, temperature)
+    torch.testing.assert_close(ours, temperature**2 * divergence, atol=1e-14, rtol=1e-12)
+    with pytest.warns(UserWarning, match="batching rule for aten::kl_div"):
+        torch.vmap(lambda one: F.kl_div(one, one.exp(), reduction="sum"))(log_student)
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
 def test_gradient_equals_the_formula(batch, temperature):
     """T · (p_s − p_t) / N (facts: Hinton 2015, §2, times T²)."""
