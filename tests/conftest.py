@@ -1,10 +1,12 @@
 """Fast tests first, small data for all of them, and nothing of the reader's own is touched."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # workers must not fight; torch reads it when imported
@@ -27,25 +29,34 @@ from kdnb.training.objectives import MutualInformation
 collect_ignore = ["bench"]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+# Files with tests of the report, which takes longest to make, or with fixtures from it.
+OF_THE_REPORT = {
+    path.name for path in Path(__file__).parent.glob("test_*.py")
+    if re.search(r"def \w+\([^)]*\breports\b", path.read_text(encoding="utf-8"))
+}  # fmt: skip
+
+
 def pytest_collection_modifyitems(items):
-    """Fast tests first. Tests of one group run in one worker, so what they share is made once."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
-    # The report takes longest: with several workers one of them begins with it.
+    """Fast tests first; with several workers one of them begins with the report."""
     alone = "PYTEST_XDIST_WORKER" not in os.environ
-    items.sort(key=lambda item: (alone or group_of(item) != "report", is_slow(item)))
+    items.sort(key=lambda item: (alone or item.path.name not in OF_THE_REPORT, is_slow(item)))
 
 
 def is_slow(item) -> bool:
     return item.get_closest_marker("slow") is not None
 
 
-def group_of(item) -> str:
-    """Tests of the report are one group, else the fast and the slow ones of each file."""
-    if "reports" in getattr(item, "fixturenames", ()):
-        return "report"
-    return f"{item.path.stem}, slow" if is_slow(item) else item.path.stem
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """One worker runs all tests of a file, and one all files of the report, which it makes once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::")[0]
+            return "report" if Path(file).name in OF_THE_REPORT else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -216,6 +216,7 @@ def test_the_outcome_follows_from_the_numbers(low, mean, high, outcome):
     assert outcome_of(Interval(mean, low, high, 3), repaired=0.9, chance=0.1) == outcome
 
 
+@pytest.mark.slow
 def test_the_sentence_says_when_the_interval_holds_zero(lab):
     tried = bugs.run(lab, bugs.ALL[0], SETTING)
 

@@ -104,6 +104,7 @@ def through_the_store(checkpoint, store):
     return Checkpoint.from_entry(store.get("part-x"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_stopped_anywhere_and_continued_is_as_never_stopped(tiny, store, name):
     """After each epoch, in the middle of each, and at an epoch's last step."""

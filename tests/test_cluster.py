@@ -204,6 +204,7 @@ def test_errors_of_a_worker_arrive_as_they_are(client, tmp_path, monkeypatch):
         cluster.train(client, lab, [RunRequest(0, ALONE)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "127.0.0.1:9", "tcp://nowhere.invalid:1"])
 def test_an_address_where_nothing_answers(address, monkeypatch):
     monkeypatch.setattr(cluster, "ANSWER_SECONDS", 0.5)

@@ -250,6 +250,7 @@ def test_the_doctor_sees_a_corrupt_mnist(monkeypatch, tmp_path):
     assert not finding.ok and "truncated: 5 of" in finding.found
 
 
+@pytest.mark.slow
 def test_help_works_as_a_program():
     done = subprocess.run(
         [sys.executable, "-m", "kdnb", "report", "--help"],

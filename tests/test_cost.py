@@ -52,6 +52,7 @@ def test_the_sizes_cost_what_the_kept_reference_says(name, monkeypatch):
             assert found[quantity] == kept["cost"][quantity], (kept["name"], quantity)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "weights"),
     [
@@ -69,6 +70,7 @@ def test_torchvisions_networks_cost_what_torchvision_says(make, weights):
     assert found.stored_bytes == pytest.approx(4 * published["num_params"], rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_b_32", "swin_t", "shufflenet_v2_x1_0", "efficientnet_b0"])
 def test_networks_that_the_study_does_not_have_cost_what_torchvision_says(name):
     models = import_torchvision().models
@@ -240,6 +242,7 @@ def test_a_measurement_that_would_not_end_is_one_sentence(seconds, tmp_path):
         joules_per_image(Slow(), torch.rand(1, 1), seconds=seconds, counters=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [1, 1e-12, Fraction(1, 10**6), np.float32(1e-3)])
 def test_the_shortest_measurement_is_of_one_pass(seconds, tmp_path):
     file = counter(tmp_path, 0, 0)

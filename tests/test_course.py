@@ -173,6 +173,7 @@ def test_bars_of_subclasses_add_up_to_their_class():
     assert "no. 1 of A has most with 0.500, in all 1.79 bits" in alt
 
 
+@pytest.mark.slow
 def test_drawing_changes_nobodys_settings():
     import matplotlib
 
@@ -190,6 +191,7 @@ ODD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", ODD, ids=lambda settings: next(iter(settings)))
 def test_a_readers_settings_change_no_figure(settings):
     import matplotlib
@@ -450,6 +452,7 @@ def test_pace_and_time_left_count_what_was_trained_here(live, monkeypatch):
     assert "epoch 6 of 10" in panel.status.value and "about 49 s left" in panel.status.value
 
 
+@pytest.mark.slow
 def test_live_it_is_one_display_that_is_redrawn(monkeypatch):
     monkeypatch.delenv(HEADLESS, raising=False)
     monkeypatch.setattr("kdnb.course.interactive.progress.REDRAW_SECONDS", 0)

@@ -387,6 +387,7 @@ def own_module() -> str:
     return "".join(line[4:] if line.strip() else line for line in block.splitlines(True))
 
 
+@pytest.mark.slow
 def test_the_readmes_lines_make_a_task(tmp_path, monkeypatch):
     text = own_module()
     statements = [line for line in text.splitlines() if line and not line.startswith(("from", "#"))]

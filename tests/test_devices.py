@@ -191,6 +191,7 @@ def test_a_batch_is_where_its_inputs_are_wherever_the_index_is(device, kind):
     assert moved.batch(index, view).device == device
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_training_there_is_training_here(name, device):
     model, history = trained(name, device)
@@ -265,6 +266,7 @@ def trained_at_once(grid, device, **options):
     return models, histories
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOGETHER)
 def test_many_are_trained_at_once_there_as_here(name, device):
     models, histories = trained_at_once(TOGETHER[name], device)
@@ -357,6 +359,7 @@ def through(store, checkpoint):
     return Checkpoint.from_entry(store.get("part-x"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["labels, random_affine", "distillation", "two views, random_affine"]
 )

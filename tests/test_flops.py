@@ -325,6 +325,7 @@ def layers(draw):
     return layer, (2 * groups, *sizes)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, database=None)
 @given(layers())
 def test_a_convolution_of_any_kind_has_a_multiply_add_for_each_pair_that_it_joins(drawn):

@@ -76,6 +76,7 @@ def test_the_course_and_the_ends_of_lines_do_not_count(copied, monkeypatch):
     assert fingerprint_of(copied, monkeypatch) == before
 
 
+@pytest.mark.slow
 def test_the_key_is_that_of_the_code_that_runs(copied, tmp_path):
     """Edited in a living kernel, or before a module is imported, or reloaded."""
     program = """
@@ -352,6 +353,7 @@ def test_copying_and_using_a_network_changes_nothing(make):
     assert description(net) == description(copy) == before
 
 
+@pytest.mark.slow
 def test_a_description_is_the_same_in_another_process():
     program = (
         "from kdnb.store.description import description\n"

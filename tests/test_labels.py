@@ -138,6 +138,7 @@ def test_a_font_of_this_machine_is_used(cat_font):
     assert plain.get_fontfamily() == ["sans-serif"]
 
 
+@pytest.mark.slow
 @given(NAMES)
 @settings(max_examples=8, deadline=None)
 def test_any_names_can_be_drawn_and_read(names):

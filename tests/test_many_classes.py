@@ -88,6 +88,7 @@ def test_the_commonest_confusions_take_the_place_of_the_matrix(classes):
     assert f"{unlisted:,} other pairs are not listed" in text
 
 
+@pytest.mark.slow
 def test_up_to_thirty_classes_have_a_matrix(drawn):
     names, labels, logits = made(MATRIX)
     figures.confusion_matrix(confusion(logits, labels), names)
@@ -135,6 +136,7 @@ def test_many_subclasses_are_a_table(classes):
     assert text.count("| kind") == 2 * PAIRS or text.count("\n| kind") == PAIRS
 
 
+@pytest.mark.slow
 def test_a_page_carries_no_more_logits_than_it_can_bear():
     names, labels, logits = made(1_000)
     few, _ = interactive.calibration_explorer(logits[:400], labels[:400])._repr_mimebundle_()
@@ -153,6 +155,7 @@ def compared(methods, seeds):
     return Comparison(labels, tuple(range(seeds)), "test", 500, accuracies, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("methods", [METHODS + 1, 99, 400])
 def test_many_methods_show_the_best(methods, drawn):
     result = compared(methods, 3)

@@ -364,6 +364,7 @@ def test_intervals_do_not_depend_on_the_order_of_images():
         assert moved.interval(metric, logits[:, order]) == plain.interval(metric, logits)
 
 
+@pytest.mark.slow
 def test_intervals_cover_as_often_as_they_say():
     """200 splits of 150 images, for two models per method whose true values are known.
 

@@ -76,6 +76,7 @@ def test_another_head_starts_from_the_same_backbone(model):
     assert all(torch.equal(w, states[1][name]) for name, w in states[0].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["resnet50", "mobilenet_v2"])
 def test_random_backbones_are_the_same_with_any_number_of_threads(network, tmp_path, monkeypatch):
     """Else what one report stores would be of no use to the next."""
@@ -107,6 +108,7 @@ def test_a_random_backbone_is_kept_and_found_again(tmp_path, monkeypatch):
         backbones.random_backbone("mobilenet_v2", lambda: polyps.sample()[:8])
 
 
+@pytest.mark.slow
 def test_random_backbones_have_weak_residual_branches():
     net = backbones.random_backbone("resnet50", polyps.sample)
     for block in net.layer2:

@@ -52,6 +52,7 @@ DRAWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWN)
 def test_colour_images_keep_their_colours(name):
     assert share_of(DRAWN[name](), ORANGE) > 0.05
@@ -84,6 +85,7 @@ def test_large_images_get_more_room(drawn):
     assert sides[0] > 1.8 * sides[1]
 
 
+@pytest.mark.slow
 def test_long_names_of_true_subclasses_do_not_overlap(drawn):
     votes = torch.arange(200) % 8
     matching = match_subclasses(torch.nn.functional.one_hot(votes, 8).double(), votes, 8)

@@ -125,6 +125,7 @@ def test_severity_widens_the_hollows():
     assert 0 < by_severity[0] < 0.6 * by_severity[1] and by_severity[1] < 0.8 * by_severity[2]
 
 
+@pytest.mark.slow
 def test_the_classes_differ_and_overlap():
     loaded = polyps.load(train=200, test=40, size=32)
     pixels = loaded.train.images.permute(0, 2, 3, 1).numpy()

@@ -75,6 +75,7 @@ def test_logits_are_torchvisions(mobilenet, tmp_path, monkeypatch):
     assert (features - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+@pytest.mark.slow
 def test_resnet_is_torchvisions_too():
     network = resnet50_teacher(weights=None).eval()
     theirs = import_torchvision().models.resnet50(weights=None).eval()

@@ -148,6 +148,7 @@ def test_grad_cam_needs_convolutions():
         maps_of(StudentMLP(), pictures(), 10, Saliency.GRAD_CAM)
 
 
+@pytest.mark.slow
 def test_grad_cam_of_a_staged_network_takes_the_stage_before_the_pooling():
     network = resnet50_teacher(weights=None)
     maps = maps_of(network, pictures(2, 3, 64), 2, Saliency.GRAD_CAM)

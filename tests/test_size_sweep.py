@@ -112,6 +112,7 @@ def test_how_small_is_answered_from_the_intervals():
                    "(80.33 %)."  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_budget_buys_the_best_that_fits():
     live = interactive.budget_explorer(
         [BIG, MIDDLE, SMALL, TINY],
@@ -188,6 +189,7 @@ def test_the_bars_say_their_values():
     assert "MFLOPs per image: teacher 3.00, student 1.00" in picture.alt
 
 
+@pytest.mark.slow
 def test_what_is_not_counted_is_said_wherever_costs_are_shown():
     whole = Cost(100, 50, 100, 50, {}, 400, 1)
     lacking = Cost(10, 5, 10, 5, {}, 40, 1, uncounted=("aten.sort", "aten._fft_r2c"))

@@ -214,6 +214,7 @@ def test_where_a_reader_has_the_file_open_windows_is_asked_again(store, monkeypa
     assert store.has("run-1") == (refusals == 4)
 
 
+@pytest.mark.slow
 def test_killed_while_writing(store):
     """SIGKILL when all is on disk, but under another name: no entry, and no harm."""
     program = textwrap.dedent(

@@ -56,6 +56,7 @@ def test_killed_at_random_moments_and_run_again_everything_is_the_same_to_the_bi
     assert seen["resumed"] >= 5
 
 
+@pytest.mark.slow
 def test_two_writers_a_remover_and_a_reader(tmp_path):
     seen = faults("write", tmp_path)
     for name, counts in seen.items():

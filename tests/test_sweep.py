@@ -90,6 +90,7 @@ def weights(result):
     return {label: [run.weights for run in runs] for label, runs in result.runs.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoints", [True, False])
 def test_a_stopped_sweep_goes_on_to_the_same_bits(tmp_path, tiny_task, monkeypatch, checkpoints):
     """All that were under way go on together, from a checkpoint or, without one, from the start."""
@@ -112,6 +113,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_bits(tmp_path, tiny_task, monkeypat
     assert not lab.store.names("part-")
 
 
+@pytest.mark.slow
 def test_students_stay_in_their_group_though_some_of_them_are_stored(
     tmp_path, tiny_task, monkeypatch
 ):

@@ -43,6 +43,7 @@ def import_with(package_source, tmp_path, lines):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("package", "declared"), [(MATCHING, False), (MISMATCHED, True)])
 def test_declares_only_where_it_must(package, declared, tmp_path):
     done = import_with(
@@ -59,6 +60,7 @@ def test_declares_only_where_it_must(package, declared, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_other_faults_are_not_hidden(tmp_path):
     done = import_with(OTHER_FAULT, tmp_path, "remedy.import_torchvision()")
     assert done.returncode != 0 and "something else" in done.stderr

@@ -192,6 +192,7 @@ def test_watchers_see_one_run_of_all_epochs(lab):
 # Features
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [tiny_network, mobilenet_v2_student, resnet50_teacher])
 def test_cached_features_are_live_ones(make, pictures, store):
     """To 1e-5 of the largest, in every view, whether by one cut or by two."""
@@ -219,6 +220,7 @@ def test_cached_features_are_live_ones(make, pictures, store):
             assert (head(rows) - logits).abs().max() <= 1e-5 * logits.abs().max().clamp(min=1)
 
 
+@pytest.mark.slow
 def test_frozen_stages_run_once_per_image_and_view(lab, store, monkeypatch):
     """Six temperatures, two seeds, all heads: the network before them is never run again."""
     heads = Experiment(

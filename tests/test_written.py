@@ -202,6 +202,7 @@ def report(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_a_report_is_made_again_where_one_was_made(report, tmp_path):
     for _ in range(2):
         assert report() == (0, [NOTEBOOKS[0].name])
@@ -212,6 +213,7 @@ def test_a_report_is_made_again_where_one_was_made(report, tmp_path):
     assert report()[0] == 0, "what a stopped one left is kdnb's too"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize(
     "name", ["digits-00.html", "digits-00.json", f"digits/{NOTEBOOKS[0].name}"]
