@@ -503,12 +503,13 @@ def test_a_faulty_network_is_one_sentence(name):
     assert re.search(says, refusal(of(block)))
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from(sorted(SOUND)), max_size=3),
     st.none() | st.sampled_from(sorted(FAULTY)),
     st.integers(0, 3),
 )
-@example(["attention", "attention", "recurrent"], "across the batch", 0)  # which hide it nearly
+@example(["recurrent", "recurrent", "recurrent"], "across the batch", 0)  # which nearly hide it
 @settings(max_examples=25, deadline=None)
 def test_one_fault_among_sound_blocks_is_found_wherever_it_is(sound, fault, place):
     blocks = [SOUND[name] for name in sound]

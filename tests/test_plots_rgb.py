@@ -76,6 +76,7 @@ def test_grey_images_stay_ink_on_paper():
     assert share_of(figures.images(torch.zeros_like(image), [""]), (255, 255, 255)) > 0.99
 
 
+@pytest.mark.slow
 def test_large_images_get_more_room(drawn):
     figures.images(colour(12), ["x"] * 12)
     figures.images(colour(12, size=28), ["x"] * 12)

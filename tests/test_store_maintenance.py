@@ -240,6 +240,7 @@ HEADS = [b"", b"{}", b"# kdnb run store", b'{"made by kdnb as": "x", "files": []
 HEADS += [b'\x98\0\0\0\0\0\0\0{"__metadata__":{"kdnb":"other', b"[]", b"null", b"# kdnb", b"\xff"]
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

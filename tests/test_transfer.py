@@ -357,6 +357,7 @@ def test_stored_features_pick_row_and_view(small, monkeypatch):
 # Networks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "parameters", "features"),
     [(resnet50_teacher, 23_512_130, 2048), (mobilenet_v2_student, 2_226_434, 1280)],
@@ -378,6 +379,7 @@ def test_parameters_of_the_networks(make, parameters, features):
     assert make(weights=None).stages.stem[0].weight.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_random_bodies_keep_what_images_show():
     """Deep outputs neither vanish nor explode, and a picture with noise on it is known again."""
     images = polyps.sample()[:8]

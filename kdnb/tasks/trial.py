@@ -23,7 +23,7 @@ from kdnb.training.loop import fit, predict
 CONFIG = TrainConfig(epochs=2, batch_size=2, learning_rate=1e-3)
 # By how much logits may differ, as a share of the largest: for the same batch, and where sums are
 # made in another order, since the batch or the order in memory is another.
-ROUNDING, ANOTHER_ORDER = 1e-5, {"cpu": 1e-4, "cuda": 1e-3, "mps": 1e-3}  # TF32 and the like
+ROUNDING, ANOTHER_ORDER = 1e-5, {"cpu": 3e-5, "cuda": 1e-3, "mps": 1e-3}  # TF32 and the like
 BY_CHANCE = (
     "gives two outputs for one image in eval mode: use nn.Dropout, or F.dropout with "
     "training=self.training, and no other chance or memory there"
