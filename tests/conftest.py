@@ -17,6 +17,7 @@ from lab import CHROMIUM_FLAGS, opened_in_lab
 from playwright.sync_api import sync_playwright
 from torch import nn
 
+from kdnb.course.figures import Picture
 from kdnb.data import Dataset, Split
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE
@@ -64,6 +65,19 @@ def own_runs(tmp_path, monkeypatch):
     """Every test has a run store of its own, and none downloads weights."""
     monkeypatch.setenv("KDNB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("KDNB_WEIGHTS", "random")
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that become pictures from now on."""
+    kept, real = [], Picture.__init__
+
+    def keep(picture, figure, alt):
+        kept.append(figure)
+        real(picture, figure, alt)
+
+    monkeypatch.setattr(Picture, "__init__", keep)
+    return kept
 
 
 @pytest.fixture(scope="session")

@@ -268,8 +268,8 @@ def test_a_task_trains_and_distils_with_any_two_modules(flowers, store):
 
 def test_what_is_not_given_follows_from_the_data(flowers):
     task = flower_task(flowers, temperature=2.0, other_subclass_configs=())
-    fitted = task.fitted(task.load())
-    assert type(fitted) is Task and fitted.fitted(None) is fitted
+    fitted = task.resolved(task.load())
+    assert type(fitted) is Task and fitted.resolved(None) is fitted
     assert fitted.temperature == 2.0 and fitted.subclass_configs.others == ()
     assert len(fitted.sizes.students) == 2 and fitted.sizes.students[0][0] == "teacher's network"
     assert fitted.sizes.student_image_counts[-1] == 18
@@ -286,7 +286,7 @@ def test_two_unequal_classes_are_balanced_and_leave_out_notebook_00():
     labels = (torch.arange(60) < 15).long()
     task = custom_task("two", ImageTensors(images, labels), Flattening, small)
     data = task.load()
-    fitted = task.fitted(data)
+    fitted = task.resolved(data)
     assert fitted.balanced and fitted.chapters(data) == TWO_CLASSES
     assert "Notebook 00" in fitted.text.choices and "counts the same" in fitted.text.choices
 
@@ -320,7 +320,7 @@ def lazy(num_classes):
 def test_a_network_that_does_not_fit_is_one_sentence(flowers, teacher, says):
     task = flower_task(flowers, teacher)
     with pytest.raises(ValueError, match=says) as raised:
-        task.fitted(task.load())
+        task.resolved(task.load())
     assert "\n" not in str(raised.value)
 
 

@@ -33,19 +33,6 @@ def made(classes, images=600):
     return [f"kind {i}" for i in range(classes)], labels, logits
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that become pictures from now on."""
-    kept, real = [], figures.Picture.__init__
-
-    def keep(picture, figure, alt):
-        kept.append(figure)
-        real(picture, figure, alt)
-
-    monkeypatch.setattr(figures.Picture, "__init__", keep)
-    return kept
-
-
 def parts_of(figure):
     """How many things are drawn in each of its charts."""
     return [len(ax.patches) + len(ax.collections) + len(ax.get_xticks()) for ax in figure.axes]

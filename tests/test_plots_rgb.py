@@ -31,19 +31,6 @@ def share_of(picture, rgb):
     return (pixels(picture) == np.array(rgb, dtype=np.uint8)).all(2).mean()
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that become pictures from now on."""
-    kept, real = [], figures.Picture.__init__
-
-    def keep(picture, figure, alt):
-        kept.append(figure)
-        real(picture, figure, alt)
-
-    monkeypatch.setattr(figures.Picture, "__init__", keep)
-    return kept
-
-
 DRAWN = {
     "images": lambda: figures.images(colour(3), VOTES[:3]),
     "softened": lambda: figures.softened(colour(1)[0], torch.tensor([1.0, -1]), CLASSES, [1, 4], 0),

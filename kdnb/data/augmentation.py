@@ -5,6 +5,7 @@ must run again for every batch of every epoch. Translations by whole pixels and 
 (quarter turns and flips) are finite: logits of (image, view) are computed once and looked up.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -27,7 +28,7 @@ def translations(translate: int) -> list[tuple[int, int]]:
     return sorted(((y, x) for y in steps for x in steps), key=lambda o: (o != (0, 0), o))
 
 
-class Views:
+class Views(ABC):
     """Inputs of a network, (N, …), in each of their views; view 0 is the input as it is.
 
     ``names`` has one entry per view, and tells it from any other view of the same inputs.
@@ -45,12 +46,12 @@ class Views:
         """The same views on another device."""
         return type(self)(self._inputs.to(device))
 
+    @abstractmethod
     def batch(self, index: Tensor, view: Tensor) -> Tensor:
         """Input ``index[b]`` in view ``view[b]`` for each b: (B, …) float32, images in [0, 1].
 
         The batch is where the inputs are, ``index`` and ``view`` may be on any device.
         """
-        raise NotImplementedError
 
 
 class TranslatedImages(Views):

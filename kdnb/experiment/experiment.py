@@ -55,7 +55,7 @@ class Experiment:
         device: torch.device | None = None,
     ):
         self.dataset: Dataset = task.load()
-        self.task: Task = task.fitted(self.dataset)
+        self.task: Task = task.resolved(self.dataset)
         self.transfer: Split = self.task.transfer_set(self.dataset)
         self.device = device or best_device()
         self.logit_cache = LogitCache(store or Store(), self.device)
@@ -141,7 +141,7 @@ class Experiment:
             return None
         size = at_once(prepared.model, device or self.device)
         joins = size > 1 and self._joins(prepared)
-        return MissingRun(request, prepared.key, prepared.alike if joins else None, size)
+        return MissingRun(request, prepared.key, prepared.architecture if joins else None, size)
 
     # Train one run
 
@@ -253,8 +253,8 @@ class Experiment:
             if all(key in ready for key in keys):
                 self._train_group([ready.pop(key) for key in keys])
         joining = list(filter(self._joins, ready.values()))
-        for alike in dict.fromkeys(run.alike for run in joining):
-            group = [run for run in joining if run.alike == alike]
+        for architecture in dict.fromkeys(run.architecture for run in joining):
+            group = [run for run in joining if run.architecture == architecture]
             size = at_once(group[0].model, self.device)
             for first in range(0, len(group) if size > 1 else 0, size):
                 self._train_group(group[first : first + size])

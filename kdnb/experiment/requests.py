@@ -45,11 +45,11 @@ class RunRequest:
 
 
 class MissingRun(NamedTuple):
-    """A run to be trained, up to ``at_once`` of an equal ``alike`` together (None: alone)."""
+    """A run to be trained; up to ``at_once`` of one ``architecture`` at once (None: alone)."""
 
     request: RunRequest
     key: str
-    alike: tuple | None
+    architecture: tuple | None
     at_once: int
 
 
@@ -70,7 +70,7 @@ class PreparedRun:
     settings: dict = field(default_factory=dict)
 
     @property
-    def alike(self) -> tuple:
+    def architecture(self) -> tuple:
         """Equal among those that can be trained as one batched model."""
         return self.settings["network"], self.objective.subclasses
 

@@ -38,10 +38,10 @@ class StoredRuns:
         entry = self.store.get(run.key) if run.key else None
         if entry is None:
             return None
-        untrained = deepcopy(run.part.state_dict())
+        untrained = None if run.key in self._probed else deepcopy(run.part.state_dict())
         run.part.load_state_dict(entry.tensors)
         run.model.eval()
-        if run.key not in self._probed:
+        if untrained is not None:
             before, now = torch.tensor(entry.record["probe"]), self._probe(run.model)
             error = (before - now).abs().max().item()
             # Another device, or its products in TF32, may round so far and not further.

@@ -141,7 +141,7 @@ class Task:
             return replace(self.dataset(), name=self.name)
         return data.load(self.dataset)
 
-    def fitted(self, dataset: Dataset) -> "Task":
+    def resolved(self, dataset: Dataset) -> "Task":
         """The task with all that is decided by its data: itself, where nothing is."""
         return self
 

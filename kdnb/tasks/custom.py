@@ -100,7 +100,7 @@ class CustomTask:
         """Its data; raises `kdnb.data.DataError` where they cannot be had."""
         return replace(self.dataset(), name=self.name)
 
-    def fitted(self, dataset: Dataset) -> Task:
+    def resolved(self, dataset: Dataset) -> Task:
         """A plain `Task` for these data; raises ValueError where a network does not fit them."""
         train, classes, size = dataset.train, len(dataset.class_names), self.subclasses
         two = train.images[[0, -1]]  # probably of two classes

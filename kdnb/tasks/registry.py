@@ -23,7 +23,7 @@ def task(name: str) -> Task:
     """
     if ":" in name:
         found = _own(*name.rsplit(":", 1))
-        return found.fitted(found.load())
+        return found.resolved(found.load())
     if name not in TASKS:
         raise ValueError(
             f"unknown task {name!r}: choose one of {', '.join(TASKS)}, or my_module:my_task"

@@ -4,6 +4,7 @@ Both are sources: called, they give a `Dataset`. Nothing is read before that, so
 describes a task can be imported where the images are not.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -30,14 +31,15 @@ SHARES = (0.15, 0.15)  # of each class's images that become validation and test 
 Given = tuple[str, str, tuple[str, ...], dict[str, Split]]
 
 
-class Source:
+class Source(ABC):
     """What gives a `Dataset` when it is called; the splits that it lacks are drawn."""
 
     shares: tuple[float, float]
     seed: int
 
+    @abstractmethod
     def given(self) -> Given:
-        raise NotImplementedError
+        """What is read or was handed over, once it is checked."""
 
     def __call__(self) -> Dataset:
         """The dataset; raises `DataError` in one sentence if it cannot be made."""
