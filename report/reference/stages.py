@@ -23,12 +23,12 @@ Settings = dict[str, object]  # of a trial, as JSON can hold them
 Numbers = dict[str, float]  # what one seed of a trial gave, "score" among them
 
 
-class TestSplitReadError(RuntimeError):
+class SealedSplitError(RuntimeError):
     """Something that chooses asked for the test split."""
 
 
 class ValidationOnly(Dataset):
-    """A dataset without its test split: asking for ``test`` raises `TestSplitReadError`.
+    """A dataset without its test split: asking for ``test`` raises `SealedSplitError`.
 
     Its other splits do not know the whole that they were taken from.
     """
@@ -42,7 +42,7 @@ class ValidationOnly(Dataset):
 
     @property
     def test(self) -> Split:
-        raise TestSplitReadError(f"a choice must not read the test split of {self.name}")
+        raise SealedSplitError(f"a choice must not read the test split of {self.name}")
 
 
 @dataclass(frozen=True)

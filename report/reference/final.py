@@ -1,0 +1,257 @@
+"""Reads the test split, once: every comparison of the course, with seeds that chose nothing.
+
+    .venv/bin/python report/reference/final.py [--task mnist-small] [--seeds 100 101 102 103 104]
+
+Beside the test images of handwritten digits stand the 40,000 training images of MNIST that are in
+no part of `mnist-small`, if MNIST's files are on this machine. Writes final.json, prints a table.
+What the run store holds is not trained again.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
+from math import hypot
+from pathlib import Path
+
+import torch
+from selection import FILE as SELECTION
+from selection import by_class, by_subclass, distilled
+from stages import kept
+from torch import Tensor
+
+from kdnb.data import DataError, Dataset, load, two_by_five
+from kdnb.environment import provenance
+from kdnb.evaluation.metrics import match_subclasses
+from kdnb.evaluation.statistics import adjusted, image_interval, joint_interval
+from kdnb.experiment.baselines import baselines, kmeans
+from kdnb.experiment.controls import controls
+from kdnb.experiment.experiment import Experiment
+from kdnb.experiment.methods import ALONE, Method, conventional, subclass, within_classes
+from kdnb.experiment.requests import RunRequest
+from kdnb.fingerprint import code_fingerprint
+from kdnb.tasks import SubclassConfig, task
+from kdnb.tasks.config import Task
+
+SEEDS = (100, 101, 102, 103, 104)
+FILE = Path(__file__).with_suffix(".json")
+TEACHER, SUBCLASS_TEACHER = "teacher", "teacher with subclasses"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Which images each row classifies correctly, and which rows are claimed to beat which.
+
+    ``rows``: (seeds, N) bool by label, of what no seed decides (N,). Claims are pairs of labels,
+    adjusted for one another (Holm 1979).
+    """
+
+    name: str
+    rows: dict[str, Tensor]
+    claims: list[tuple[str, str]]
+
+
+Rows = dict[str, Tensor]
+
+
+def students(lab: Experiment, seeds: Sequence[int], methods: Sequence[Method]) -> Rows:
+    """(seeds, N) bool for each method."""
+    lab.train_ahead([RunRequest(seed, method) for seed in seeds for method in methods])
+    result = lab.compare(methods, seeds)
+    return dict(zip(result.labels, result.correct, strict=True))
+
+
+def teachers(
+    lab: Experiment, seeds: Sequence[int], subclass_config: SubclassConfig | None = None
+) -> Tensor:
+    """(seeds, N) bool."""
+    runs = [lab.teacher(seed, subclass_config) for seed in seeds]
+    return torch.stack([lab.test_logits(run).argmax(1) for run in runs]) == lab.dataset.test.labels
+
+
+def plain(lab: Experiment) -> tuple[Rows, Rows]:
+    """The plain baselines on the students' images, and on the teacher's under other labels."""
+    of_teacher = baselines(lab, train=lab.dataset.train)
+    named = {f"{label}, the teacher's images": right for label, right in of_teacher.items()}
+    return baselines(lab), named
+
+
+def against_plain(lab: Experiment, seeds: Sequence[int], rows: Rows, best: str) -> Table:
+    """The teacher and the students beside plain baselines; ``best`` of students claims most."""
+    of_students, of_teacher = plain(lab)
+    claims = [(TEACHER, label) for label in of_teacher]
+    claims += [(label, over) for label in (ALONE.label, best) for over in of_students]
+    wanted = {label: rows[label] for label in (ALONE.label, best)}
+    teacher = {TEACHER: teachers(lab, seeds)}
+    claims.append((TEACHER, best))
+    return Table("plain baselines", teacher | of_teacher | wanted | of_students, claims)
+
+
+def ten_classes(lab: Experiment, seeds: Sequence[int]) -> list[Table]:
+    """Conventional distillation and what may explain it."""
+    kd = distilled(lab.task)
+    cold = conventional(1.0, lab.task.soft_weight, f"{kd.label} at T = 1")
+    others = controls(kd)
+    rows = students(lab, seeds, [ALONE, kd, cold, *others])
+    over_alone = [(label, ALONE.label) for label in rows if label != ALONE.label]
+    over_controls = [(kd.label, method.label) for method in others]
+    two = {label: rows[label] for label in (ALONE.label, kd.label, cold.label)}
+    return [
+        against_plain(lab, seeds, rows, kd.label),
+        Table("distillation", two, [*over_alone[:2], (kd.label, cold.label)]),
+        Table("controls", rows, [*over_alone, *over_controls]),
+    ]
+
+
+def two_classes(lab: Experiment, seeds: Sequence[int]) -> list[Table]:
+    """Classes divided by the teacher: what it finds, and what its students gain."""
+    own, others = lab.task.subclass_config, lab.task.subclass_configs.others
+    found = {
+        config.label: torch.stack(
+            [recovered(lab, lab.logits(lab.teacher(s, config), lab.dataset.test)[0]) for s in seeds]
+        )
+        for config in (own, *others)
+    }
+    found["k-means on the pixels"] = recovered(lab, kmeans(lab, own.objective.subclasses))
+    divided = Table("digits recovered", found, [(own.label, over) for over in found][1:])
+    return [divided, *subclass_tables(lab, seeds)]
+
+
+def recovered(lab: Experiment, subclass_logits: Tensor) -> Tensor:
+    """(N,) bool: which test images have the subclass that their true one is paired with."""
+    true = lab.dataset.test.subclasses
+    partner = match_subclasses(subclass_logits, true, len(lab.dataset.subclass_names)).partner
+    return partner[subclass_logits.argmax(1)] == true
+
+
+def subclass_tables(lab: Experiment, seeds: Sequence[int]) -> list[Table]:
+    """Conventional and subclass distillation, of known subclasses too where there are any."""
+    of, known = lab.task, lab.task.subclass_configs.known
+    kd, classes, subclasses = (method(of) for method in (distilled, by_class, by_subclass))
+    methods = [ALONE, kd, classes, subclasses, within_classes(of.temperature, of.subclass_config)]
+    if known:
+        label = f"student + KD, {known.label}"
+        methods.append(subclass(of.temperature, of.soft_weight, known, label))
+    rows = students(lab, seeds, methods)
+    claims = [(method.label, ALONE.label) for method in methods[1:]]
+    claims += [(method.label, classes.label) for method in methods[3:]]
+    table = Table("distillation", rows, [*claims, (subclasses.label, kd.label)])
+    tables = [against_plain(lab, seeds, rows, subclasses.label), table]
+    tables[0].rows[SUBCLASS_TEACHER] = teachers(lab, seeds, of.subclass_config)
+    return tables
+
+
+TABLES = {
+    "mnist-small": ten_classes,
+    "mnist-small-2x5": two_classes,
+    "polyps": subclass_tables,
+}
+
+
+def with_audit(name: str) -> Dataset:
+    """A dataset of handwritten digits whose test split is the audit; raises `DataError`."""
+    from kdnb.data import mnist_small
+
+    digits = replace(load("mnist-small"), test=mnist_small.audit())
+    return two_by_five.of(lambda root=None: digits)() if name.endswith("2x5") else digits
+
+
+def measured(table: Table) -> dict:
+    """Means and gains with their intervals, the gains with Holm's p, and what each seed gave."""
+    seeds = max(len(right) for right in table.rows.values() if right.ndim == 2)
+    rows = {label: right.double() for label, right in table.rows.items()}
+    gains = {
+        (label, over): joint_interval((rows[label] - rows[over]).expand(seeds, -1))
+        for label, over in table.claims
+    }
+    means = {
+        label: joint_interval(right) if right.ndim == 2 else image_interval(right)
+        for label, right in rows.items()
+    }
+    return {
+        "table": table.name,
+        "rows": [
+            {"label": label, **asdict(means[label]), "per_seed": right.mean(-1).tolist()}
+            for label, right in rows.items()
+        ],
+        "claims": [
+            {"label": label, "over": over, **asdict(gain)}
+            for (label, over), gain in adjusted(gains).items()
+        ],
+    }
+
+
+def agree(one: dict, other: dict) -> bool:
+    """Whether two means differ by no more than their two half-widths allow together."""
+    halves = [(each["high"] - each["low"]) / 2 for each in (one, other)]
+    return abs(one["mean"] - other["mean"]) <= hypot(*halves)
+
+
+def markdown(tasks: dict[str, dict[str, list[dict]]]) -> str:
+    """One table of all rows and gains in percent: test beside audit, and whether they agree."""
+    lines = ["| | test | audit | agree |", "| --- | --- | --- | --- |"]
+    for name, splits in tasks.items():
+        for place, table in enumerate(splits["test"]):
+            lines.append(f"| **{name}, {table['table']}** | | | |")
+            audit = splits["audit"][place] if "audit" in splits else {}
+            for kind in ("rows", "claims"):
+                for row, again in zip_longest(table[kind], audit.get(kind, ())):
+                    label = row["label"] + (f" − {row['over']}" if "over" in row else "")
+                    same = ("yes" if agree(row, again) else "**no**") if again else ""
+                    lines.append(f"| {label} | {_percent(row)} | {_percent(again)} | {same} |")
+    return "\n".join(lines)
+
+
+def _percent(row: dict | None) -> str:
+    if row is None:
+        return ""
+    low, high, claim = 100 * row["low"], 100 * row["high"], "over" in row
+    if not claim:
+        return f"{100 * row['mean']:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{100 * row['mean']:+.2f} [{low:+.2f}, {high:+.2f}], Holm p = {row['p_holm']:.2g}"
+
+
+def final(of: Task, tables: Callable, seeds: Sequence[int], audit: Dataset | None) -> dict:
+    """The tables of one task by split: "test" and, if there is one, "audit"."""
+    labs = {"test": Experiment(of)}
+    if audit:  # the same runs: no key holds anything of the test split
+        labs["audit"] = Experiment(replace(of, dataset=lambda: audit))
+    return {split: [measured(table) for table in tables(lab, seeds)] for split, lab in labs.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", nargs="+", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    options = parser.parse_args()
+    record = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    for name in options.task:
+        require_unseen(name, options.seeds)
+        audit = None
+        if name.startswith("mnist-small"):
+            try:
+                audit = with_audit(name)
+            except DataError as error:
+                print(f"{name}: no audit, {error}")
+        lab = Experiment(task(name))
+        record[name] = {
+            "seeds": options.seeds,
+            "data_fingerprint": lab.dataset.fingerprint,
+            "engine": code_fingerprint(),
+            "provenance": provenance(lab.device),
+            **final(task(name), TABLES[name], options.seeds, audit),
+        }
+        FILE.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(markdown({name: record[name] for name in options.task}))
+
+
+def require_unseen(name: str, seeds: Sequence[int]) -> None:
+    """Raise ValueError if one of the seeds has chosen something."""
+    trials = kept(SELECTION).get(name, {}).get("trials", [])
+    if seen := {seed for trial in trials for seed in trial["seeds"]} & set(seeds):
+        raise ValueError(f"seeds {sorted(seen)} chose the recipe of {name}: take others")
+
+
+if __name__ == "__main__":
+    main()
