@@ -18,6 +18,7 @@ from kdnb.tasks import Task, task
 
 REFERENCE = Path(__file__).parents[1] / "report" / "reference"
 sys.path.insert(0, str(REFERENCE))
+import measures  # noqa: E402
 import selection  # noqa: E402
 import stages  # noqa: E402
 from stages import Plan, SealedSplitError, Stage, ValidationOnly, WithoutTest, chosen  # noqa: E402
@@ -103,8 +104,8 @@ def test_a_task_without_test_gives_its_test_split_to_nobody():
 
 def test_the_scripts_make_experiments_in_one_place_and_name_no_test_split():
     nodes = [
-        node for file in (selection.__file__, stages.__file__)
-        for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8")))
+        node for module in (selection, stages, measures)
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8")))
     ]  # fmt: skip
     calls = [node for node in nodes if isinstance(node, ast.Call)]
     made = [ast.unparse(call) for call in calls if ast.unparse(call.func) == "Experiment"]

@@ -16,8 +16,9 @@ from math import hypot
 from pathlib import Path
 
 import torch
+from kdnb.experiment.controls import controls
+from measures import by_class, by_subclass, distilled
 from selection import FILE as SELECTION
-from selection import by_class, by_subclass, distilled
 from stages import kept
 from torch import Tensor
 
@@ -26,7 +27,6 @@ from kdnb.environment import provenance
 from kdnb.evaluation.metrics import match_subclasses
 from kdnb.evaluation.statistics import adjusted, image_interval, joint_interval
 from kdnb.experiment.baselines import baselines, kmeans
-from kdnb.experiment.controls import controls
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, Method, conventional, subclass, within_classes
 from kdnb.experiment.requests import RunRequest

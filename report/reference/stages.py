@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from math import inf, sqrt
 from pathlib import Path
@@ -17,7 +17,6 @@ from kdnb.experiment.experiment import Experiment
 from kdnb.files import write_whole
 from kdnb.fingerprint import code_fingerprint
 from kdnb.tasks.config import Task
-from kdnb.training.config import TrainConfig
 
 Settings = dict[str, object]  # of a trial, as JSON can hold them
 Numbers = dict[str, float]  # what one seed of a trial gave, "score" among them
@@ -105,13 +104,6 @@ def grid(**values: Sequence) -> list[Settings]:
     [{'epochs': 1, 'rate': 0.1}, {'epochs': 2, 'rate': 0.1}]
     """
     return [dict(zip(values, each, strict=True)) for each in product(*values.values())]
-
-
-def train_config(settings: Settings, like: TrainConfig | None = None) -> TrainConfig:
-    """A config of those settings that a config has, for the rest ``like`` another one."""
-    known = {field.name for field in fields(TrainConfig)}
-    given = {name: value for name, value in settings.items() if name in known}
-    return replace(like, **given) if like else TrainConfig(**given)
 
 
 def chosen(trials: Sequence[dict]) -> dict:
