@@ -23,7 +23,7 @@ import selection  # noqa: E402
 import stages  # noqa: E402
 from stages import Plan, SealedSplitError, Stage, ValidationOnly, WithoutTest, chosen  # noqa: E402
 
-SMALL = {"epochs": 1, "student_images": 40, "n_neighbors": 1}
+SMALL = {"channels": [2, 2], "hidden": [8], "epochs": 1, "student_images": 40}
 KEPT = stages.kept(selection.FILE)
 
 

@@ -66,8 +66,7 @@ def teachers(
     lab: Experiment, seeds: Sequence[int], subclass_config: SubclassConfig | None = None
 ) -> Tensor:
     """(seeds, N) bool."""
-    runs = [lab.teacher(seed, subclass_config) for seed in seeds]
-    return torch.stack([lab.test_logits(run).argmax(1) for run in runs]) == lab.dataset.test.labels
+    return lab.correct([lab.teacher(seed, subclass_config) for seed in seeds])
 
 
 def plain(lab: Experiment) -> tuple[Rows, Rows]:
