@@ -227,7 +227,7 @@ class Experiment:
     def _teacher_logits(self, run: PreparedRun) -> Tensor:
         """(views, N, outputs) logits that a student shall match, in the views that it sees."""
         logits = self.logits(run.teacher, run.train, run.config)
-        return run.request.method.matched(logits, self.num_classes)
+        return run.request.method.matched(logits, run.train.labels, self.num_classes)
 
     def _tell(self, update: Update, before: History, history: History) -> None:
         """Call the watcher, with the epochs that were there ``before``."""
@@ -274,7 +274,7 @@ class Experiment:
             update = replace(update, continued=len(resume.history[0].epochs))
         objectives, logits = [], {}  # one tensor for all students that match the same
         for run in group:
-            source = run.request.teacher, run.objective.subclasses
+            source = run.request.teacher, run.objective.subclasses, run.request.method.soft_targets
             if run.teacher and source not in logits:
                 logits[source] = self._teacher_logits(run)
             matched = {"teacher_logits": logits[source]} if run.teacher else {}
