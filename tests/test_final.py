@@ -75,8 +75,11 @@ def test_rows_and_claims_follow_from_what_each_seed_got_right(of, tables, with_s
 
 def test_without_an_audit_its_columns_stay_empty():
     row = {"label": "teacher", "mean": 0.98, "low": 0.97, "high": 0.99}
-    text = final.markdown({"tiny": {"test": [{"table": "all", "rows": [row], "claims": []}]}})
-    assert text.splitlines()[-1] == "| teacher | 98.00 [97.00, 99.00] |  |  |"
+    table = {"table": "all", "rows": [row], "claims": [], "levels": {"chance": 0.5}}
+    text = final.markdown({"tiny": {"test": [table]}})
+    assert text.splitlines()[-2:] == [
+        "| teacher | 98.00 [97.00, 99.00] |  |  |", "| chance | 50.00 |  | |"
+    ]  # fmt: skip
 
 
 def test_two_means_agree_if_their_difference_is_within_both_intervals():

@@ -30,9 +30,9 @@ def baselines(
 ) -> dict[str, Tensor]:
     """(N,) bool by label: which images of ``split`` each baseline classifies correctly.
 
-    They are trained on ``train``, by default on the images that students see; their settings are
-    fixed, not tuned. Where the task is balanced, every class counts the same. Predictions are kept
-    in the run store: of an SVM on 5,000 images, those for 10,000 take ten seconds on one thread.
+    They are trained on ``train``, by default on the images that students see.
+    Where the task is balanced, every class counts the same. Predictions are kept in the run store:
+    of an SVM on 5,000 images, those for 10,000 take ten seconds on one thread.
     """
     train, images = train or experiment.transfer, getattr(experiment.dataset, split)
     names, correct = experiment.dataset.class_names, {}

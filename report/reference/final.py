@@ -10,13 +10,12 @@ What the run store holds is not trained again.
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from math import hypot
 from pathlib import Path
 
 import torch
-from kdnb.experiment.controls import controls
 from measures import by_class, by_subclass, distilled
 from selection import FILE as SELECTION
 from stages import kept
@@ -24,11 +23,23 @@ from torch import Tensor
 
 from kdnb.data import DataError, Dataset, load, two_by_five
 from kdnb.environment import provenance
-from kdnb.evaluation.metrics import match_subclasses
+from kdnb.evaluation.metrics import (
+    chance_recovered,
+    live_subclasses,
+    match_subclasses,
+    most_recovered,
+)
 from kdnb.evaluation.statistics import adjusted, image_interval, joint_interval
-from kdnb.experiment.baselines import baselines, kmeans
+from kdnb.experiment.baselines import MAJORITY, baselines, kmeans
 from kdnb.experiment.experiment import Experiment
-from kdnb.experiment.methods import ALONE, Method, conventional, subclass, within_classes
+from kdnb.experiment.methods import (
+    ALONE,
+    Method,
+    controls,
+    conventional,
+    subclass,
+    within_classes,
+)
 from kdnb.experiment.requests import RunRequest
 from kdnb.fingerprint import code_fingerprint
 from kdnb.tasks import SubclassConfig, task
@@ -44,12 +55,13 @@ class Table:
     """Which images each row classifies correctly, and which rows are claimed to beat which.
 
     ``rows``: (seeds, N) bool by label, of what no seed decides (N,). Claims are pairs of labels,
-    adjusted for one another (Holm 1979).
+    adjusted for one another (Holm 1979). ``levels`` are shares to compare the rows with.
     """
 
     name: str
     rows: dict[str, Tensor]
     claims: list[tuple[str, str]]
+    levels: dict[str, float] = field(default_factory=dict)
 
 
 Rows = dict[str, Tensor]
@@ -69,52 +81,57 @@ def teachers(
     return lab.correct([lab.teacher(seed, subclass_config) for seed in seeds])
 
 
-def plain(lab: Experiment) -> tuple[Rows, Rows]:
-    """The plain baselines on the students' images, and on the teacher's under other labels."""
-    of_teacher = baselines(lab, train=lab.dataset.train)
-    named = {f"{label}, the teacher's images": right for label, right in of_teacher.items()}
-    return baselines(lab), named
-
-
 def against_plain(lab: Experiment, seeds: Sequence[int], rows: Rows, best: str) -> Table:
-    """The teacher and the students beside plain baselines; ``best`` of students claims most."""
-    of_students, of_teacher = plain(lab)
-    claims = [(TEACHER, label) for label in of_teacher]
+    """The teacher, the student alone and the ``best`` one beside plain baselines on their images.
+
+    That they beat the majority is claimed of none.
+    """
+    of_students, same = baselines(lab), baselines(lab, train=lab.dataset.train)
+    of_teacher = {f"{label}, the teacher's images": right for label, right in same.items()}
+    claims = [(TEACHER, over) for over in [*of_teacher, best]]
     claims += [(label, over) for label in (ALONE.label, best) for over in of_students]
-    wanted = {label: rows[label] for label in (ALONE.label, best)}
-    teacher = {TEACHER: teachers(lab, seeds)}
-    claims.append((TEACHER, best))
-    return Table("plain baselines", teacher | of_teacher | wanted | of_students, claims)
+    right = {TEACHER: teachers(lab, seeds), **of_teacher}
+    right |= {ALONE.label: rows[ALONE.label], best: rows[best], **of_students}
+    claims = [(label, over) for label, over in claims if MAJORITY not in over]
+    return Table("plain baselines", right, claims)
 
 
 def ten_classes(lab: Experiment, seeds: Sequence[int]) -> list[Table]:
     """Conventional distillation and what may explain it."""
     kd = distilled(lab.task)
     cold = conventional(1.0, lab.task.soft_weight, f"{kd.label} at T = 1")
-    others = controls(kd)
+    others = controls(kd, lab.num_classes)
     rows = students(lab, seeds, [ALONE, kd, cold, *others])
+    small = replace(kd, label="KD from a teacher of the students' images")
+    rows |= students(of_few_images(lab), seeds, [small])
     over_alone = [(label, ALONE.label) for label in rows if label != ALONE.label]
-    over_controls = [(kd.label, method.label) for method in others]
-    two = {label: rows[label] for label in (ALONE.label, kd.label, cold.label)}
-    return [
-        against_plain(lab, seeds, rows, kd.label),
-        Table("distillation", two, [*over_alone[:2], (kd.label, cold.label)]),
-        Table("controls", rows, [*over_alone, *over_controls]),
-    ]
+    over_others = [(kd.label, label) for label, _ in over_alone[1:]]
+    table = Table("distillation and controls", rows, over_alone + over_others)
+    return [against_plain(lab, seeds, rows, kd.label), table]
+
+
+def of_few_images(lab: Experiment) -> Experiment:
+    """The same students, of a teacher that sees their images alone, in as many steps."""
+    of, data = lab.task, replace(lab.dataset, train=lab.transfer)
+    times = len(lab.dataset.train) / len(lab.transfer)
+    config = replace(of.teacher_config, epochs=round(of.teacher_config.epochs * times))
+    sizes = replace(of.sizes, student_images=None)
+    return Experiment(replace(of, dataset=lambda: data, sizes=sizes, teacher_config=config))
 
 
 def two_classes(lab: Experiment, seeds: Sequence[int]) -> list[Table]:
     """Classes divided by the teacher: what it finds, and what its students gain."""
     own, others = lab.task.subclass_config, lab.task.subclass_configs.others
-    found = {
-        config.label: torch.stack(
-            [recovered(lab, lab.logits(lab.teacher(s, config), lab.dataset.test)[0]) for s in seeds]
-        )
-        for config in (own, *others)
-    }
-    found["k-means on the pixels"] = recovered(lab, kmeans(lab, own.objective.subclasses))
-    divided = Table("digits recovered", found, [(own.label, over) for over in found][1:])
-    return [divided, *subclass_tables(lab, seeds)]
+    test, size, rows, levels = lab.dataset.test, own.objective.subclasses, {}, {}
+    for config in (own, *others):
+        logits = [lab.logits(lab.teacher(seed, config), test)[0] for seed in seeds]
+        rows[config.label] = torch.stack([recovered(lab, each) for each in logits])
+        most = [most_recovered(live_subclasses(each), test.subclasses) for each in logits]
+        levels[f"at most with the live subclasses of {config.label}"] = sum(most) / len(most)
+    rows["k-means on the pixels"] = recovered(lab, kmeans(lab, size))
+    levels["chance"] = chance_recovered(test.labels, test.subclasses, size)
+    claims = [(own.label, over) for over in rows if over != own.label]
+    return [Table("digits recovered", rows, claims, levels), *subclass_tables(lab, seeds)]
 
 
 def recovered(lab: Experiment, subclass_logits: Tensor) -> Tensor:
@@ -178,6 +195,7 @@ def measured(table: Table) -> dict:
             {"label": label, "over": over, **asdict(gain)}
             for (label, over), gain in adjusted(gains).items()
         ],
+        "levels": table.levels,
     }
 
 
@@ -193,12 +211,15 @@ def markdown(tasks: dict[str, dict[str, list[dict]]]) -> str:
     for name, splits in tasks.items():
         for place, table in enumerate(splits["test"]):
             lines.append(f"| **{name}, {table['table']}** | | | |")
-            audit = splits["audit"][place] if "audit" in splits else {}
+            audit = splits["audit"][place] if "audit" in splits else {"levels": {}}
             for kind in ("rows", "claims"):
                 for row, again in zip_longest(table[kind], audit.get(kind, ())):
                     label = row["label"] + (f" − {row['over']}" if "over" in row else "")
                     same = ("yes" if agree(row, again) else "**no**") if again else ""
                     lines.append(f"| {label} | {_percent(row)} | {_percent(again)} | {same} |")
+            for label, level in table["levels"].items():
+                again = [f"{100 * audit['levels'][label]:.2f}"] if label in audit["levels"] else []
+                lines.append(f"| {label} | {100 * level:.2f} | {''.join(again)} | |")
     return "\n".join(lines)
 
 
