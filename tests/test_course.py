@@ -546,10 +546,10 @@ def test_reports_side_by_side_say_a_line_for_each_notebook(capsys):
     from kdnb.course.report.execution import CellDone
     from kdnb.course.report.terminal import ReportProgress
 
-    with ReportProgress([("00_a", ["x"]), ("01_b", ["x"])], {}, "digits") as progress:
+    with ReportProgress([("00_a", ["x"]), ("01_b", ["x"])], {}, "mnist-small") as progress:
         for notebook in ("00_a", "01_b"):
             progress.start_notebook(notebook)
             progress.cell_done(CellDone(notebook, "x", 1, 1))
     first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("digits [1/2] 00_a done, ") and "left" in first
-    assert second.startswith("digits [2/2] 01_b done, ")
+    assert first.startswith("mnist-small [1/2] 00_a done, ") and "left" in first
+    assert second.startswith("mnist-small [2/2] 01_b done, ")

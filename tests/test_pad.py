@@ -29,7 +29,7 @@ from kdnb.training.loop import fit, predict
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 NAMES = ["zero", "</script><b>one", 'two "quoted"', "three & more", *"456789"]
-TEST = data.load("digits").test
+TEST = data.load("mnist-small").test
 IMAGES, LABELS = TEST.images[:6], TEST.labels[:6]
 
 
@@ -88,7 +88,7 @@ def test_eight_bits_are_as_accurate_as_the_floats():
 
     Half a point of 300 images is one image.
     """
-    digits = data.load("digits")
+    digits = data.load("mnist-small")
     torch.manual_seed(0)
     model = StudentMLP(hidden=(64, 64))
     fit(model, digits.train, digits.val, TrainConfig(8, 32, 3e-3), 0, device=CPU)

@@ -12,7 +12,7 @@ from kdnb.tasks.config import (
     TaskText,
     two_views,
 )
-from kdnb.tasks.digits import CHOSEN_IN_VIEW, CNN, MLPS, OWN_RECIPE
+from kdnb.tasks.mnist_small import CHOSEN_IN_VIEW, CNN, MLPS, OWN_RECIPE
 from kdnb.training.config import TrainConfig
 
 DIVIDING = TrainConfig(epochs=6, batch_size=64, learning_rate=1.5e-3, translate=1, affine=0.15)
