@@ -37,7 +37,7 @@ def history(epochs=4):
     rows = [
         Epoch(1.0 / (i + 1), None, 1.0, 0.9 / (i + 1), 0.5 + 0.1 * i, 2.0) for i in range(epochs)
     ]
-    return History(rows, epochs - 1)
+    return History(rows)
 
 
 # Sentences
@@ -354,9 +354,9 @@ def test_live_too_it_says_so(monkeypatch, epochs):
         lambda histories, n, title: titles.append(title) or draw(histories, n, title),
     )
     stopped = history(epochs)
-    stopped.interrupted, stopped.best = True, None
+    stopped.interrupted = True
     Progress()(Update("teacher", 0, 1, 1, stopped, 5))
-    kept = "the best weights are kept; run again to go on"
+    kept = "whose weights are kept; run again to go on"
     assert titles == [f"teacher, seed 0: stopped after {epochs} epochs, {kept}"]
 
 

@@ -106,10 +106,10 @@ def test_eight_bits_are_as_accurate_as_the_floats():
 
 def test_what_eight_bits_change_is_said(tiny_task, store):
     lab = Experiment(tiny_task, store=store, device=CPU)
-    lab = lab.with_student(lambda **kw: StudentMLP(hidden=(8,), **kw), tiny_task.student_config)
+    lab = lab.with_student(lambda **kw: StudentMLP(hidden=(8,), **kw))
     run = lab.student(ALONE, 0)
     network = pad.EightBit(run.model)
-    right = 100 * run.history.epochs[run.history.best].val_accuracy
+    right = 100 * run.history.val_accuracy
     text = pad.rounding_sentence(lab, {"net": run}, {"net": network}).data
     assert "of 40 answers on validation images: 0 of the net (right" in text
     assert f"(right {right:.2f} %, with eight bits {right:.2f} %)" in text

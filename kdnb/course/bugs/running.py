@@ -108,7 +108,7 @@ def run(lab: Experiment, bug: Bug, setting: Setting) -> BugResult:
     Students see their images as they are, without the task's views, so that snippets stay short.
     Raises ValueError for a task whose students are not trained as a whole.
     """
-    if lab.task.student_config.first_trainable:
+    if lab.task.distilled_config.first_trainable:
         raise ValueError(
             f"the bugs are run on students that are trained whole, which those of {lab.task.name} "
             "are not: choose the task mnist-small"
@@ -158,7 +158,7 @@ class _Stage:
 
     def __init__(self, lab: Experiment, seed: int, setting: Setting):
         self.lab, self.seed, self.setting = lab, seed, setting
-        self.config = replace(lab.task.student_config, translate=0, dihedral=False, affine=0.0)
+        self.config = replace(lab.task.distilled_config, translate=0, dihedral=False, affine=0.0)
         self.teacher: Run = lab.teacher(seed)
         if self.teacher.history.interrupted:
             raise KeyboardInterrupt
@@ -178,15 +178,15 @@ class _Stage:
         student, test = self.new_student(), self.lab.dataset.test
         history = self._fit(student, self._loss(place, function, student))
         logits = predict(student, TranslatedImages(test.images), device=self.lab.device)
-        epochs = history.epochs
+        epochs = history.validated.values()
         curves = {
             VALIDATION: [100 * epoch.val_accuracy for epoch in epochs],
             TRAINING_LOSS: [epoch.train_loss for epoch in epochs],
             TO_TEACHER: [epoch.soft_loss for epoch in epochs],
             TO_LABELS: [epoch.hard_loss for epoch in epochs],
         }
-        score, x = accuracy(logits, test.labels), list(range(1, len(epochs) + 1))
-        return Trial(score, x, curves, history, history.seconds)
+        score = accuracy(logits, test.labels)
+        return Trial(score, list(history.validated), curves, history, history.seconds)
 
     def sweep(self, function: Callable) -> Trial:
         """A sweep by the snippet; its score is the accuracy of the last temperature."""
@@ -205,7 +205,7 @@ class _Stage:
             history = self._fit(student, loss)
             steps.append(student.steps)
             seconds.append(history.seconds)
-            return history.epochs[history.best].val_accuracy
+            return history.val_accuracy
 
         accuracies = function(new_student, train, TEMPERATURES)
         shares = [accuracies[t] for t in TEMPERATURES]
