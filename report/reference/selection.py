@@ -9,6 +9,7 @@ The rule, written before there was any result, is `RULE`.
 """
 
 import argparse
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,10 +24,11 @@ from measures import (
     students,
     teachers,
 )
+from polyps_plan import plan as polyps
 from stages import Plan, Settings, Stage, grid, select
 
 from kdnb.experiment.methods import ALONE
-from kdnb.models import StudentMLP, TeacherCNN
+from kdnb.models import StudentMLP, TeacherCNN, pretrained
 from kdnb.tasks import task
 from kdnb.tasks.config import DistillationConfig, Task, two_views
 from kdnb.training.config import TrainConfig
@@ -37,8 +39,9 @@ RULE = (
     "the best one's mean below it (over seeds), the cheapest is picked: the price is training "
     "images x epochs x views per image x multiply-adds of the network. Of equal prices the first "
     "in the grid is picked. Trials whose price is above the stage's bound are not run. A stage's "
-    "score is the validation accuracy, for a teacher that divides the share of digits recovered. "
-    "Each stage starts from the picks of the stages before."
+    "score is the validation accuracy, the mean of both where two students are trained. Of a "
+    "teacher that divides it is the share of digits recovered, and where there are no digits the "
+    "accuracy of the student that learns its subclasses. Each stage starts from the picks before."
 )
 SEEDS = (0, 1, 2)
 FILE = Path(__file__).with_suffix(".json")
@@ -154,6 +157,7 @@ PLANS = {
         ),
         as_many=("alone", "distilled"),
     ),
+    "polyps": polyps,
 }  # fmt: skip
 
 
@@ -163,6 +167,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     options = parser.parse_args()
+    os.environ[pretrained.VARIABLE] = "random"  # polyps are for narrow networks
     for name in options.task:
         select(PLANS[name](task(name)), options.seeds, FILE, RULE, options.workers)
 
