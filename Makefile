@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -n logical
 .PHONY: report check test lint lab bench doctor clean
 
 report: .venv/installed
-	$(BIN)/python -m kdnb report --task digits polyps
+	$(BIN)/python -m kdnb report --task mnist-small polyps
 
 # While one works: lint, the examples in docstrings and the fast tests.
 check: lint

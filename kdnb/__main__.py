@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     about = "run the notebooks and write one HTML file"
     add = _command(commands, "report", _report, about).add_argument
     several = f"one or more, which are then run side by side, of: {tasks}"
-    add("--task", nargs="+", default=["digits"], help=several)
+    add("--task", nargs="+", default=["mnist-small"], help=several)
     setting = "a notebook parameter, such as temperature=8 (repeatable)"
     add("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help=setting)
     only = "only this notebook (repeatable)"
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     about = "distil at every temperature, weight and seed; validation accuracies"
     sweep = _command(commands, "sweep", _sweep, about)
     add = sweep.add_argument
-    add("--task", default="digits", help=f"one of: {tasks}")
+    add("--task", default="mnist-small", help=f"one of: {tasks}")
     add("--temperature", nargs="+", type=float, required=True, metavar="T")
     add("--soft-weight", nargs="+", type=float, required=True, metavar="W")
     add("--seed", nargs="+", type=int, required=True, metavar="N")

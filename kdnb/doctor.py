@@ -116,11 +116,14 @@ def _store() -> str:
 CHECKS = {
     "torchvision import": (_torchvision, "install torchvision again so that it matches torch"),
     "device": (lambda: device_name(best_device()), ""),
-    "digits": (lambda: _loaded("digits"), "pip install scikit-learn again"),
+    "mnist-small": (
+        lambda: _loaded("mnist-small"),
+        "install kdnb again: its own images are damaged",
+    ),
     "mnist": (
         _mnist,
         "python -m kdnb report --task mnist downloads its four IDX files; without a network copy "
-        "them there or set KDNB_DATA (the digits task needs none of this)",
+        "them there or set KDNB_DATA (the task mnist-small needs none of this)",
     ),
     "mhist": (
         _mhist,

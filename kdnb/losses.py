@@ -63,10 +63,16 @@ def soften(logits: Tensor, temperature: float | Tensor) -> Tensor:
     return F.softmax(logits.detach() / temperature, dim=-1)
 
 
-def label_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+def label_loss(
+    logits: Tensor,
+    labels: Tensor,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
     """Cross-entropy of (N, C) logits with the labels (N,) int64 in [0, C), at T = 1.
 
     ``class_weights`` (C,) weigh the images by their label, divided by the sum of their weights.
+    ``label_smoothing`` in [0, 1) is the share of each label that all classes get alike.
 
     Raises ValueError for labels out of range (on a GPU torch itself asserts) or of another number.
 
@@ -79,7 +85,13 @@ def label_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None = No
             f"{tuple(labels.shape)} for logits of shape {tuple(logits.shape)}"
         )
     try:
-        return F.cross_entropy(logits, labels, class_weights, ignore_index=NO_LABEL)
+        return F.cross_entropy(
+            logits,
+            labels,
+            class_weights,
+            ignore_index=NO_LABEL,
+            label_smoothing=label_smoothing,
+        )
     except IndexError as error:
         raise _labels_out_of_range(labels, logits.shape[1]) from error
 
@@ -92,20 +104,21 @@ def distillation_loss(
     soft_weight: float | Tensor,
     class_weights: Tensor | None = None,
     soft_targets: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> DistillationLoss:
     """soft_weight · soft_target_loss + (1 − soft_weight) · label_loss.
 
     Logits are (N, C), labels (N,) int64 in [0, C). ``soft_weight`` 0 is labels only, 1 is teacher
     only. Only the soft part knows the temperature (Hinton, Vinyals & Dean 2015, §2), and only the
-    hard part the ``class_weights`` (C,): the teacher was trained with them. ``soft_targets`` are
-    as for `soft_target_loss`.
+    hard part the ``class_weights`` (C,), as the teacher was trained with them, and
+    ``label_smoothing``. ``soft_targets`` are as for `soft_target_loss`.
 
     Raises ValueError for a temperature that is not positive and finite, a weight outside [0, 1],
     shapes that differ or labels out of range.
     """
     check_soft_weight(soft_weight)
     soft = soft_target_loss(student_logits, teacher_logits, temperature, soft_targets)
-    hard = label_loss(student_logits, labels, class_weights)
+    hard = label_loss(student_logits, labels, class_weights, label_smoothing)
     # lerp returns exactly `hard` at 0 and exactly `soft` at 1.
     return DistillationLoss(torch.lerp(hard, soft, soft_weight), soft, hard)
 
@@ -195,6 +208,7 @@ def subclass_distillation_loss(
     soft_weight: float | Tensor,
     class_weights: Tensor | None = None,
     soft_targets: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> DistillationLoss:
     """`distillation_loss` with the teacher's subclasses as soft targets.
 
@@ -212,7 +226,8 @@ def subclass_distillation_loss(
     soft = soft_target_loss(
         student_subclass_logits, teacher_subclass_logits, temperature, soft_targets
     )
-    hard = label_loss(class_logits(student_subclass_logits, num_classes), labels, class_weights)
+    by_class = class_logits(student_subclass_logits, num_classes)
+    hard = label_loss(by_class, labels, class_weights, label_smoothing)
     return DistillationLoss(torch.lerp(hard, soft, soft_weight), soft, hard)
 
 

@@ -39,7 +39,7 @@ def shot(browser: Browser, width: int, scheme: str, at: str = "") -> Image.Image
     """The digits page in a window so wide; ``at`` selects what stands in its middle."""
     size = {"width": width, "height": HEIGHT}
     page = browser.new_page(viewport=size, color_scheme=scheme, reduced_motion="reduce")
-    page.goto((REPORT / "digits.html").as_uri())
+    page.goto((REPORT / "mnist-small.html").as_uri())
     if at:
         page.locator(at).first.evaluate("it => it.scrollIntoView({block: 'center'})")
         # The contents follow a frame later.

@@ -111,7 +111,7 @@ def jupyterlab(browser, tmp_path):
 def reports(tmp_path_factory):
     """What `make report` makes, from an empty run store; returns (folder, run store)."""
     folder, runs = tmp_path_factory.mktemp("report"), tmp_path_factory.mktemp("runs")
-    command = [sys.executable, "-m", "kdnb", "report", "--task", "digits", "polyps"]
+    command = [sys.executable, "-m", "kdnb", "report", "--task", "mnist-small", "polyps"]
     command += ["--output", str(folder)]
     # From another folder, and without data or a network: these two tasks need none.
     environment = {
@@ -124,7 +124,7 @@ def reports(tmp_path_factory):
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    for task in ("digits", "polyps"):
+    for task in ("mnist-small", "polyps"):
         assert f"{folder / task}.html" in done.stdout
         assert f"{task} [1/" in done.stderr
     return folder, runs

@@ -15,7 +15,7 @@ from kdnb.store.store import weights_digest
 from kdnb.training import checkpoint as checkpoint_module
 from kdnb.training.checkpoint import Checkpoint
 from kdnb.training.config import TrainConfig
-from kdnb.training.history import Epoch, History
+from kdnb.training.history import History
 from kdnb.training.loop import fit
 from kdnb.training.objectives import (
     AuxiliaryLoss,
@@ -161,38 +161,25 @@ def test_what_it_continues_from_is_not_used_up(tiny):
     assert len(kept) == 3 and weights_digest(again) == weights_digest(model)
 
 
-def test_the_best_weights_survive_though_they_are_not_the_last(tiny, store):
-    """Of an epoch whose like no later one reaches, the weights come out of the checkpoint."""
-    kept, model_at = [], {}
-    stop = StopAfter(9)
-    model, _ = trained(tiny, OBJECTIVES["labels"], stop=stop, keep=kept.append)
-    best = kept[0]
-    model_at[1] = weights_digest(model)
-    # As if the epoch kept had been unbeatable.
-    unbeatable = [replace(best.history.epochs[0], val_accuracy=2.0)]
-    best = replace(best, history=History(unbeatable, 0))
-    trained(tiny, OBJECTIVES["labels"], stop=StopAfter(9), resume=best, keep=kept.append)
-    later = through_the_store(kept[-1], store)
-    assert len(later.history.epochs) == 2 and later.history.best == 0
-    finished, history = trained(tiny, OBJECTIVES["labels"], resume=later)
-    assert history.best == 0 and weights_digest(finished) == model_at[1]
+@pytest.mark.parametrize("taken", [1, 2])
+def test_a_stopped_model_holds_the_weights_of_its_last_whole_epoch(tiny, monkeypatch, taken):
+    """Also where the last checkpoint is older: 15 steps are two epochs and a half."""
+    due, kept, after = iter([True, taken == 2]), [], []
+    monkeypatch.setattr(checkpoint_module.TimeBudget, "due", lambda self: next(due))
+    model = Teacher()
+    history = fit(
+        model, tiny.train, tiny.val, RECIPE, 3, device=CPU, on_stop=kept.append,
+        on_step=StopAfter(15).step, on_epoch=lambda history: after.append(weights_digest(model)),
+    )  # fmt: skip
+    assert history.interrupted and len(history.epochs) == 2
+    assert len(kept[0].history.epochs) == taken and len(after) == 3
+    assert weights_digest(model) == after[2]
 
 
 def test_before_the_first_epoch_ends_there_is_nothing_to_keep(tiny):
     kept = []
     _, history = trained(tiny, OBJECTIVES["labels"], stop=StopAfter(3), keep=kept.append)
     assert history == History(interrupted=True) and kept == []
-
-
-def test_which_epoch_is_best():
-    def epoch(accuracy, loss):
-        return Epoch(1.0, None, 1.0, loss, accuracy, 1.0)
-
-    history = History()
-    for row in [(0.5, 1.0), (0.4, 0.5), (0.5, 0.9), (0.5, 0.9)]:
-        history = history.with_epoch(epoch(*row))
-    assert history.best == 2 and len(history.epochs) == 4
-    assert history.with_epoch(epoch(0.1, 9.0), by_labels=False).best == 4
 
 
 # Through an experiment

@@ -23,13 +23,13 @@ from kdnb.experiment.requests import RunRequest
 from kdnb.experiment.sweep import sweep
 from kdnb.models import StudentMLP, TeacherCNN
 from kdnb.store.store import Store
-from kdnb.tasks.digits import DIGITS
+from kdnb.tasks.mnist_small import MNIST_SMALL
 from kdnb.training.config import TrainConfig
 from kdnb.training.loop import TrainingDivergedError
 
 CPU = torch.device("cpu")
 SMALL = replace(
-    DIGITS,
+    MNIST_SMALL,
     teacher=partial(TeacherCNN, channels=(2, 4)),
     teacher_config=TrainConfig(epochs=1, batch_size=64, learning_rate=2e-3),
     student=partial(StudentMLP, hidden=(16, 16)),

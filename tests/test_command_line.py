@@ -24,7 +24,7 @@ def run(*arguments):
     [
         (
             ["--task", "cifar"],
-            "unknown task 'cifar': choose one of digits, digits-2x5, mnist, mnist-2x5",
+            "unknown task 'cifar': choose one of mnist-small, mnist-small-2x5, mnist, mnist-2x5",
         ),
         (["--set", "temprature=4"], "unknown parameter 'temprature': the notebooks have"),
         (["--set", "temperature"], "--set takes name=value, got 'temperature'"),
@@ -49,7 +49,10 @@ def test_bad_requests(arguments, says, capsys, tmp_path):
     [
         (["--cell-timeout", "0"], "a cell needs at least 1 second, got --cell-timeout 0"),
         (["--cell-timeout", "-5"], "got --cell-timeout -5"),
-        (["--task", "digits", "digits"], "the task digits is named twice: name each task once"),
+        (
+            ["--task", "mnist-small", "mnist-small"],
+            "the task mnist-small is named twice: name each task once",
+        ),
         (["--task", "a.py:b", "mnist", "a:b"], "the task a.py:b is named twice"),
         (["--set", "label=11"], "there is no class '11': choose one of 0, 1, 2"),
         (["--set", "seconds=0"], "seconds must be a positive number such as 0.3, got 0.0"),
@@ -225,7 +228,7 @@ def test_no_notebooks(tmp_path):
 def test_the_doctor_knows_what_is_missing(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("KDNB_DATA", str(tmp_path))
     found = {finding.name: finding for finding in doctor.examine()}
-    assert found["torch"].ok and found["digits"].ok and found["run store"].ok
+    assert found["torch"].ok and found["mnist-small"].ok and found["run store"].ok
     assert not found["mnist"].ok and "set KDNB_DATA" in found["mnist"].remedy
     assert all(finding.ok for finding in found.values() if finding.name not in doctor.OPTIONAL)
     assert run("doctor") == 0

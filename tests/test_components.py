@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import re
+from dataclasses import replace
 
 import nbformat
 import numpy as np
@@ -215,14 +216,17 @@ def shown(browser, folder, *lives):
         yield from page.locator(".component").all()
 
 
-def history(seed, better):
-    """Ten epochs of a made-up training."""
+def history(seed, better, validated=range(10)):
+    """A made-up training, of ten epochs or up to the last that is ``validated``."""
     noise = torch.rand(10, 3, generator=torch.Generator().manual_seed(seed)).tolist()
+    rows = [
+        Epoch(1 / (e + 1 + a), None, None, b, (e + better + c) / 20, 0.1)
+        for e, (a, b, c) in enumerate(noise[: max(validated) + 1])
+    ]
+    skipped = {"val_loss": None, "val_accuracy": None}
     return History(
-        [Epoch(1 / (e + 1 + a), None, None, b, (e + better + c) / 20, 0.1)
-         for e, (a, b, c) in enumerate(noise)],
-        best=9,
-    )  # fmt: skip
+        [row if e in validated else replace(row, **skipped) for e, row in enumerate(rows)]
+    )
 
 
 def test_the_learning_curves_show_means_and_t_intervals(browser, tmp_path):
@@ -252,6 +256,33 @@ def test_the_learning_curves_show_means_and_t_intervals(browser, tmp_path):
             quantity = choice.locator("option").nth(which).inner_text()
             assert said.startswith(f"After epoch {epoch}, {quantity}: alone: ")
         assert epoch == 9
+
+
+def test_methods_with_other_epochs_are_read_at_the_last_that_was_validated(browser, tmp_path):
+    histories = {"alone": [history(s, 0, (1, 4, 7)) for s in range(3)]}
+    histories["taught"] = [history(s, 5, (2, 5, 9)) for s in range(3, 6)]
+    live = interactive.curves_explorer(histories)
+    slider = live.box.children[0].children[1]
+    assert slider.options == (3, 5, 6, 8, 10), "not 2, when one of them is not validated yet"
+    for component in shown(browser, tmp_path, live):
+        moved = component.locator("input[type=range]")
+        for key, epoch, ends in (
+            ("End", 10, (7, 9)),
+            ("Home", 3, (1, 2)),
+            ("ArrowRight", 5, (4, 2)),
+        ):
+            moved.press(key)
+            means = [
+                mean_interval([100 * h.epochs[e].val_accuracy for h in seeds])
+                for seeds, e in zip(histories.values(), ends, strict=True)
+            ]
+            expected = [[getattr(m, end) for m in means] for end in ("mean", "low", "high")]
+            expected = torch.tensor(expected, dtype=torch.float64)
+            torch.testing.assert_close(numbers(component), expected, atol=1e-5, rtol=0)
+            said = component.locator("[role=status]").inner_text()
+            slider.value = epoch
+            title = f"after epoch {epoch} of 10, mean over seeds: alone {means[0].mean:.2f} "
+            assert said.startswith(f"After epoch {epoch}, ") and title in live.box.children[1].value
 
 
 def test_a_budget_buys_the_same_in_the_page(browser, tmp_path):

@@ -39,7 +39,7 @@ def test_the_studys_networks_cost_what_is_published(make, parameters, flops):
 REFERENCE = Path(__file__).parents[1] / "report" / "reference"
 
 
-@pytest.mark.parametrize("name", ["digits", "polyps"])
+@pytest.mark.parametrize("name", ["mnist-small", "polyps"])
 def test_the_sizes_cost_what_the_kept_reference_says(name, monkeypatch):
     monkeypatch.setenv("KDNB_WEIGHTS", "random")
     results = json.loads((REFERENCE / f"{name}.json").read_text())["results"]

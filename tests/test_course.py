@@ -37,7 +37,7 @@ def history(epochs=4):
     rows = [
         Epoch(1.0 / (i + 1), None, 1.0, 0.9 / (i + 1), 0.5 + 0.1 * i, 2.0) for i in range(epochs)
     ]
-    return History(rows, epochs - 1)
+    return History(rows)
 
 
 # Sentences
@@ -354,9 +354,9 @@ def test_live_too_it_says_so(monkeypatch, epochs):
         lambda histories, n, title: titles.append(title) or draw(histories, n, title),
     )
     stopped = history(epochs)
-    stopped.interrupted, stopped.best = True, None
+    stopped.interrupted = True
     Progress()(Update("teacher", 0, 1, 1, stopped, 5))
-    kept = "the best weights are kept; run again to go on"
+    kept = "whose weights are kept; run again to go on"
     assert titles == [f"teacher, seed 0: stopped after {epochs} epochs, {kept}"]
 
 
@@ -546,10 +546,10 @@ def test_reports_side_by_side_say_a_line_for_each_notebook(capsys):
     from kdnb.course.report.execution import CellDone
     from kdnb.course.report.terminal import ReportProgress
 
-    with ReportProgress([("00_a", ["x"]), ("01_b", ["x"])], {}, "digits") as progress:
+    with ReportProgress([("00_a", ["x"]), ("01_b", ["x"])], {}, "mnist-small") as progress:
         for notebook in ("00_a", "01_b"):
             progress.start_notebook(notebook)
             progress.cell_done(CellDone(notebook, "x", 1, 1))
     first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("digits [1/2] 00_a done, ") and "left" in first
-    assert second.startswith("digits [2/2] 01_b done, ")
+    assert first.startswith("mnist-small [1/2] 00_a done, ") and "left" in first
+    assert second.startswith("mnist-small [2/2] 01_b done, ")

@@ -23,7 +23,7 @@ from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional, subclass
 from kdnb.tasks.config import COURSE, TWO_CLASSES, Task
 from kdnb.tasks.custom import custom_task
-from kdnb.tasks.digits import DIGITS
+from kdnb.tasks.mnist_small import MNIST_SMALL
 from kdnb.tasks.trial import Contiguous
 from kdnb.training.config import TrainConfig
 
@@ -353,10 +353,10 @@ def test_a_task_that_makes_no_sense_is_one_sentence(settings, says):
         ("from kdnb.tasks.mnist import MNIST as m", "mod_d:t", "mod_d has no 't': its tasks are m"),
         ("t = 1", "mod_e:t", "mod_e:t is a int and not a task: make one with"),
         (
-            "from dataclasses import replace\nfrom kdnb.tasks.digits import DIGITS\n"
-            "t = replace(DIGITS, balanced=True)",
+            "from dataclasses import replace\nfrom kdnb.tasks.mnist_small import MNIST_SMALL\n"
+            "t = replace(MNIST_SMALL, balanced=True)",
             "mod_f:t",
-            "the name 'digits' is that of a task of the course",
+            "the name 'mnist-small' is that of a task of the course",
         ),
     ],
 )
@@ -376,8 +376,8 @@ def test_a_module_without_a_task_is_one_sentence(
 def test_a_task_of_the_course_may_be_named_in_a_module(tmp_path, monkeypatch):
     monkeypatch.setenv("KDNB_START", str(tmp_path))
     monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "mod_g.py").write_text("from kdnb.tasks.digits import DIGITS as t")
-    assert tasks.task("mod_g:t") is DIGITS
+    (tmp_path / "mod_g.py").write_text("from kdnb.tasks.mnist_small import MNIST_SMALL as t")
+    assert tasks.task("mod_g:t") is MNIST_SMALL
 
 
 def own_module() -> str:
@@ -476,7 +476,7 @@ def test_the_page_says_what_does_not_apply_and_escapes_the_names(reported):
 @pytest.mark.slow
 def test_notebook_07_runs_apart_from_the_course(tmp_path):
     assert main(["report", "--only", "07", "--output", str(tmp_path)]) == 0
-    record = json.loads((tmp_path / "digits-07.json").read_text())
+    record = json.loads((tmp_path / "mnist-small-07.json").read_text())
     (result,) = (r for r in record["results"] if "accuracy" in r)
     assert result["dataset"] == "pictures" and len(result["seeds"]) == 3
     assert min(result["accuracy"]["teacher"]) > 0.8

@@ -9,31 +9,58 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from kdnb import data
-from kdnb.data import DataError, Dataset, Split, mnist
+from kdnb.data import DataError, Dataset, Split, mnist, mnist_small
 from kdnb.data.augmentation import TranslatedImages, random_affine, translations
 from kdnb.data.dataset import stratified_indices
-from kdnb.data.digits import mnist_framing
+from kdnb.tasks import task
 
 REAL = Path(os.environ.get("KDNB_DATA", "data"))
+real_mnist = pytest.mark.skipif(
+    not (REAL / "MNIST/raw").is_dir(), reason="the real MNIST is not on this machine"
+)
 
 
-def test_digits_are_scikit_learns():
-    digits = data.load("digits")
-    assert [len(s) for s in (digits.train, digits.val, digits.test)] == [897, 300, 600]
-    assert digits.train.images.shape == (897, 1, 28, 28)
-    labels = torch.cat([digits.train.labels, digits.val.labels, digits.test.labels])
-    # scikit-learn's documentation: about 180 of each of ten classes, 1,797 in all.
-    counts = torch.bincount(labels)
-    assert counts.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-    assert data.load("digits").fingerprint == digits.fingerprint
+def test_mnist_small_is_embedded(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDNB_DATA", str(tmp_path))  # no file of MNIST's is there
+    digits = data.load("mnist-small")
+    assert [len(s) for s in (digits.train, digits.val, digits.test)] == [5_000, 1_000, 10_000]
+    assert digits.train.images.shape == (5_000, 1, 28, 28)
+    # Counts of the test digits 0-9 as published with the dataset.
+    counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert torch.bincount(digits.test.labels).tolist() == counts
+    # Published counts of the training digits: the parts have their shares, to one image.
+    published = torch.tensor([5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])
+    for split, size in ((digits.train, 5_000), (digits.val, 1_000)):
+        shares = torch.bincount(split.labels) - size * published / 60_000
+        assert shares.abs().max() <= 1
+    assert data.load("mnist-small").fingerprint == digits.fingerprint
+    kept = mnist_small.FILE
+    assert kept.stat().st_size < 3e6
+    assert "Share Alike 3.0" in kept.with_suffix(".LICENSE.txt").read_text(encoding="utf-8")
+
+
+@real_mnist
+def test_mnist_small_and_its_audit_are_parts_of_mnist(tmp_path):
+    """The same file is made again, and the three parts of the training images are disjoint."""
+    mnist_small.embed(tmp_path / "again.npz", REAL)
+    digits, audit = data.load("mnist-small"), mnist_small.audit(REAL)
+    with np.load(tmp_path / "again.npz") as again, np.load(mnist_small.FILE) as kept:
+        assert all((again[name] == kept[name]).all() for name in ("images", "labels"))
+    train, test = mnist.published_splits(REAL)
+    assert test.fingerprint == digits.test.fingerprint
+    parts = stratified_indices(train.labels, (5_000, 1_000, 40_000), 0)
+    assert len(torch.cat(parts).unique()) == 46_000
+    for part, split in zip(parts, (digits.train, digits.val, audit), strict=True):
+        assert train.take(part).fingerprint == split.fingerprint
 
 
 def test_two_classes_of_five_hidden_digits():
-    digits, halves = data.load("digits"), data.load("digits-2x5")
+    digits, halves = data.load("mnist-small"), data.load("mnist-small-2x5")
     assert halves.class_names == ("0-4", "5-9") and halves.subclass_names == digits.class_names
     for part in ("train", "val", "test"):
         ten, two = getattr(digits, part), getattr(halves, part)
@@ -46,35 +73,11 @@ def test_two_classes_of_five_hidden_digits():
 
 def test_hidden_subclasses_are_no_part_of_what_a_model_learns_from():
     """The fingerprint is of images and labels: with other subclasses a run is the same run."""
-    split = data.load("digits-2x5").test
+    split = data.load("mnist-small-2x5").test
     other = Split(split.images, split.labels, subclasses=split.subclasses.flip(0))
     assert other.fingerprint == split.fingerprint
-    with pytest.raises(DataError, match="600 labels but 599 subclasses"):
+    with pytest.raises(DataError, match="10000 labels but 9999 subclasses"):
         Split(split.images, split.labels, subclasses=split.subclasses[1:])
-
-
-def test_digits_are_framed_like_mnist():
-    """A 20×20 box, its mass in the middle of 28×28 (LeCun et al. 1998)."""
-    images = data.load("digits").train.images[:, 0].double()
-    lit = images > 0
-    assert lit.any(1).sum(1).max() <= 20  # columns that hold ink
-    assert lit.any(2).sum(1).max() <= 20
-    positions = torch.arange(28.0, dtype=torch.float64)
-    mass = images.sum((1, 2))
-    for axis in (1, 2):
-        centre = (images.sum(3 - axis) * positions).sum(1) / mass
-        assert (centre - 13.5).abs().max() <= 0.5 + 0.02  # a whole pixel cannot do better
-
-
-def test_framing_keeps_up_and_left():
-    """Ink in the left column of the small image lies left of ink in its right column."""
-    small = torch.zeros(1, 8, 8)
-    small[0, :, 1] = 1.0
-    small[0, 0, 6] = 1.0  # a dot, top right
-    framed = mnist_framing(small)[0, 0].double()
-    columns = framed.sum(0)
-    assert columns[:14].sum() > columns[14:].sum() > 0
-    assert framed[:14, 16:].sum() > framed[14:, 16:].sum()
 
 
 def test_stratified_indices_keep_shares_and_do_not_overlap():
@@ -88,13 +91,11 @@ def test_stratified_indices_keep_shares_and_do_not_overlap():
     assert set(smaller.tolist()) <= set(first.tolist())
 
 
-def test_fifty_digits_are_five_of_each():
-    from kdnb.tasks import task
-
-    digits = data.load("digits")
-    labels = task("digits").transfer_set(digits).labels
-    assert len(labels) == 50
-    assert (torch.bincount(labels, minlength=10) - 5).abs().max() <= 1
+def test_students_see_as_many_of_each_digit():
+    digits = data.load("mnist-small")
+    seen = task("mnist-small").transfer_set(digits)
+    shares = torch.bincount(digits.train.labels) * len(seen) / len(digits.train)
+    assert len(seen) == 500 and (torch.bincount(seen.labels) - shares).abs().max() <= 1
 
 
 def test_fingerprint_notices_one_pixel(tiny):
@@ -286,9 +287,7 @@ def test_without_a_network_it_says_so(mirror, tmp_path):
     assert "train-images-idx3-ubyte" in message and "\n" not in message
 
 
-@pytest.mark.skipif(
-    not (REAL / "MNIST/raw").is_dir(), reason="the real MNIST is not on this machine"
-)
+@real_mnist
 def test_real_mnist():
     loaded = data.load("mnist", REAL)
     assert [len(s) for s in (loaded.train, loaded.val, loaded.test)] == [55_000, 5_000, 10_000]

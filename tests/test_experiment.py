@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from kdnb.experiment import experiment as experiment_module
 from kdnb.experiment import logit_cache as answers
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, Method, conventional, subclass, within_classes
+from kdnb.experiment.requests import RunRequest
 from kdnb.experiment.results import Comparison, Run
+from kdnb.models import StudentMLP
 from kdnb.store.store import digest, weights_digest
-from kdnb.tasks.config import Sizes, SubclassConfig
+from kdnb.tasks.config import DistillationConfig, Sizes, SubclassConfig
 from kdnb.training.config import TrainConfig
 from kdnb.training.objectives import (
     AuxiliaryLoss,
@@ -112,6 +115,23 @@ def test_another_recipe_or_data_is_another_run(lab, tiny_task, store):
     # The teacher does not depend on what its students see.
     lab.teacher(0)
     assert Experiment(changed, store=store, device=CPU).teacher(0).loaded
+
+
+def test_students_with_a_teacher_may_have_a_config_of_their_own(tiny_task, store):
+    own = replace(tiny_task.student_config, epochs=5, translate=0)
+    task = replace(tiny_task, distillation=DistillationConfig(4.0, 0.9, own))
+    lab = Experiment(task, store=store, device=CPU)
+    assert [len(lab.student(method, 0).history.epochs) for method in (ALONE, KD)] == [3, 5]
+    lab.train_ahead([RunRequest(seed, method) for seed in (1, 2) for method in (ALONE, KD)])
+    for seed, method in product((1, 2), (ALONE, KD)):
+        run = lab.student(method, seed)
+        record = store.get(lab.key(RunRequest(seed, method))).record
+        assert run.loaded and record["trained_at_once"] == 2, "those of one config"
+        assert len(run.history.epochs) == (3 if method is ALONE else 5)
+    small = lab.with_student(lambda **given: StudentMLP(hidden=(4,), **given), epochs=2)
+    assert small.task.student_config == replace(tiny_task.student_config, epochs=2)
+    assert small.task.distilled_config == replace(own, epochs=2)
+    assert lab.task.distilled_config == own and tiny_task.distilled_config.epochs == 3
 
 
 def test_logits_are_kept_under_weights_images_and_view(lab, store):

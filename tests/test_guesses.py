@@ -10,10 +10,10 @@ from kdnb.course.interactive.guesses import Guessed, Guesses
 from kdnb.course.interactive.widgets import Guess
 from kdnb.tasks import TASKS
 
-DIGITS = TASKS["digits"]
+MNIST_SMALL = TASKS["mnist-small"]
 
 
-def asked(key="02", task="digits"):
+def asked(key="02", task="mnist-small"):
     return Guess("Gain:", -5, 15, 2, unit="points", task=task, key=key)
 
 
@@ -33,7 +33,7 @@ def live(monkeypatch):
     return switch
 
 
-def kept(key="02", task="digits"):
+def kept(key="02", task="mnist-small"):
     return Guesses(task).all()[key]
 
 
@@ -146,11 +146,11 @@ def test_an_outcome_without_a_number_is_said():
 
 
 def test_tasks_have_guesses_of_their_own(live):
-    for task, value in (("digits", 3), ("polyps", 4)):
+    for task, value in (("mnist-small", 3), ("polyps", 4)):
         guess = asked(task=task)
         move(guess, value)
         guess.reveal(1.0)
-    assert kept(task="digits").guess == 3 and kept(task="polyps").guess == 4
+    assert kept(task="mnist-small").guess == 3 and kept(task="polyps").guess == 4
     own = Guesses("my_module:my_task")
     own.keep("02", kept())
     assert own.path.name == "guesses-my_module_my_task.json" and own.all() == {"02": kept()}
@@ -159,9 +159,9 @@ def test_tasks_have_guesses_of_their_own(live):
 def test_other_questions_stay(live):
     for key in ("02", "08/1", "08/2"):
         asked(key).reveal(1.0)
-    assert list(Guesses("digits").all()) == ["02", "08/1", "08/2"]
-    assert [path.name for path in Guesses("digits").path.parent.iterdir()] == [
-        "guesses-digits.json"
+    assert list(Guesses("mnist-small").all()) == ["02", "08/1", "08/2"]
+    assert [path.name for path in Guesses("mnist-small").path.parent.iterdir()] == [
+        "guesses-mnist-small.json"
     ]
 
 
@@ -171,11 +171,11 @@ def test_other_questions_stay(live):
      json.dumps({"02": {**vars(Guessed("?", "", 1, [0, 1], 0)), "guess": "seven"}})],
 )  # fmt: skip
 def test_a_file_that_holds_no_guesses_is_named_and_left_as_it_is(text):
-    path = Guesses("digits").path
+    path = Guesses("mnist-small").path
     path.parent.mkdir()
     path.write_bytes(text.encode("latin-1"))
     with pytest.warns(UserWarning, match="there are no guesses in"):
-        assert Guesses("digits").all() == {}
+        assert Guesses("mnist-small").all() == {}
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         asked().reveal(7.5)
@@ -205,7 +205,7 @@ def test_the_summary_counts_what_readers_guessed(live):
         if value is not None:
             move(guess, value)
         guess.reveal(7.5, 6.4, 8.6)
-    summary = Summary(DIGITS)
+    summary = Summary(MNIST_SMALL)
     words = summary.words.data
     assert "You made **3** of 4 guesses: **1** within the interval or right, 1 too low" in words
     assert "1 too high" in words and words.endswith("Open: 00, 04, 05.")
@@ -223,7 +223,7 @@ def test_a_page_without_a_reader_shows_nobodys_guesses(live):
     move(guess, 7)
     guess.reveal(7.5, 6.4, 8.6)
     live(False)
-    summary = Summary(DIGITS)
+    summary = Summary(MNIST_SMALL)
     assert "Nobody guessed here" in summary.words.data
     assert "+7.0" not in summary.table.data and "| +2.0 points | +7.5" in summary.table.data
     assert "your guess" not in summary.table.data + summary.picture.alt
@@ -238,6 +238,6 @@ def test_a_summary_of_nothing_lists_what_is_open():
 
 def test_the_summary_says_how_choices_did(live):
     said = Guessed("?", "points", 2, [-80, 20], 0, -2.0, -3.0, -1.0, -10.0, "less", "less", True)
-    Guesses("digits").keep("08/1", said)
-    assert "Of 1 times you said what happens, 1 were right." in Summary(DIGITS).words.data
-    assert "| -10.00 points, less | -2.00 points" in Summary(DIGITS).table.data
+    Guesses("mnist-small").keep("08/1", said)
+    assert "Of 1 times you said what happens, 1 were right." in Summary(MNIST_SMALL).words.data
+    assert "| -10.00 points, less | -2.00 points" in Summary(MNIST_SMALL).table.data

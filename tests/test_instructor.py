@@ -69,10 +69,12 @@ def test_every_bug_stands_there_in_its_order():
 
 
 def test_measured_times_and_exercises_of_each_notebook():
-    seconds = {name: kept(name)["cell_seconds"] for name in ("digits", "digits-08", "polyps")}
-    for link, digits, longest, polyps, exercises in table("notebook", "digits |"):
+    seconds = {
+        name: kept(name)["cell_seconds"] for name in ("mnist-small", "mnist-small-08", "polyps")
+    }
+    for link, digits, longest, polyps, exercises in table("notebook", "mnist-small |"):
         stem = NOTEBOOKS[link[1:3]].stem
-        own = seconds["digits-08" if stem.startswith("08") else "digits"]
+        own = seconds["mnist-small-08" if stem.startswith("08") else "mnist-small"]
         here = {k.split("/")[1]: s for k, s in own.items() if k.startswith(stem)}
         assert digits == f"{sum(here.values()):.0f} s"
         cell = max(here, key=here.get)
@@ -81,7 +83,7 @@ def test_measured_times_and_exercises_of_each_notebook():
         assert polyps == (f"{sum(there):.0f} s" if there else "–")
         minutes = [e.header.minutes for e in ALL if e.header.where.notebook == stem]
         assert exercises == (str(sum(minutes)) if minutes else "–")
-    for name in ("digits", "polyps"):
+    for name in ("mnist-small", "polyps"):
         assert f"{kept(name)['wall_seconds']:.0f} s for {name}" in TEXT
     for name, words in (("mnist-03", "notebook 03 took"), ("mnist-05", "and notebook 05")):
         assert f"{words} {kept(name)['wall_seconds']:.0f} s" in " ".join(TEXT.split())
@@ -157,16 +159,16 @@ def test_links_lead_somewhere():
 def test_what_came_out_is_what_was_kept():
     outcomes = [row[2] for row in table("notebook", "guess |")]
     on_digits_2x5, of_the_gap = outcomes[4], outcomes[-1]
-    results = kept("digits")["results"]
+    results = kept("mnist-small")["results"]
     accuracy = {r["dataset"]: r["accuracy"] for r in results if "accuracy" in r}
 
     labels = ("student + subclass KD", "student + KD, classes of the same teacher")
-    pairs = zip(*(accuracy["digits-2x5"][label] for label in labels), strict=True)
+    pairs = zip(*(accuracy["mnist-small-2x5"][label] for label in labels), strict=True)
     gain = mean_interval([100 * (a - b) for a, b in pairs])
     own = f"{gain.mean:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})"
     assert on_digits_2x5.startswith(own) and not gain.excludes_zero
 
-    means = {label: sum(values) / len(values) for label, values in accuracy["digits"].items()}
+    means = {label: sum(values) / len(values) for label, values in accuracy["mnist-small"].items()}
     alone, teacher = means["student without teacher"], means["teacher"]
     share = (means["student + conventional KD"] - alone) / (teacher - alone)
     assert of_the_gap == f"{100 * share:.0f} %"

@@ -19,7 +19,7 @@ from kdnb import tasks
 from kdnb.course.interactive.progress import Progress
 from kdnb.experiment.experiment import Experiment
 
-digits = tasks.task("digits")
+digits = tasks.task("mnist-small")
 config = replace(digits.teacher_config, epochs=500)
 lab = Experiment(replace(digits, teacher_config=config), watch=Progress())""",
     """teacher = lab.teacher(0)
@@ -164,7 +164,7 @@ def wait_for_saved(page, path: Path):
 def guessing(tmp_path):
     cells = [
         "from kdnb.course import bugs\n"
-        "guess = bugs.ask(bugs.ALL[0], 1, 'digits')\n"
+        "guess = bugs.ask(bugs.ALL[0], 1, 'mnist-small')\n"
         "display(bugs.ALL[0].snippet, guess)",
         "if guess.value:\n"  # running all cells reveals nothing yet
         "    display(guess.reveal_choice(bugs.Outcome.LESS.value, -2.0, -3.0, -1.0))",
@@ -185,5 +185,5 @@ def test_what_is_guessed_before_the_answer_is_kept(guessing, tmp_path, jupyterla
         said = page.inner_text(".jp-CodeCell >> nth=1")
         assert "You expected -0.50 points" in said and "too high by 1.50" in said
         assert page.locator(".jp-RenderedMarkdown pre span").count() > 10, "highlighted"
-    (kept,) = json.loads((runs / "guesses-digits.json").read_text()).values()
+    (kept,) = json.loads((runs / "guesses-mnist-small.json").read_text()).values()
     assert kept["guess"] == -0.5 and kept["choice"] == "less is learnt" and kept["shown"]

@@ -48,6 +48,7 @@ def arguments(function, images=IMAGES, classes=CLASSES, subclasses=SUBCLASSES, d
         "evenness": 1.5,
         "class_weights": torch.arange(1, classes + 1, dtype=dtype),
         "soft_targets": None,
+        "label_smoothing": 0.1,
     }
     given = {}
     for name in names:

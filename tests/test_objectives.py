@@ -1,5 +1,7 @@
 """Objectives put the right losses together, and say what they need."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ from kdnb.training.objectives import (
     AuxiliaryLoss,
     Batch,
     Distillation,
+    KnownSubclasses,
     MutualInformation,
     Objective,
     WithinClasses,
@@ -34,6 +37,21 @@ def test_labels_are_the_cross_entropy_of_the_classes():
     assert loss.total == loss.hard == expected
     assert loss.soft is None and loss.auxiliary is None
     assert LABELS.loss(z, rows()).total == F.cross_entropy(z, rows().labels)
+
+
+def test_the_label_loss_of_every_objective_is_smoothed():
+    z, labels = draw(6, 4), torch.arange(6) % 2
+    batch = Batch(labels, subclasses=2 * labels + 1, teacher_logits=draw(6, 4, seed=1))
+    by_class = F.cross_entropy(losses.class_logits(z, 2), labels, label_smoothing=0.2)
+    by_subclass = F.cross_entropy(z, batch.subclasses, label_smoothing=0.2)
+    for kind, expected in (
+        (Objective, by_class),
+        (AuxiliaryLoss, by_class),
+        (MutualInformation, by_class),
+        (partial(Distillation, temperature=4.0, soft_weight=0.7), by_class),
+        (KnownSubclasses, by_subclass),
+    ):
+        assert kind(subclasses=2, label_smoothing=0.2).loss(z, batch).hard == expected
 
 
 def test_spread_adds_muellers_loss():
@@ -88,7 +106,6 @@ def test_soft_targets_computed_ahead_give_the_same_loss_and_gradient(subclasses)
 def test_within_classes_never_hears_a_label():
     answers, z = draw(1, 6, 4), draw(6, 4, seed=1)
     objective = WithinClasses(subclasses=2, teacher_logits=answers, temperature=4.0)
-    assert not objective.selects_by_validation and LABELS.selects_by_validation
     batch = objective.batch(torch.arange(6) % 2, torch.arange(6), torch.zeros(6, dtype=torch.int64))
     loss = objective.loss(z, batch)
     swapped = batch._replace(labels=1 - batch.labels)

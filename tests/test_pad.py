@@ -29,7 +29,7 @@ from kdnb.training.loop import fit, predict
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 NAMES = ["zero", "</script><b>one", 'two "quoted"', "three & more", *"456789"]
-TEST = data.load("digits").test
+TEST = data.load("mnist-small").test
 IMAGES, LABELS = TEST.images[:6], TEST.labels[:6]
 
 
@@ -88,7 +88,7 @@ def test_eight_bits_are_as_accurate_as_the_floats():
 
     Half a point of 300 images is one image.
     """
-    digits = data.load("digits")
+    digits = data.load("mnist-small")
     torch.manual_seed(0)
     model = StudentMLP(hidden=(64, 64))
     fit(model, digits.train, digits.val, TrainConfig(8, 32, 3e-3), 0, device=CPU)
@@ -106,10 +106,10 @@ def test_eight_bits_are_as_accurate_as_the_floats():
 
 def test_what_eight_bits_change_is_said(tiny_task, store):
     lab = Experiment(tiny_task, store=store, device=CPU)
-    lab = lab.with_student(lambda **kw: StudentMLP(hidden=(8,), **kw), tiny_task.student_config)
+    lab = lab.with_student(lambda **kw: StudentMLP(hidden=(8,), **kw))
     run = lab.student(ALONE, 0)
     network = pad.EightBit(run.model)
-    right = 100 * run.history.epochs[run.history.best].val_accuracy
+    right = 100 * run.history.val_accuracy
     text = pad.rounding_sentence(lab, {"net": run}, {"net": network}).data
     assert "of 40 answers on validation images: 0 of the net (right" in text
     assert f"(right {right:.2f} %, with eight bits {right:.2f} %)" in text

@@ -21,7 +21,7 @@ from kdnb.course.report.protocol import COMPONENT
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 AXE = (ROOT / "tests" / "axe.min.js").read_text(encoding="utf-8")
-TASKS = ["digits", "polyps"]
+TASKS = ["mnist-small", "polyps"]
 HOSTILE = "<script>alert(1)</script>"
 PAPER = 680  # CSS pixels: the width of A4 less 2 × 15 mm
 
@@ -72,7 +72,7 @@ def test_axe_finds_nothing_serious(visit, task, scheme, width):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_bars_stand_out_from_the_page(visit, scheme):
-    page = visit("digits", color_scheme=scheme)
+    page = visit("mnist-small", color_scheme=scheme)
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     fills = page.eval_on_selector_all(
         ".component rect[fill]", "bars => [...new Set(bars.map(b => getComputedStyle(b).fill))]"
@@ -112,7 +112,7 @@ def test_what_scrolls_sideways_is_a_stop_for_the_keyboard_and_nothing_else(visit
     boxes = """[...document.querySelectorAll(".scroll")].map(
         (b) => [b.scrollWidth > b.clientWidth, b.tabIndex === 0 && b.role === "group"])"""
     for width, least in ((390, 10), (1280, 0)):
-        page = visit("digits", width)
+        page = visit("mnist-small", width)
         page.eval_on_selector_all("main details", "all => all.forEach(d => { d.open = true })")
         # The observer is asked with the next frame.
         page.wait_for_function(f"() => {boxes}.every(([wide, stop]) => wide === stop)")
@@ -123,7 +123,7 @@ def test_what_scrolls_sideways_is_a_stop_for_the_keyboard_and_nothing_else(visit
 
 
 def test_the_contents_follow_the_scroll(visit):
-    page = visit("digits", reduced_motion="reduce")
+    page = visit("mnist-small", reduced_motion="reduce")
     assert page.locator("nav [aria-current]").count() == 0  # on the cover
     links = page.locator("nav ol a")
     for number in (1, links.count() - 1, 2, links.count() // 2):
@@ -148,7 +148,7 @@ def test_the_contents_follow_the_scroll(visit):
 
 
 def test_on_a_phone_the_contents_unfold_lead_there_and_fold(visit):
-    page = visit("digits", 390, reduced_motion="reduce")
+    page = visit("mnist-small", 390, reduced_motion="reduce")
     bar, link = page.locator("nav summary"), page.locator("nav ul a").nth(12)
     heading = page.locator("h3").nth(12)
     assert bar.is_visible() and link.is_hidden()
@@ -165,19 +165,19 @@ def test_on_a_phone_the_contents_unfold_lead_there_and_fold(visit):
 
 
 def test_the_contents_need_no_script(visit):
-    page = visit("digits", java_script_enabled=False)
+    page = visit("mnist-small", java_script_enabled=False)
     assert page.locator("nav ul a").last.is_visible()
-    phone = visit("digits", 390, java_script_enabled=False)
+    phone = visit("mnist-small", 390, java_script_enabled=False)
     assert phone.locator("nav ul a").first.is_visible()
     assert phone.locator("main img").first.is_visible()
 
 
 def test_the_cover_says_what_was_run(visit, reports):
-    page = visit("digits")
+    page = visit("mnist-small")
     rows = dict(page.eval_on_selector_all(
         ".facts tr", "rows => rows.map(r => [r.cells[0].innerText, r.cells[1].innerText])"
     ))  # fmt: skip
-    record = json.loads((reports[0] / "digits.json").read_text())
+    record = json.loads((reports[0] / "mnist-small.json").read_text())
     assert list(rows)[:6] == [
         "made",
         "ran",
@@ -225,7 +225,7 @@ def test_on_paper_nothing_is_cut(visit, task):
 
 
 def test_every_figure_is_in_the_pdf(visit):
-    page = visit("digits")
+    page = visit("mnist-small")
     sources = page.eval_on_selector_all(".scroll img", "all => new Set(all.map(i => i.src)).size")
     pdf = page.pdf(format="A4")
     assert len(re.findall(rb"/Subtype\s*/Image\b", pdf)) == sources
@@ -305,7 +305,7 @@ def test_the_policy_refuses_the_network(browser, hostile):
 
 
 def test_executed_notebooks_become_a_page(reports):
-    paths = sorted((reports[0] / "digits").glob("*.ipynb"))
+    paths = sorted((reports[0] / "mnist-small").glob("*.ipynb"))
     chapters = [render_chapter(nbformat.read(p, 4), p.stem, [p.stem]) for p in paths]
     page = render_page(chapters, title="t", about="a", facts=[])
     assert len(chapters) == 7 and all(chapter.body in page for chapter in chapters)

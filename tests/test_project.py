@@ -44,7 +44,9 @@ def test_the_licence_is_named_where_one_looks():
     assert "[MIT](LICENSE)" in (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("command", ["-m kdnb report --task digits polyps", "-m pytest -n logical"])
+@pytest.mark.parametrize(
+    "command", ["-m kdnb report --task mnist-small polyps", "-m pytest -n logical"]
+)
 def test_the_readme_has_makes_commands_for_bash_and_powershell(command):
     assert f"$(BIN)/python {command}\n" in (ROOT / "Makefile").read_text()
     for python in (".venv/bin/python", ".venv\\Scripts\\python"):
@@ -100,8 +102,8 @@ def parameters_of(notebook):
 @pytest.mark.parametrize(
     ("notebook", "tasks"),
     [
-        ("02_conventional_distillation.ipynb", ["digits", "mnist"]),
-        ("03_subclass_distillation.ipynb", ["digits-2x5", "mnist-2x5"]),
+        ("02_conventional_distillation.ipynb", ["mnist-small", "mnist"]),
+        ("03_subclass_distillation.ipynb", ["mnist-small-2x5", "mnist-2x5"]),
     ],
 )
 def test_notebook_parameters_agree_with_the_tasks(notebook, tasks):
@@ -148,7 +150,7 @@ def comparisons(name):
     return {r["dataset"]: r for r in reversed(results)}
 
 
-@pytest.mark.parametrize(("name", "dataset"), [("digits", "digits"), ("mnist", "mnist")])
+@pytest.mark.parametrize(("name", "dataset"), [("mnist-small", "mnist-small"), ("mnist", "mnist")])
 def test_the_readmes_numbers_are_those_of_the_reference_runs(name, dataset):
     result = comparisons(name)[dataset]
     for label, accuracies in result["accuracy"].items():
@@ -161,7 +163,12 @@ def test_the_readmes_numbers_are_those_of_the_reference_runs(name, dataset):
 
 @pytest.mark.parametrize(
     ("name", "column"),
-    [("digits", "digits"), ("digits-08", "digits"), ("polyps", "polyps"), ("mnist", "MNIST")],
+    [
+        ("mnist-small", "mnist-small"),
+        ("mnist-small-08", "mnist-small"),
+        ("polyps", "polyps"),
+        ("mnist", "MNIST"),
+    ],
 )
 def test_measured_times_are_those_of_the_reference_runs(name, column):
     reference = kept(name)
@@ -177,7 +184,7 @@ def test_measured_times_are_those_of_the_reference_runs(name, column):
         assert f"| {in_words(seconds)} |" in row
         assert f"{column} {in_words(seconds)}" in nbformat.read(notebook, 4).cells[0].source
     course = [n.stem for n in NOTEBOOKS if n.name[:2] in COURSE]
-    assert name != "digits" or all(notebook_seconds(reference, stem) for stem in course)
+    assert name != "mnist-small" or all(notebook_seconds(reference, stem) for stem in course)
 
 
 def test_the_readmes_scores_are_those_of_the_reference_run():
@@ -192,13 +199,13 @@ def test_the_readmes_scores_are_those_of_the_reference_run():
 
 def test_the_readmes_similarities_and_size_sweep_are_those_of_the_reference_run():
     (measured,) = (
-        r["measured"] for r in kept("digits")["results"] if r.get("kind") == "similarity"
+        r["measured"] for r in kept("mnist-small")["results"] if r.get("kind") == "similarity"
     )
     for label, by_measure in measured["gradient"].items():
         wanted = [by_measure[name] for name in ("rank correlation", "cosine")]
         cells = [f"{v['mean']:.3f} ({v['low']:.3f} to {v['high']:.3f})" for v in wanted]
         assert f"| {label} | {' | '.join(cells)} |" in rows_of(label)
-    (ladder,) = (r["size_sweep"] for r in kept("digits")["results"] if "size_sweep" in r)
+    (ladder,) = (r["size_sweep"] for r in kept("mnist-small")["results"] if "size_sweep" in r)
     size = {rung["name"]: rung for rung in ladder}
     distilled = size["128-128"]["accuracy"]["student + conventional KD"]
     alone = size["784-784"]["accuracy"]["student without teacher"]

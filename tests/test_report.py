@@ -30,13 +30,13 @@ def page(made, browser):
     page.on("request", lambda r: page.asked.append(r.url))
     page.on("console", lambda message: page.complaints.append(message.text))
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.goto((made[0] / "digits.html").as_uri())
+    page.goto((made[0] / "mnist-small.html").as_uri())
     return page
 
 
 def test_every_cell_ran(made):
     for path in find_notebooks(COURSE):
-        executed = nbformat.read(made[0] / "digits" / path.name, as_version=4)
+        executed = nbformat.read(made[0] / "mnist-small" / path.name, as_version=4)
         for cell in executed.cells:
             if cell.cell_type == "code":
                 assert cell.execution_count is not None, (path.name, cell.id)
@@ -47,13 +47,13 @@ def test_every_cell_ran(made):
 
 
 def results(made, dataset):
-    record = json.loads((made[0] / "digits.json").read_text())
+    record = json.loads((made[0] / "mnist-small.json").read_text())
     return [result for result in record["results"] if result.get("dataset") == dataset]
 
 
 def test_the_effect_is_real_and_visible(made):
     """What the embedded task promises: the gain's interval lies above zero."""
-    result, *_ = results(made, "digits")
+    result, *_ = results(made, "mnist-small")
     assert result["split"] == "test" and result["images"] == 600 and len(result["seeds"]) == 3
     gain = result["gain"]["student + conventional KD"]
     assert gain["low"] > 0
@@ -63,7 +63,7 @@ def test_the_effect_is_real_and_visible(made):
 
 
 def test_the_sentence_is_the_one_the_numbers_ask_for(made):
-    result, *_ = results(made, "digits")
+    result, *_ = results(made, "mnist-small")
     mean = 100 * result["gain"]["student + conventional KD"]["mean"]
     assert "<strong>A gain</strong>: student + conventional KD" in (html := html_of(made))
     assert f"{mean:+.2f} points" in html
@@ -71,7 +71,7 @@ def test_the_sentence_is_the_one_the_numbers_ask_for(made):
 
 def test_without_an_auxiliary_loss_subclasses_die(made):
     """And with two views that agree more live than without, on every seed."""
-    divided, _ = results(made, "digits-2x5")
+    divided, _ = results(made, "mnist-small-2x5")
     assert divided["subclass_outputs"] == 10
     ways = {label: [t["live"] for t in ts] for label, ts in divided["divisions"].items()}
     none, views = ways["no auxiliary loss"], ways["mutual information (IIC)"]
@@ -81,14 +81,14 @@ def test_without_an_auxiliary_loss_subclasses_die(made):
 
 
 def html_of(made):
-    return (made[0] / "digits.html").read_text(encoding="utf-8")
+    return (made[0] / "mnist-small.html").read_text(encoding="utf-8")
 
 
 def test_one_file_that_asks_for_nothing(page, made):
-    assert page.asked[0].startswith("file://") and page.asked[0].endswith("digits.html")
+    assert page.asked[0].startswith("file://") and page.asked[0].endswith("mnist-small.html")
     assert [url for url in page.asked[1:] if not url.startswith("data:")] == []
     assert page.complaints == []
-    assert (made[0] / "digits.html").stat().st_size < 5e6
+    assert (made[0] / "mnist-small.html").stat().st_size < 5e6
 
 
 def test_every_image_has_words(page):

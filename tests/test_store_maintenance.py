@@ -197,7 +197,7 @@ UNNAMED = {
     f".run-0123456789abcdef0123{SUFFIX}-abcd0123.part": b"theirs",
     "run-2/.kdnb": b"{}",
     "pixels-0123456789abcdef0123/.kdnb": b'{"made by kdnb as": "pixels-x", "files": []}',
-    "guesses-digits.json": b"my own notes",
+    "guesses-mnist-small.json": b"my own notes",
 }
 
 
@@ -371,7 +371,7 @@ def test_drawn_pictures_are_listed_and_stay(store, monkeypatch):
 @pytest.mark.parametrize("content", [b"my own notes", b"{}", b'{"a": 1}', b"\xff\xfe", b"[1, 2]"])
 def test_a_file_of_guesses_that_is_none_is_left_as_it_is(store, monkeypatch, content):
     monkeypatch.setenv("KDNB_RUNS", str(store.root))
-    guesses = Guesses("digits")
+    guesses = Guesses("mnist-small")
     put(guesses.path, content)
     with pytest.warns(UserWarning, match=r"no guesses in .*move it away"):
         guesses.keep("02", GUESSED)

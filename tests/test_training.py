@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -18,8 +19,15 @@ from kdnb.models import TeacherCNN
 from kdnb.store.store import weights_digest
 from kdnb.training import loop as training
 from kdnb.training.config import TrainConfig
+from kdnb.training.history import is_validated
 from kdnb.training.loop import TrainingDivergedError, fit, one_cycle
-from kdnb.training.objectives import Distillation, MutualInformation, Objective, WithinClasses
+from kdnb.training.objectives import (
+    LABELS,
+    Distillation,
+    MutualInformation,
+    Objective,
+    WithinClasses,
+)
 from kdnb.training.predict import evaluating, predict
 
 CPU = torch.device("cpu")
@@ -363,16 +371,73 @@ def windows(image):
     return image.unfold(1, 26, 1).unfold(2, 26, 1).flatten(1, 2).transpose(0, 1)
 
 
-def test_without_labels_the_last_epoch_is_kept(tiny, monkeypatch):
-    """If the first epoch looks best by the labels, only an objective that knows them keeps it."""
+def test_the_last_epoch_is_kept_whatever_validation_says(tiny, monkeypatch):
     answers = torch.randn(9, 96, 8, generator=torch.Generator().manual_seed(0))
     blind = WithinClasses(subclasses=2, teacher_logits=answers, temperature=4.0)
-    for objective, kept in ((blind, 2), (Objective(subclasses=2), 0)):
-        falling = iter([0.9, 0.8, 0.7])
+    for objective in (blind, Objective(subclasses=2)):
+        falling, after = iter([0.9, 0.8, 0.7]), []
         monkeypatch.setattr(training, "_validate", lambda *rest, f=falling: (1.0, next(f)))
-        _, history = train(tiny, lambda: tiny_student(subclasses=2), objective=objective)
-        assert history.best == kept
+        model = tiny_student(subclasses=2)
+        history = fit(
+            model, tiny.train, tiny.val, RECIPE, 0, device=CPU, objective=objective,
+            on_epoch=lambda history, m=model, a=after: a.append(weights_digest(m)),
+        )  # fmt: skip
+        assert weights_digest(model) == after[3] != after[1] and history.val_accuracy == 0.7
         assert (history.epochs[0].hard_loss is None) == (objective is blind)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 39, 40, 41, 79, 80, 100, 400])
+def test_forty_epochs_spread_evenly_are_validated(epochs):
+    numbers = [n for n in range(1, epochs + 1) if is_validated(n, epochs)]
+    gaps = {after - before for before, after in pairwise([0, *numbers])}
+    assert len(numbers) == min(40, epochs) and numbers[-1] == epochs
+    assert max(gaps) - min(gaps) <= 1
+
+
+def test_between_them_no_validation_image_is_seen(tiny, monkeypatch):
+    """And the weights are those of a training that is validated after every epoch."""
+    config, asked = TrainConfig(epochs=90, batch_size=48, learning_rate=1e-2), []
+    monkeypatch.setattr(training, "_validate", lambda *rest: asked.append(1) or (0.5, 0.25))
+    model, history = train(tiny, config=config)
+    expected = {n for n in range(1, 91) if is_validated(n, 90)}
+    assert len(asked) == 40 and history.validated.keys() == expected
+    assert {e.val_loss for e in history.epochs} == {None, 0.5} and history.val_accuracy == 0.25
+    monkeypatch.setattr(training, "is_validated", lambda *epoch: True)
+    always, _ = train(tiny, config=config)
+    assert len(asked) == 40 + 90 and weights_digest(always) == weights_digest(model)
+
+
+def test_without_weight_decay_it_is_adam(tiny, monkeypatch):
+    ours, _ = train(tiny)
+    adam = lambda parameters, config: torch.optim.Adam(parameters, config.learning_rate, fused=True)  # noqa: E731
+    monkeypatch.setattr(training, "adamw", adam)
+    assert weights_digest(train(tiny)[0]) == weights_digest(ours)
+
+
+def test_weight_decay_is_decoupled_from_the_gradient(tiny):
+    """Without a gradient the learning rate times the decay is what a weight loses (AdamW)."""
+    weight = torch.ones(3, requires_grad=True)
+    weight.grad = torch.zeros(3)
+    training.adamw([weight], replace(RECIPE, weight_decay=0.5)).step()
+    torch.testing.assert_close(weight.detach(), torch.full((3,), 1 - 1e-2 * 0.5))
+    decayed, _ = train(tiny, config=replace(RECIPE, weight_decay=5.0))
+    assert decayed[1].weight.norm() < 0.9 * train(tiny)[0][1].weight.norm()
+
+
+def test_the_config_smooths_labels(tiny):
+    _, history = train(tiny, config=replace(RECIPE, label_smoothing=0.5))
+    model, _ = train(tiny)
+    assert history.epochs[-1].train_loss > 0.5 * math.log(4)  # more than 0 at the best
+    objective = replace(LABELS, label_smoothing=0.5)
+    again, _ = train(tiny, objective=objective)
+    assert weights_digest(again) == weights_digest(model), "it is the config that says it"
+
+
+def test_settings_that_make_no_sense():
+    with pytest.raises(ValueError, match=r"label_smoothing must lie in \[0, 1\), got 1"):
+        replace(RECIPE, label_smoothing=1)
+    with pytest.raises(ValueError, match=r"weight_decay must be 0 or more, got -0\.1"):
+        replace(RECIPE, weight_decay=-0.1)
 
 
 def test_validation_reads_classes_and_not_subclasses(tiny):
@@ -380,47 +445,19 @@ def test_validation_reads_classes_and_not_subclasses(tiny):
         tiny, lambda: tiny_student(subclasses=2), objective=Objective(subclasses=2)
     )
     logits = losses.class_logits(predict(model, TranslatedImages(tiny.val.images), device=CPU), 4)
-    assert history.epochs[history.best].val_accuracy == pytest.approx(
+    assert history.val_accuracy == pytest.approx(
         (logits.argmax(1) == tiny.val.labels).double().mean().item()
     )
 
 
-def test_learning_happens_and_the_best_epoch_is_kept(tiny):
+def test_learning_happens_and_is_validated_at_the_end(tiny):
     model, history = train(tiny, config=TrainConfig(epochs=12, batch_size=16, learning_rate=5e-3))
     assert history.epochs[-1].train_loss < 0.5 * history.epochs[0].train_loss
-    best = max(
-        range(len(history.epochs)),
-        key=lambda i: (history.epochs[i].val_accuracy, -history.epochs[i].val_loss),
-    )
-    assert history.best == best
     logits = predict(model, TranslatedImages(tiny.val.images), device=CPU)
     assert (logits.argmax(1) == tiny.val.labels).double().mean() == pytest.approx(
-        history.epochs[best].val_accuracy
+        history.val_accuracy
     )
     assert not model.training
-
-
-class Forgets(nn.Module):
-    """LogitCache the wrong way round from the third epoch (of 6 steps) on."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = tiny_student()
-        self.register_buffer("steps", torch.zeros(()))
-
-    def forward(self, images):
-        if self.training:
-            self.steps += 1
-        return self.inner(images) * (1 if self.steps <= 12 else -1)
-
-
-def test_an_epoch_before_the_last_can_be_the_best(tiny):
-    model, history = train(tiny, Forgets, config=TrainConfig(4, 16, 1e-3))
-    assert history.best < 2 < len(history.epochs)
-    logits = predict(model, TranslatedImages(tiny.val.images), device=CPU)
-    kept = (logits.argmax(1) == tiny.val.labels).double().mean()
-    assert kept == pytest.approx(history.epochs[history.best].val_accuracy)
-    assert kept > history.epochs[-1].val_accuracy
 
 
 def test_soft_targets_of_other_images_or_views_are_refused(tiny):
@@ -483,13 +520,27 @@ def test_a_nan_names_epoch_and_step_and_keeps_the_last_good_weights(tiny):
     assert predict(model, TranslatedImages(tiny.val.images), device=CPU).isfinite().all()
 
 
+def test_a_weight_that_is_no_number_is_noticed_without_validation(tiny):
+    steps = []
+
+    def spoil(images):
+        steps.append(images)
+        if len(steps) == 12:
+            model[1].bias.data[0] = math.nan
+
+    model = tiny_student()
+    with pytest.raises(TrainingDivergedError, match="epoch 2, step 6; the weights of epoch 1"):
+        fit(model, tiny.train, tiny.val, RECIPE, 0, device=CPU, on_step=spoil)
+    assert all(weights.isfinite().all() for weights in model.parameters())
+
+
 def test_a_learning_rate_far_too_high(tiny):
     config = TrainConfig(epochs=3, batch_size=16, learning_rate=1e30)
     with pytest.raises(TrainingDivergedError, match=r"try a learning rate below 1e\+30"):
         train(tiny, config=config)
 
 
-def test_ctrl_c_keeps_the_history_and_the_best_weights(tiny):
+def test_ctrl_c_keeps_the_history_and_the_weights(tiny):
     def stop(history):
         if len(history.epochs) == 2:
             raise KeyboardInterrupt
@@ -498,7 +549,7 @@ def test_ctrl_c_keeps_the_history_and_the_best_weights(tiny):
     assert history.interrupted and len(history.epochs) == 2
     answers = predict(model, TranslatedImages(tiny.val.images), device=CPU).argmax(1)
     accuracy = (answers == tiny.val.labels).double()
-    assert accuracy.mean() == pytest.approx(history.epochs[history.best].val_accuracy)
+    assert accuracy.mean() == pytest.approx(history.val_accuracy)
 
 
 def test_ctrl_c_before_the_first_epoch_ends(tiny):
@@ -511,4 +562,4 @@ def test_ctrl_c_before_the_first_epoch_ends(tiny):
             raise KeyboardInterrupt
 
     _, history = train(tiny, Stops)
-    assert history.interrupted and history.epochs == [] and history.best is None
+    assert history.interrupted and history.epochs == [] and history.val_accuracy is None

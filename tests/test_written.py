@@ -206,7 +206,11 @@ def report(tmp_path, monkeypatch):
 def test_a_report_is_made_again_where_one_was_made(report, tmp_path):
     for _ in range(2):
         assert report() == (0, [NOTEBOOKS[0].name])
-    assert {p.name for p in tmp_path.iterdir()} >= {"digits-00.html", "digits-00.json", "digits"}
+    assert {p.name for p in tmp_path.iterdir()} >= {
+        "mnist-small-00.html",
+        "mnist-small-00.json",
+        "mnist-small",
+    }
     report.fails.append(True)
     assert report()[0] == 1
     report.fails.clear()
@@ -216,7 +220,7 @@ def test_a_report_is_made_again_where_one_was_made(report, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize(
-    "name", ["digits-00.html", "digits-00.json", f"digits/{NOTEBOOKS[0].name}"]
+    "name", ["mnist-small-00.html", "mnist-small-00.json", f"mnist-small/{NOTEBOOKS[0].name}"]
 )
 def test_a_report_overwrites_no_file_of_the_readers(report, tmp_path, capsys, name, there):
     if there:
@@ -233,15 +237,15 @@ def test_a_report_overwrites_no_file_of_the_readers(report, tmp_path, capsys, na
 
 
 def test_strangers_results_are_not_read_as_times(report, tmp_path):
-    (tmp_path / "digits.json").write_text("[1, 2")
-    assert report()[0] == 0 and (tmp_path / "digits.json").read_text() == "[1, 2"
+    (tmp_path / "mnist-small.json").write_text("[1, 2")
+    assert report()[0] == 0 and (tmp_path / "mnist-small.json").read_text() == "[1, 2"
 
 
 def test_a_forced_report_that_came_to_nothing_leaves_the_readers_file_the_readers(
     report, tmp_path, monkeypatch
 ):
-    (tmp_path / "digits").mkdir()
-    mine = tmp_path / "digits" / NOTEBOOKS[0].name
+    (tmp_path / "mnist-small").mkdir()
+    mine = tmp_path / "mnist-small" / NOTEBOOKS[0].name
     mine.write_text("mine")
 
     def dead(*arguments, **options):
@@ -255,8 +259,8 @@ def test_a_forced_report_that_came_to_nothing_leaves_the_readers_file_the_reader
 
 def test_make_clean_takes_nothing_of_the_readers(tmp_path):
     shutil.copy(Path(__file__).parents[1] / "Makefile", tmp_path)
-    for name in ("data/runs/guesses-digits.json", "data/mhist/images.zip", "build/mine",
-                 "editions/student/00_a.ipynb", "report/mine.html", "report/digits-my/notes",
+    for name in ("data/runs/guesses-mnist-small.json", "data/mhist/images.zip", "build/mine",
+                 "editions/student/00_a.ipynb", "report/mine.html", "report/mnist-small-my/notes",
                  ".venv/bin/mine"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text("mine")

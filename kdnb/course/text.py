@@ -142,6 +142,8 @@ def recipe_in_words(recipe: TrainConfig) -> str:
         recipe.translate and f"views shifted by up to {recipe.translate} pixel(s)",
         recipe.dihedral and "eight views turned and mirrored",
         recipe.affine and f"random_affine by up to {recipe.affine:g}",
+        recipe.weight_decay and f"weight decay {recipe.weight_decay:g}",
+        recipe.label_smoothing and f"label smoothing {recipe.label_smoothing:g}",
         recipe.first_trainable and f"only from stage `{recipe.first_trainable}` on",
     ]
     text = ", ".join(filter(None, parts))

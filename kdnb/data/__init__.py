@@ -1,22 +1,22 @@
 """Datasets in memory: uint8 images with train, validation and test splits.
 
->>> digits = load("digits")
+>>> digits = load("mnist-small")
 >>> digits.train.images.shape, digits.train.images.dtype
-(torch.Size([897, 1, 28, 28]), torch.uint8)
+(torch.Size([5000, 1, 28, 28]), torch.uint8)
 """
 
 from functools import partial
 from pathlib import Path
 
-from kdnb.data import digits, mhist, mnist, polyps, two_by_five
+from kdnb.data import mhist, mnist, mnist_small, polyps, two_by_five
 from kdnb.data.custom.sources import ImageFolder, ImageTensors
 from kdnb.data.dataset import DataError, Dataset, Split
 
 __all__ = ["LOADERS", "DataError", "Dataset", "ImageFolder", "ImageTensors", "Split", "load"]
 
 LOADERS = {
-    "digits": digits.load,
-    "digits-2x5": two_by_five.of(digits.load),
+    "mnist-small": mnist_small.load,
+    "mnist-small-2x5": two_by_five.of(mnist_small.load),
     "mnist": mnist.load,
     "mnist-2x5": two_by_five.of(mnist.load),
     "mhist": mhist.load,

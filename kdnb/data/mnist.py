@@ -29,6 +29,20 @@ def load(root: str | Path | None = None) -> Dataset:
 
     Raises `DataError` if a file is missing and cannot be downloaded, is truncated or is corrupt.
     """
+    train, test = published_splits(root)
+    rest, val = stratified_indices(train.labels, (len(train) - VAL, VAL), SPLIT_SEED)
+    return Dataset(
+        "mnist",
+        "MNIST, 70,000 handwritten digits of 28×28 pixels (LeCun, Cortes & Burges; CC BY-SA 3.0)",
+        tuple("0123456789"),
+        train.take(rest),
+        train.take(val),
+        test,
+    )
+
+
+def published_splits(root: str | Path | None = None) -> tuple[Split, Split]:
+    """The 60,000 training and 10,000 test images in the order of their files; raises as `load`."""
     root = data_root(root)
     raw = root / "MNIST" / "raw"
     if missing := missing_files(raw):
@@ -46,15 +60,7 @@ def load(root: str | Path | None = None) -> Dataset:
         )
         for part in ("train", "t10k")
     )
-    rest, val = stratified_indices(train.labels, (len(train) - VAL, VAL), SPLIT_SEED)
-    return Dataset(
-        "mnist",
-        "MNIST, 70,000 handwritten digits of 28×28 pixels (LeCun, Cortes & Burges; CC BY-SA 3.0)",
-        tuple("0123456789"),
-        train.take(rest),
-        train.take(val),
-        test,
-    )
+    return train, test
 
 
 def missing_files(raw: Path) -> list[str]:

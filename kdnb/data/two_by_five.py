@@ -14,7 +14,7 @@ def of(load: Callable[..., Dataset]) -> Callable[..., Dataset]:
     """A loader of the images of ``load``, which gives ten digits, with the digits kept aside.
 
     >>> from kdnb.data import load
-    >>> split = load("digits-2x5").test
+    >>> split = load("mnist-small-2x5").test
     >>> split.labels[:5].tolist(), split.subclasses[:5].tolist()
     ([0, 1, 1, 1, 1], [1, 9, 8, 7, 7])
     """

@@ -75,10 +75,10 @@ class Experiment:
         other._use(store, watch)
         return other
 
-    def with_student(self, student: Callable[..., nn.Module], config: TrainConfig) -> "Experiment":
-        """The same experiment, its teachers included, with another student and config."""
+    def with_student(self, student: Callable[..., nn.Module], **changes: object) -> "Experiment":
+        """The same experiment, its teachers included; ``changes`` are made to students' configs."""
         other = copy(self)
-        other.task = replace(self.task, student=student, student_config=config)
+        other.task = self.task.with_student(student, **changes)
         return other
 
     @property
@@ -152,8 +152,8 @@ class Experiment:
             raise KeyboardInterrupt
         task, divided = self.task, request.subclass_config
         if request.method:
-            network, train, config = task.student, self.transfer, task.student_config
-            objective = request.method.objective
+            network, train, objective = task.student, self.transfer, request.method.objective
+            config = task.distilled_config if teacher else task.student_config
         else:
             network, train = task.teacher, self.dataset.train
             config = divided.train_config if divided else task.teacher_config

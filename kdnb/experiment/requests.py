@@ -72,7 +72,7 @@ class PreparedRun:
     @property
     def architecture(self) -> tuple:
         """Equal among those that can be trained as one batched model."""
-        return self.settings["network"], self.objective.subclasses
+        return self.settings["network"], self.objective.subclasses, self.config
 
     @property
     def part(self) -> nn.Module:

@@ -1,7 +1,7 @@
 """Students of several sizes: what each is worth, alone and with a teacher, and what it costs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from kdnb.evaluation.cost import Cost, Timing, cost, require_seconds, timing
 from kdnb.evaluation.statistics import Interval, adjusted, joint_interval
@@ -44,16 +44,15 @@ def size_sweep(
 ) -> list[SizeResult]:
     """Train every size of student by every method, and measure what it costs.
 
-    Of networks in stages only the first config is used, for the heads. ``seconds`` limits each
+    Of networks in stages only the first stage is trained, for the heads. ``seconds`` limits each
     measurement of latency, which is for one image on one thread of the CPU. Raises ValueError,
     before anything is trained, unless it is a positive number.
     """
     require_seconds(seconds)
-    config = replace(experiment.task.student_config, next_stage=None)
     image = experiment.dataset.test.images[:1] / 255
     sizes = []
     for name, student in experiment.task.sizes.students:
-        result = experiment.with_student(student, config).compare(methods, seeds)
+        result = experiment.with_student(student, next_stage=None).compare(methods, seeds)
         network = student(num_classes=experiment.num_classes)
         latency = timing(network, image, seconds=seconds)
         sizes.append(SizeResult(name, cost(network, image), latency, result))

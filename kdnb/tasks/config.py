@@ -41,10 +41,14 @@ class SubclassConfigs:
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """The defaults of distillation (`kdnb.losses.distillation_loss`)."""
+    """The defaults of distillation (`kdnb.losses.distillation_loss`).
+
+    ``train_config`` is how students with a teacher are trained, if not as those without.
+    """
 
     temperature: float = 4.0
     soft_weight: float = 0.9
+    train_config: TrainConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,8 @@ class Task:
 
     ``dataset`` is a name that `kdnb.data.load` knows, or a source such as `kdnb.data.ImageFolder`.
     ``teacher`` and ``student`` build an untrained network when called with ``num_classes`` and
-    ``subclasses``. ``balanced`` makes every class count the same in the loss of the labels.
+    ``subclasses``. ``student_config`` is that of a student without teacher, `distilled_config` that
+    of one with a teacher. ``balanced`` makes every class count the same in the loss of the labels.
     """
 
     name: str
@@ -129,6 +134,19 @@ class Task:
     def soft_weight(self) -> float:
         """The default weight of the soft targets, in [0, 1]."""
         return self.distillation.soft_weight
+
+    @property
+    def distilled_config(self) -> TrainConfig:
+        """How a student with a teacher is trained."""
+        return self.distillation.train_config or self.student_config
+
+    def with_student(self, student: Callable[..., nn.Module], **changes: object) -> "Task":
+        """The task with another student; ``changes`` are made to both its configs."""
+        alone, distilled = (
+            replace(config, **changes) for config in (self.student_config, self.distilled_config)
+        )
+        distillation = replace(self.distillation, train_config=distilled)
+        return replace(self, student=student, student_config=alone, distillation=distillation)
 
     @property
     def subclass_config(self) -> SubclassConfig:

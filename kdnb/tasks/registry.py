@@ -2,12 +2,12 @@
 
 from kdnb.tasks.config import Task
 from kdnb.tasks.custom import CustomTask
-from kdnb.tasks.digits import DIGITS, DIGITS_2X5
 from kdnb.tasks.mhist import MHIST, POLYPS, POLYPS_224
 from kdnb.tasks.mnist import MNIST, MNIST_2X5
+from kdnb.tasks.mnist_small import MNIST_SMALL, MNIST_SMALL_2X5
 from kdnb.tasks.modules import imported
 
-ALL = (DIGITS, DIGITS_2X5, MNIST, MNIST_2X5, POLYPS, POLYPS_224, MHIST)
+ALL = (MNIST_SMALL, MNIST_SMALL_2X5, MNIST, MNIST_2X5, POLYPS, POLYPS_224, MHIST)
 TASKS = {task.name: task for task in ALL}
 
 

@@ -35,26 +35,23 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The ``state`` of a `Training`, its best weights and its history after whole epochs.
+    """The ``state`` of a `Training` and its history after whole epochs.
 
     Of several models that are trained as one, ``history`` holds one for each.
     """
 
     history: History | list[History]
-    best_weights: dict[str, Tensor] = field(repr=False)
     state: dict[str, dict] = field(repr=False)
 
     @property
     def bytes(self) -> int:
         """How much there is to store, of which tensors are nearly all."""
-        leaves = tree_leaves((self.best_weights, self.state))
-        return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))
+        return sum(leaf.nbytes for leaf in tree_leaves(self.state) if isinstance(leaf, Tensor))
 
     def entry(self) -> Entry:
         """As the run store keeps it: the bytes that `torch.save` writes, and the history."""
         buffer = io.BytesIO()
-        saved = {"best": self.best_weights, "state": self.state}
-        torch.save(tree_map_only(Tensor, Tensor.cpu, saved), buffer)
+        torch.save(tree_map_only(Tensor, Tensor.cpu, self.state), buffer)
         several = isinstance(self.history, list)
         history = [asdict(each) for each in self.history] if several else asdict(self.history)
         written = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
@@ -64,11 +61,11 @@ class Checkpoint:
     def from_entry(cls, entry: Entry) -> "Checkpoint":
         """The checkpoint that `entry` gave."""
         buffer = io.BytesIO(entry.tensors["checkpoint"].numpy())
-        saved = torch.load(buffer, map_location="cpu", weights_only=True)
+        state = torch.load(buffer, map_location="cpu", weights_only=True)
         record = entry.record["history"]
         several = isinstance(record, list)
         history = [*map(History.from_record, record)] if several else History.from_record(record)
-        return cls(history, saved["best"], saved["state"])
+        return cls(history, state)
 
 
 @dataclass(frozen=True)
@@ -89,10 +86,8 @@ class Training:
     orders: Sequence[torch.Generator]
     device: torch.device
 
-    def checkpoint(
-        self, history: History | list[History], best_weights: dict[str, Tensor] | None
-    ) -> Checkpoint:
-        """A copy of all this; without ``best_weights`` the weights of now are the best ones."""
+    def checkpoint(self, history: History | list[History]) -> Checkpoint:
+        """A copy of all this."""
         state = deepcopy(
             {
                 "model": self.model.state_dict(),
@@ -101,7 +96,7 @@ class Training:
                 "chance": self._chance(),
             }
         )
-        return Checkpoint(history, state["model"] if best_weights is None else best_weights, state)
+        return Checkpoint(history, state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Stand where the checkpoint was taken, which itself stays as it is."""
@@ -186,9 +181,10 @@ class CheckpointThrottle:
 
 
 class Keeper:
-    """The last checkpoint of a training, taken as often as copying it is cheap.
+    """``history`` and ``weights`` of a training after its last whole epoch.
 
-    A training that goes on from ``resume`` must `Training.restore` it before its first step.
+    ``last`` is its last checkpoint, taken as often as copying all of it is cheap. A training that
+    goes on from ``resume`` must `Training.restore` it before its first step.
     """
 
     def __init__(
@@ -200,12 +196,14 @@ class Keeper:
     ):
         self._training, self._budget, self._then = training, TimeBudget(), on_checkpoint
         with self._budget.spending():
-            self.last = resume or training.checkpoint(history, None)
+            self.last = resume or training.checkpoint(history)
+        self.history, self.weights = self.last.history, self.last.state["model"]
 
-    def epoch_ended(self, history: History | list[History], best: dict[str, Tensor] | None) -> None:
-        """Take a checkpoint if it is time for it; ``best`` weights None are those of now."""
+    def epoch_ended(self, history: History | list[History]) -> None:
+        """Copy the weights, and all else too if it is time for it."""
+        self.history, self.weights = history, deepcopy(self._training.model.state_dict())
         if self._budget.due():
             with self._budget.spending():
-                self.last = self._training.checkpoint(history, best)
+                self.last = self._training.checkpoint(history)
             if self._then is not None:
                 self._then(self.last)

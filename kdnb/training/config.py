@@ -1,16 +1,21 @@
 """How a model is trained."""
 
+import math
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained: Adam under a one-cycle schedule, the best epoch by validation.
+    """How a model is trained: AdamW under a one-cycle schedule, which ends at a rate of nearly 0.
 
-    ``learning_rate`` is the peak of the cycle. ``translate`` is the augmentation: each epoch shows
-    each image in one of its (2·translate+1)² views, moved by up to ``translate`` pixels. ``affine``
-    rotates, shears and stretches it too (`kdnb.data.augmentation.random_affine`). With ``dihedral``
-    the views are the eight flips and quarter turns instead.
+    The weights of the last epoch are kept. ``learning_rate`` is the peak of the cycle, and
+    ``weight_decay`` is decoupled from the gradient (Loshchilov & Hutter 2019): without it this is
+    Adam. ``label_smoothing`` gives this share of each label to all classes alike.
+
+    ``translate`` is the augmentation: each epoch shows each image in one of its (2·translate+1)²
+    views, moved by up to ``translate`` pixels. ``affine`` rotates, shears and stretches it too
+    (`kdnb.data.augmentation.random_affine`). With ``dihedral`` the views are the eight flips and
+    quarter turns instead.
 
     ``first_trainable`` names the first stage of a `kdnb.models.StagedNetwork` that is trained; all
     before it stays frozen, and without a name everything is trained. ``next_stage`` is trained on
@@ -29,6 +34,8 @@ class TrainConfig:
     first_trainable: str = ""
     mixed_precision: bool = False
     next_stage: "TrainConfig | None" = None
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "learning_rate"):
@@ -36,8 +43,11 @@ class TrainConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
         if not (isinstance(self.translate, int) and self.translate >= 0):
             raise ValueError(f"translate must be 0 or more whole pixels, got {self.translate!r}")
-        if not 0 <= self.affine < 1:
-            raise ValueError(f"affine must lie in [0, 1), got {self.affine!r}")
+        for name in ("affine", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)!r}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be 0 or more, got {self.weight_decay!r}")
         if self.dihedral and self.translate:
             raise ValueError(
                 f"views are translated or dihedral, not both, got translate {self.translate}"

@@ -2,51 +2,65 @@
 
 from dataclasses import dataclass, field
 
+VALIDATIONS = 40
+
+
+def is_validated(epoch: int, epochs: int) -> bool:
+    """Whether validation follows this epoch, the first of which is 1.
+
+    It follows `VALIDATIONS` epochs, spread evenly, the last of which is the last of all; each one
+    if there are no more. After every epoch it would take longer than to train a small student.
+
+    >>> [epoch for epoch in range(1, 101) if is_validated(epoch, 100)][:5]
+    [3, 5, 8, 10, 13]
+    """
+    return epoch * VALIDATIONS // epochs > (epoch - 1) * VALIDATIONS // epochs
+
 
 @dataclass
 class Epoch:
     """What one epoch gave: mean training losses (nats), validation loss and accuracy, seconds.
 
-    The parts of the training loss are None where the objective has no such part.
+    The parts of the training loss are None where the objective has no such part. What comes from
+    validation is None where none followed the epoch (`is_validated`).
     """
 
     train_loss: float
     soft_loss: float | None
     hard_loss: float | None
-    val_loss: float
-    val_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
     seconds: float
     auxiliary_loss: float | None = None
 
 
 @dataclass
 class History:
-    """A training run, epoch by epoch; ``best`` is the index of the epoch whose weights are kept."""
+    """A training run, epoch by epoch."""
 
     epochs: list[Epoch] = field(default_factory=list)
-    best: int | None = None
     interrupted: bool = False
 
     @classmethod
     def from_record(cls, record: dict) -> "History":
         """What ``dataclasses.asdict`` made of a history, as a history again."""
-        epochs = [Epoch(**epoch) for epoch in record["epochs"]]
-        return cls(epochs, record["best"], record["interrupted"])
+        return cls([Epoch(**epoch) for epoch in record["epochs"]], record["interrupted"])
 
     @property
     def seconds(self) -> float:
         """Wall time of training and validation together."""
         return sum(epoch.seconds for epoch in self.epochs)
 
-    def with_epoch(self, epoch: Epoch, by_labels: bool = True) -> "History":
-        """One epoch more, kept if it is the best: by validation, or always if not ``by_labels``."""
-        better = not by_labels or self.best is None
-        if not better:
-            best = self.epochs[self.best]
-            better = (epoch.val_accuracy, -epoch.val_loss) > (best.val_accuracy, -best.val_loss)
-        return History([*self.epochs, epoch], len(self.epochs) if better else self.best)
+    @property
+    def validated(self) -> dict[int, Epoch]:
+        """The epochs that validation followed, by their number, the first of which is 1."""
+        return {n: e for n, e in enumerate(self.epochs, 1) if e.val_accuracy is not None}
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """The last validation accuracy, in [0, 1]; None before the first."""
+        return next((e.val_accuracy for e in reversed(self.validated.values())), None)
 
     def followed_by(self, later: "History") -> "History":
-        """The two trainings as one, of which the later one's best epoch counts."""
-        best = None if later.best is None else len(self.epochs) + later.best
-        return History(self.epochs + later.epochs, best, later.interrupted)
+        """The two trainings as one."""
+        return History(self.epochs + later.epochs, later.interrupted)

@@ -1,7 +1,7 @@
 """The one training loop."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
@@ -15,7 +15,7 @@ from kdnb.data.augmentation import DihedralImages, TranslatedImages, Views, rand
 from kdnb.environment import best_device, onednn_products, seeded
 from kdnb.training.checkpoint import Checkpoint, Keeper, Training
 from kdnb.training.config import TrainConfig
-from kdnb.training.history import Epoch, History
+from kdnb.training.history import Epoch, History, is_validated
 from kdnb.training.objectives import LABELS, Objective, TeacherObjective
 from kdnb.training.predict import predict
 
@@ -44,14 +44,14 @@ def fit(
     resume: Checkpoint | None = None,
     device: torch.device | None = None,
 ) -> History:
-    """Train ``model`` in place and leave it, in eval mode, with the weights of its best epoch.
+    """Train ``model`` in place and leave it, in eval mode, with the weights of the last epoch.
 
-    Best is the highest validation accuracy, and among equals the lowest validation loss; for an
-    objective that may not know labels, the last epoch. Whatever the ``objective``, everything else
-    is the same: the seed alone decides the batch order, the views and the dropout, so two methods
-    with one seed see the same batches. On the CPU a run repeats bit for bit with the same number of
-    threads. Where the last batch would hold one image, and the model cannot be trained on one, that
-    image joins the batch before.
+    No epoch is chosen: validation images decide nothing here, they only show how training goes
+    (`kdnb.training.history.is_validated`). Whatever the ``objective``, everything else is the same:
+    the seed alone decides the batch order, the views and the dropout, so two methods with one seed
+    see the same batches. On the CPU a run repeats bit for bit with the same number of threads.
+    Where the last batch would hold one image, and the model cannot be trained on one, that image
+    joins the batch before.
 
     A config that trains the last stages only needs ``features``: what the stages before them make
     of the training views and of the validation images. Those stages are never run here, so neither
@@ -62,15 +62,15 @@ def fit(
     the number of images it showed. ``on_checkpoint`` is given a checkpoint of the epoch that ended,
     if epochs take much longer than to copy all that changes, and else now and then.
 
-    Ctrl-C, or a KeyboardInterrupt from any of them, stops training: what is returned is the
-    history up to the last whole epoch, marked as interrupted, and ``on_stop`` is given the last
+    Ctrl-C, or a KeyboardInterrupt from any of them, stops training: history, marked as
+    interrupted, and weights are those of the last whole epoch, and ``on_stop`` is given the last
     checkpoint, if there was one. With ``resume``, a checkpoint of the same run, training goes on
     from there; on the CPU it ends, bit for bit, as if it had never been stopped.
 
     Raises ValueError if the soft targets do not fit the images and views, the config warps images
     whose logits or features were computed beforehand, or features are missing. Raises
-    `TrainingDivergedError` if the loss stops being a number: the model then holds the weights of
-    the best epoch before that.
+    `TrainingDivergedError` if the loss or a weight stops being a number: the model then holds the
+    weights of the epoch before.
     """
     device = device or best_device()
     if bool(config.first_trainable) != (features is not None):
@@ -92,24 +92,23 @@ def fit(
     if subclasses is not None:
         subclasses = subclasses.to(device) if objective.uses_subclass_labels else None
     objective.check_table(len(inputs.names), len(inputs))
-    objective = objective.on(device)
+    objective = replace(objective, label_smoothing=config.label_smoothing).on(device)
     sizes = batch_sizes(len(train), config.batch_size)
     if 1 in sizes[1:] and not takes_one(model, inputs, config, objective):
         sizes = batch_sizes(len(train), config.batch_size, least=2)
 
-    optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
+    optimizer = adamw(model.parameters(), config)
     schedule = one_cycle(optimizer, config, len(sizes))
     order = torch.Generator().manual_seed(seed)
     training = Training(model, optimizer, schedule, [order], device)
     keeper = Keeper(training, History(), resume, on_checkpoint)
-    history, best_weights = keeper.last.history, keeper.last.best_weights
     try:
         with seeded(seed), onednn_products(sum(p.numel() for p in model.parameters())):
             if resume is not None:
                 training.restore(resume)
             if on_epoch is not None:
-                on_epoch(history)
-            while len(history.epochs) < config.epochs:
+                on_epoch(keeper.history)
+            while (number := len(keeper.history.epochs) + 1) <= config.epochs:
                 start = time.perf_counter()
                 _train_mode(model, keep_statistics=bool(features))
                 terms = []  # of the loss, step after step
@@ -132,8 +131,10 @@ def fit(
                     terms.append([None if term is None else term.detach() for term in loss])
                     if on_step is not None:
                         on_step(len(index))
-                val_loss, val_accuracy = _validate(model, val_inputs, val, objective, device)
-                means = _means(terms, val_loss, history, config)
+                val_loss, val_accuracy = None, None
+                if is_validated(number, config.epochs):
+                    val_loss, val_accuracy = _validate(model, val_inputs, val, objective, device)
+                means = _means(terms, model, keeper.history, config)
                 seconds = time.perf_counter() - start
                 epoch = Epoch(
                     train_loss=means[0],
@@ -144,21 +145,17 @@ def fit(
                     val_accuracy=val_accuracy,
                     seconds=seconds,
                 )
-                history = history.with_epoch(epoch, objective.selects_by_validation)
-                is_best = history.best == len(history.epochs) - 1
-                if is_best:
-                    best_weights = deepcopy(model.state_dict())
-                keeper.epoch_ended(history, None if is_best else best_weights)
+                keeper.epoch_ended(History([*keeper.history.epochs, epoch]))
                 if on_epoch is not None:
-                    on_epoch(history)
+                    on_epoch(keeper.history)
     except KeyboardInterrupt:
         if keeper.last.history.epochs and on_stop is not None:
             on_stop(keeper.last)
-        history = replace(history, interrupted=True)
+        keeper.history = replace(keeper.history, interrupted=True)
     finally:
-        model.load_state_dict(best_weights)
+        model.load_state_dict(keeper.weights)
         model.eval()
-    return history
+    return keeper.history
 
 
 def views_of(split: Split, config: TrainConfig) -> Views:
@@ -166,6 +163,13 @@ def views_of(split: Split, config: TrainConfig) -> Views:
     if config.dihedral:
         return DihedralImages(split.images)
     return TranslatedImages(split.images, config.translate)
+
+
+def adamw(parameters: Iterable[Tensor], config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimiser of all training here; without weight decay it does what Adam does."""
+    return torch.optim.AdamW(
+        parameters, config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
 
 
 def one_cycle(
@@ -253,9 +257,9 @@ def _validate(
 
 
 def _means(
-    terms: list[list[Tensor | None]], val_loss: float, before: History, config: TrainConfig
+    terms: list[list[Tensor | None]], model: nn.Module, before: History, config: TrainConfig
 ) -> list[float | None]:
-    """The mean of each term over an epoch's steps, once it is known that all of them are numbers.
+    """The mean of each term over an epoch's steps, once all of them and all weights are numbers.
 
     Looked at once an epoch: asking after every step would make a GPU wait each time.
     """
@@ -263,12 +267,12 @@ def _means(
         None if column[0] is None else torch.stack(column) for column in zip(*terms, strict=True)
     ]
     finite = torch.stack([c.isfinite() for c in columns if c is not None]).all(0)
-    if not (finite.all() and torch.tensor(val_loss).isfinite()):
+    if not (finite.all() and all(weights.isfinite().all() for weights in model.parameters())):
         step = len(terms) if finite.all() else int((~finite).int().argmax()) + 1
-        best = 0 if before.best is None else before.best + 1
+        done = len(before.epochs)
         raise TrainingDivergedError(
-            f"the loss is no longer finite in epoch {len(before.epochs) + 1}, step {step}; the "
-            f"weights of epoch {best} are kept: try a learning rate below {config.learning_rate}",
+            f"the loss is no longer finite in epoch {done + 1}, step {step}; the weights of epoch "
+            f"{done} are kept: try a learning rate below {config.learning_rate}",
             before,
         )
     return [None if column is None else column.mean().item() for column in columns]

@@ -38,16 +38,16 @@ class Objective:
     """The labels, and whatever a subclass of this adds; each class has ``subclasses`` logits.
 
     ``class_weights`` say how much an image of each class counts in the label loss; none means all
-    alike. The weights of a batch are divided by their sum.
+    alike. The weights of a batch are divided by their sum. ``label_smoothing`` is that of the
+    config, put in when training begins.
     """
 
     subclasses: int = 1
     class_weights: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
 
     # How many views of each image a batch shows: first one of all images, then another.
     views_per_image: ClassVar[int] = 1
-    # Whether the labels of the validation split choose the epoch that is kept.
-    selects_by_validation: ClassVar[bool] = True
     # Whether the true subclasses of the training images are shown.
     uses_subclass_labels: ClassVar[bool] = False
 
@@ -84,7 +84,8 @@ class Objective:
         return Batch(labels, index, view)
 
     def _label_loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        return losses.label_loss(self.class_logits(logits), batch.labels, self._weights(logits))
+        numbers = self._weights(logits), self.label_smoothing
+        return losses.label_loss(self.class_logits(logits), batch.labels, *numbers)
 
     def _weights(self, logits: Tensor) -> Tensor | None:
         """``class_weights`` (C,) in the type and on the device of ``logits``."""
@@ -153,7 +154,7 @@ class KnownSubclasses(Objective):
         weights = self._weights(logits)
         if weights is not None:
             weights = weights.repeat_interleave(self.subclasses)
-        hard = losses.label_loss(logits, batch.subclasses, weights)
+        hard = losses.label_loss(logits, batch.subclasses, weights, self.label_smoothing)
         return LossTerms(hard, hard)
 
 
@@ -211,7 +212,8 @@ class Distillation(TeacherObjective):
         return replace(ready, soft_targets=targets.flatten(0, 1))
 
     def loss(self, logits: Tensor, batch: Batch) -> LossTerms:
-        numbers = (self.temperature, self.soft_weight, self._weights(logits), batch.soft_targets)
+        numbers = (self.temperature, self.soft_weight, self._weights(logits))
+        numbers += (batch.soft_targets, self.label_smoothing)
         if self.subclasses == 1:
             parts = losses.distillation_loss(logits, batch.labels, batch.teacher_logits, *numbers)
         else:
@@ -224,8 +226,6 @@ class Distillation(TeacherObjective):
 @dataclass(frozen=True, kw_only=True)
 class WithinClasses(TeacherObjective):
     """Only how the teacher divides each class; no label, and nothing that tells classes apart."""
-
-    selects_by_validation: ClassVar[bool] = False
 
     def loss(self, logits: Tensor, batch: Batch) -> LossTerms:
         soft = losses.within_class_loss(

@@ -19,9 +19,10 @@ from kdnb.data.augmentation import TranslatedImages, Views
 from kdnb.environment import best_device, onednn_products, seeded
 from kdnb.training.checkpoint import Checkpoint, Keeper, Training
 from kdnb.training.config import TrainConfig
-from kdnb.training.history import Epoch, History
+from kdnb.training.history import Epoch, History, is_validated
 from kdnb.training.loop import (
     TrainingDivergedError,
+    adamw,
     batch_sizes,
     epoch_batches,
     one_cycle,
@@ -83,7 +84,8 @@ def fit_vectorized(
     labels, views = train.labels.to(device), len(inputs.names)
     for each in objectives:
         each.check_table(views, len(train))
-    objective = StackedObjective([objectives[i] for i in places], device)
+    smoothed = [replace(o, label_smoothing=config.label_smoothing) for o in objectives]
+    objective = StackedObjective([smoothed[i] for i in places], device)
     sizes = batch_sizes(len(train), config.batch_size)
     first = torch.arange(min(len(train), TRIED))
     if not same_as_alone(models, inputs.batch(first, torch.zeros_like(first)), device) or (
@@ -94,17 +96,16 @@ def fit_vectorized(
             f"computes alone: train them alone"
         )
     network = StackedModel([models[i] for i in places], len(streams), device)
-    optimizer = torch.optim.Adam(network.parameters.values(), config.learning_rate, fused=True)
+    optimizer = adamw(network.parameters.values(), config)
     schedule = one_cycle(optimizer, config, len(sizes))
     orders = [torch.Generator().manual_seed(seed) for seed in streams]
     training = Training(network, optimizer, schedule, orders, device)
     keeper = Keeper(training, [History() for _ in places], resume, on_checkpoint)
-    done, best = keeper.last.history, keeper.last.best_weights  # after the last whole epoch
     if resume is not None:
         with seeded(0):  # there is no chance here but in the orders
             training.restore(resume)
     try:
-        while len(done[0].epochs) < config.epochs:
+        while (number := len(keeper.history[0].epochs) + 1) <= config.epochs:
             start = time.perf_counter()
             terms = []
             network.train()
@@ -121,42 +122,34 @@ def fit_vectorized(
                 if on_step is not None:
                     on_step(index.shape[1] * len(models))
             means = torch.stack(terms).mean(0).T.tolist()
-            validated = _validate(network, val_inputs, val_labels, objective)
+            validated = [(None, None)] * len(places)
+            if is_validated(number, config.epochs):
+                validated = _validate(network, val_inputs, val_labels, objective)
             seconds = (time.perf_counter() - start) / len(models)
             histories = []
             for i, before, (total, hard, soft), scores in zip(
-                places, done, means, validated, strict=True
+                places, keeper.history, means, validated, strict=True
             ):
-                if not math.isfinite(total + scores[0]):
+                if not math.isfinite(total + (scores[0] or 0)):
                     raise TrainingDivergedError(
-                        f"the loss of seed {seeds[i]} is no longer finite in epoch "
-                        f"{len(before.epochs) + 1}: try a learning rate below "
-                        f"{config.learning_rate}",
+                        f"the loss of seed {seeds[i]} is no longer finite in epoch {number}: try a "
+                        f"learning rate below {config.learning_rate}",
                         before,
                     )
                 distilled = isinstance(objectives[i], Distillation)
                 epoch = Epoch(total, soft if distilled else None, hard, *scores, seconds)
-                histories.append(before.with_epoch(epoch))
-            improved = torch.tensor([h.best == len(h.epochs) - 1 for h in histories], device=device)
-            if improved.any():
-                best = {
-                    name: torch.where(
-                        improved.view(-1, *[1] * (now.dim() - 1)), now, best[name].to(device)
-                    )
-                    for name, now in network.state_dict().items()
-                }
-            done = histories
-            keeper.epoch_ended(done, best)
+                histories.append(History([*before.epochs, epoch]))
+            keeper.epoch_ended(histories)
             if on_epoch is not None:
-                on_epoch(done)
+                on_epoch(histories)
     except KeyboardInterrupt:
         if keeper.last.history[0].epochs and on_stop is not None:
             on_stop(keeper.last)
-        done = [replace(history, interrupted=True) for history in done]
+        keeper.history = [replace(history, interrupted=True) for history in keeper.history]
     for place, i in enumerate(places):
-        models[i].load_state_dict({name: stack[place] for name, stack in best.items()})
+        models[i].load_state_dict({name: stack[place] for name, stack in keeper.weights.items()})
         models[i].to(device).eval()
-    return [done[places.index(i)] for i in range(len(models))]
+    return [keeper.history[places.index(i)] for i in range(len(models))]
 
 
 def fits(model: nn.Module, config: TrainConfig, objective: Objective) -> bool:
@@ -177,7 +170,7 @@ def at_once(model: nn.Module, device: torch.device) -> int:
     parameters = sum(p.numel() for p in model.parameters())
     if device.type == "cpu" and parameters > SMALL:
         return 1
-    # Weights, gradients, two moments, and copies of the last epoch's and of the best weights.
+    # Weights, gradients, two moments, a checkpoint of all but gradients, and a copy of the weights.
     return max(1, MEMORY // (8 * 4 * parameters))
 
 

@@ -15,7 +15,7 @@ from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import subclass
 from kdnb.tasks import SubclassConfig, task
 
-TASK = "digits-2x5"
+TASK = "mnist-small-2x5"
 SUBCLASSES = (2, 5, 10)
 WEIGHTS = (0.0, 0.3, 1.0, 3.0)
 SEEDS = (0, 1, 2)

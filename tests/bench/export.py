@@ -17,7 +17,7 @@ ROUNDS = 5
 
 
 def main() -> None:
-    name = sys.argv[1] if len(sys.argv) > 1 else "digits"
+    name = sys.argv[1] if len(sys.argv) > 1 else "mnist-small"
     paths = sorted((REPORTS / name).glob("*.ipynb"))
     if not paths:
         sys.exit(f"no executed notebooks in {REPORTS / name}: make the report first")

@@ -20,7 +20,7 @@ from kdnb.experiment.methods import ALONE, conventional
 from kdnb.experiment.requests import RunRequest
 from kdnb.models import StudentMLP
 from kdnb.store.store import Store
-from kdnb.tasks.digits import DIGITS
+from kdnb.tasks.mnist_small import MNIST_SMALL
 from kdnb.training.config import TrainConfig
 
 ROUNDS = 3
@@ -39,7 +39,7 @@ def main() -> None:
     def lab(hidden: tuple[int, ...]) -> Experiment:
         shutil.rmtree(root, ignore_errors=True)
         task = replace(
-            DIGITS,
+            MNIST_SMALL,
             teacher_config=TrainConfig(epochs=1, batch_size=64, learning_rate=2e-3),
             student=partial(StudentMLP, hidden=hidden),
             student_config=TrainConfig(epochs=5, batch_size=10, learning_rate=1e-3),

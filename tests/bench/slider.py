@@ -94,7 +94,7 @@ def share_of_drawing() -> None:
     progress.live_kernel = lambda: True
     with tempfile.TemporaryDirectory() as folder:
         watch = Timed()
-        lab = Experiment(task("digits"), store=Store(folder), watch=watch)
+        lab = Experiment(task("mnist-small"), store=Store(folder), watch=watch)
         start = time.perf_counter()
         lab.teacher(0)
         seconds = time.perf_counter() - start

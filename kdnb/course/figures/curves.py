@@ -14,20 +14,16 @@ def training_curves(histories: Mapping[str, History], epochs: int, title: str = 
     """Training and validation loss on the left, validation accuracy on the right, by epoch."""
     figure, (left, right) = panels(7.6, 3.1, 2)
     for (label, history), color, marker in looks(histories.items()):
-        x = range(1, len(history.epochs) + 1)
+        x, done = range(1, len(history.epochs) + 1), history.validated
         style = {"color": color, "marker": marker, "markersize": 4, "markevery": 0.1}
         left.plot(x, [e.train_loss for e in history.epochs], **style, label=f"{label}: training")
         left.plot(
-            x, [e.val_loss for e in history.epochs], **style, ls="--", label=f"{label}: validation"
-        )
-        accuracies = [100 * e.val_accuracy for e in history.epochs]
-        right.plot(x, accuracies, **style)
-        if history.best is not None:
-            best = accuracies[history.best]
-            right.plot(history.best + 1, best, "o", ms=10, mfc="none", mec=color)
+            [*done], [e.val_loss for e in done.values()], **style, ls="--",
+            label=f"{label}: validation",
+        )  # fmt: skip
+        right.plot([*done], [100 * e.val_accuracy for e in done.values()], **style)
     left.set(xlabel="epoch", ylabel="loss (nats)", yscale="log", xlim=(0.5, epochs + 0.5))
     right.set(xlabel="epoch", ylabel="validation accuracy (%)", xlim=(0.5, epochs + 0.5))
-    right.set_title("ring: the epoch that is kept", fontsize=8, loc="right")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     figure.suptitle(title, fontsize=10)
     return Picture(figure, training_words(histories, epochs))
@@ -36,21 +32,23 @@ def training_curves(histories: Mapping[str, History], epochs: int, title: str = 
 def training_words(histories: Mapping[str, History], epochs: int) -> str:
     """What `training_curves` shows."""
     alt = [
-        f"{label}: validation accuracy {100 * history.epochs[history.best].val_accuracy:.2f} % at "
-        f"its best epoch {history.best + 1}"
+        f"{label}: validation accuracy {100 * epoch.val_accuracy:.2f} % after epoch {number}"
         for label, history in histories.items()
-        if history.best is not None
+        for number, epoch in list(history.validated.items())[-1:]
     ]
     return f"Training curves over {epochs} epochs. {'; '.join(alt)}."
 
 
 @styled
 def learning_curves(
-    curves: Mapping[str, Sequence[Interval]], quantity: str, epoch: int, digits: int
+    curves: Mapping[str, Sequence[Interval]],
+    epochs: Sequence[int],
+    quantity: str,
+    epoch: int,
+    digits: int,
 ) -> Picture:
-    """Mean over seeds with its interval by epoch, a curve per method, read at ``epoch``."""
+    """Mean over seeds with its interval after ``epochs``, by method, read at one ``epoch``."""
     figure, ax = panels(6.8, 3.1)
-    epochs = range(1, len(next(iter(curves.values()))) + 1)
     means, alt = [], []
     for (label, values), color, marker in looks(curves.items()):
         ax.plot(epochs, [m.mean for m in values], color=color, marker=marker, ms=4, markevery=0.1,
@@ -58,7 +56,7 @@ def learning_curves(
         ax.fill_between(
             epochs, [m.low for m in values], [m.high for m in values], color=color, alpha=0.2, lw=0
         )
-        now = values[epoch - 1]
+        now = values[epochs.index(epoch)]
         means.append(f"{label} {now.mean:.{digits}f}")
         alt.append(f"{means[-1]} ({now.low:.{digits}f} to {now.high:.{digits}f})")
     ax.axvline(epoch, color=GREY, ls=":", lw=1)
@@ -67,7 +65,7 @@ def learning_curves(
     ax.legend(fontsize=8)
     return Picture(
         figure,
-        f"{quantity} after epoch {epoch} of {len(epochs)}, mean over seeds: {'; '.join(alt)}.",
+        f"{quantity} after epoch {epoch} of {epochs[-1]}, mean over seeds: {'; '.join(alt)}.",
     )
 
 

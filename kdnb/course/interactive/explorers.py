@@ -21,7 +21,7 @@ from kdnb.course.interactive.widgets import (
 )
 from kdnb.evaluation.metrics import Calibration, calibration
 from kdnb.evaluation.statistics import mean_interval
-from kdnb.training.history import History
+from kdnb.training.history import Epoch, History
 
 MOST_IN_PAGE = 500_000  # logits whose bytes a page can bear, about three million
 
@@ -112,23 +112,29 @@ def calibration_explorer(logits: Tensor, labels: Tensor, temperature: float = 1.
 def curves_explorer(histories: Mapping[str, Sequence[History]]) -> Live:
     """How methods learn: a quantity by epoch, mean over seeds with its interval, read at an epoch.
 
-    ``histories`` by method, one for each seed, all with the same number of epochs.
+    ``histories`` by method, one for each seed. Only epochs that validation followed are shown. A
+    method without validation after one of them, or that has ended by then, shows its last.
     """
     first = next(iter(histories.values()))
-    epochs = len(first[0].epochs)
+    validated = [seeds[0].validated for seeds in histories.values()]
+    begin = max(map(min, validated))
+    epochs = sorted(n for n in set().union(*validated) if n >= begin)
     quantities = {
         "validation accuracy (%)": (lambda epoch: 100 * epoch.val_accuracy, 2),
         "validation loss (nats)": (lambda epoch: epoch.val_loss, 4),
         "training loss (nats)": (lambda epoch: epoch.train_loss, 4),
     }
     values = {
-        name: [[[read(epoch) for epoch in h.epochs] for h in seeds] for seeds in histories.values()]
+        name: [
+            [[read(_last(h.validated, n)) for n in epochs] for h in seeds]
+            for seeds in histories.values()
+        ]
         for name, (read, _) in quantities.items()
     }
     controls = {
         "quantity": dropdown("quantity", "what is drawn", list(quantities)),
-        "epoch": ipywidgets.IntSlider(
-            value=epochs, min=1, max=epochs, description="epoch", tooltip="after which epoch"
+        "epoch": ipywidgets.SelectionSlider(
+            options=epochs, value=epochs[-1], description="epoch", tooltip="after which epoch"
         ),
     }
 
@@ -137,17 +143,22 @@ def curves_explorer(histories: Mapping[str, Sequence[History]]) -> Live:
             label: [mean_interval(each) for each in zip(*seeds, strict=True)]
             for label, seeds in zip(histories, values[quantity], strict=True)
         }
-        return learning_curves(curves, quantity, epoch, quantities[quantity][1])
+        return learning_curves(curves, epochs, quantity, epoch, quantities[quantity][1])
 
     data = {
         "methods": list(histories),
         "t": float(stdtrit(len(first) - 1, 0.975)),
+        "epochs": epochs,
         "quantities": [
             {"name": name, "digits": digits, "values": values[name]}
             for name, (_, digits) in quantities.items()
         ],
     }
     return explorer("curves", controls, draw, data)
+
+
+def _last(validated: Mapping[int, Epoch], number: int) -> Epoch:
+    return validated[max(n for n in validated if n <= number)]
 
 
 def loss_explorer(

@@ -117,14 +117,11 @@ def push_bars(push: Pushes, class_names: Sequence[str]) -> Drawing:
 
 def training(label: str, history: History, epochs: int) -> Drawing:
     """Training and validation loss, and validation accuracy, by epoch, of ``epochs`` to come."""
-    done = history.epochs
-    train, val = (
-        [log10(max(loss, 1e-9)) for loss in losses]
-        for losses in ([e.train_loss for e in done], [e.val_loss for e in done])
-    )
-    accuracies = [100 * e.val_accuracy for e in done]
-    left = _epoch_frame(EDGE, epochs, [*train, *val] or [-1.0, 0.0])
-    right = _epoch_frame(left.end + EDGE, epochs, accuracies or [0.0, 100.0])
+    train = {n: log10(max(e.train_loss, 1e-9)) for n, e in enumerate(history.epochs, 1)}
+    val = {n: log10(max(e.val_loss, 1e-9)) for n, e in history.validated.items()}
+    accuracies = {n: 100 * e.val_accuracy for n, e in history.validated.items()}
+    left = _epoch_frame(EDGE, epochs, [*train.values(), *val.values()] or [-1.0, 0.0])
+    right = _epoch_frame(left.end + EDGE, epochs, [*accuracies.values()] or [0.0, 100.0])
     powers, levels = ((f.bottom, (f.bottom + f.top) / 2, f.top) for f in (left, right))
     ends = [(1, "1"), (epochs, str(epochs))]
     parts = [
@@ -135,17 +132,15 @@ def training(label: str, history: History, epochs: int) -> Drawing:
         *key(left.x, FOOT + 14, [(PALETTE[0], "training"), (PALETTE[1], "validation")]),
         *right.grid([(v, f"{v:.1f}") for v in levels], "validation accuracy (%)"),
         *right.below(ends),
-        text(right.x, FOOT + 14, f"{label}, by epoch; ring: the epoch that is kept", "start"),
+        text(right.x, FOOT + 14, f"{label}, by epoch", "start"),
         *_by_epoch(right, accuracies, PALETTE[1]),
     ]
-    if done:
-        parts.append(right.mark(history.best + 1, accuracies[history.best], 7, PALETTE[3]))
     words = training_words({label: history}, epochs)
     return Drawing(round(right.end + 20), FOOT + 24, parts, words)
 
 
-def _by_epoch(frame: Frame, values: Sequence[float], color: str) -> list[str]:
-    points = list(enumerate(values, start=1))
+def _by_epoch(frame: Frame, values: Mapping[int, float], color: str) -> list[str]:
+    points = list(values.items())
     return [*frame.curve(points, color), *(frame.mark(x, y, 2, color, color) for x, y in points)]
 
 

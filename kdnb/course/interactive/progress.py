@@ -197,21 +197,20 @@ def _line(update: Update) -> str:
     if history.interrupted:
         return f"{run}: {_stopped(update)}"
     if update.loaded or (update.total > 1 and update.run_finished):
-        best = history.epochs[history.best]
         number = f"run {update.number}/{update.total} " if update.total > 1 else ""
         return (
-            f"{number}{run}: validation accuracy {100 * best.val_accuracy:.2f} % at epoch "
-            f"{history.best + 1}, {_from_the_store(update) or f'{history.seconds:.1f} s'}"
+            f"{number}{run}: validation accuracy {100 * history.val_accuracy:.2f} % after epoch "
+            f"{done}, {_from_the_store(update) or f'{history.seconds:.1f} s'}"
         )
     if update.total > 1:
         return ""
-    if done > update.continued:
+    if done > update.continued and done in history.validated:
         epoch = history.epochs[-1]
         return (
             f"{run}: epoch {done}/{update.epochs}, training loss {epoch.train_loss:.4f}, "
             f"validation accuracy {100 * epoch.val_accuracy:.2f} %, {epoch.seconds:.1f} s"
         )
-    return f"{run}: {_continued(update)}" if update.continued else ""
+    return f"{run}: {_continued(update)}" if done == update.continued > 0 else ""
 
 
 def _name(update: Update) -> str:
@@ -221,7 +220,7 @@ def _name(update: Update) -> str:
 
 def _stopped(update: Update) -> str:
     epochs = len(update.history.epochs)
-    return f"stopped after {epochs} epochs, the best weights are kept; run again to go on"
+    return f"stopped after {epochs} epochs, whose weights are kept; run again to go on"
 
 
 def _continued(update: Update) -> str:

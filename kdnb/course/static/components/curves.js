@@ -4,8 +4,8 @@ COMPONENTS.curves = (data) => {
   const says = element("p", { role: "status" });
   const numbers = element("tbody");
   const choice = element("select", {}, ...data.quantities.map((one) => element("option", {}, one.name)));
-  const epochs = data.quantities[0].values[0][0].length;
-  const slider = range(epochs, 1, epochs, 1), reading = element("output");
+  const epochs = data.epochs, count = epochs.length;
+  const slider = range(count, 1, count, 1), reading = element("output");
 
   // Student's t interval over the seeds; ``data.t`` is its factor for so many.
   const interval = (values) => {
@@ -15,23 +15,23 @@ COMPONENTS.curves = (data) => {
     return { y: mean, low: mean - half, high: mean + half };
   };
   const curves = data.quantities.map((one) => one.values.map((seeds) => Array.from(
-    { length: epochs }, (_, e) => ({ x: e + 1, ...interval(seeds.map((seed) => seed[e])) }))));
+    epochs, (x, e) => ({ x, ...interval(seeds.map((seed) => seed[e])) }))));
 
   const draw = () => {
-    const quantity = data.quantities[choice.selectedIndex], epoch = Number(slider.value);
-    const shown = curves[choice.selectedIndex], now = shown.map((curve) => curve[epoch - 1]);
+    const quantity = data.quantities[choice.selectedIndex], at = slider.value - 1, epoch = epochs[at];
+    const shown = curves[choice.selectedIndex], now = shown.map((curve) => curve[at]);
     reading.textContent = `epoch ${epoch}`;
     slider.setAttribute("aria-valuetext", reading.textContent);
     says.textContent = `After epoch ${epoch}, ${quantity.name}: ` + data.methods.map(
       (name, i) => `${name}: ${now[i].y.toFixed(quantity.digits)}`).join("; ") + ".";
     const ends = shown.flat();
     const low = Math.min(...ends.map((p) => p.low)), high = Math.max(...ends.map((p) => p.high));
-    const each = Math.ceil(epochs / 12);  // so many marks that they can be told apart
+    const each = Math.ceil(count / 12);  // so many marks that they can be told apart
     chart.replaceChildren(...xyChart(
       data.methods.map((name, i) => ({
-        name, points: shown[i].filter((p) => p.x === epoch || (p.x <= epoch && (p.x - 1) % each === 0)),
+        name, points: shown[i].filter((_, e) => e === at || (e <= at && e % each === 0)),
       })),
-      { name: "epoch", from: 0, to: epochs + 0.5 }, { name: quantity.name, from: low, to: high },
+      { name: "epoch", from: 0, to: epochs[count - 1] + 0.5 }, { name: quantity.name, from: low, to: high },
       says.textContent));
     numbers.replaceChildren(...data.methods.map((name, i) => row(name, [now[i].y, now[i].low, now[i].high])));
   };
