@@ -48,12 +48,12 @@ FILE = Path(__file__).with_suffix(".json")
 
 # The grids. What has one value is given, and stands here because trials are known by it.
 
-STUDENT = {"hidden": [(128, 128)], "student_images": [500], "batch_size": [64], "translate": [2]}
+STUDENT = {"hidden": [(64, 64)], "student_images": [500], "batch_size": [64], "translate": [2]}
+CNN = {"channels": [(16, 32)], "pool_stride": [2], "batch_size": [32]}
 
 TEACHERS = grid(
-    channels=[(16, 32)], epochs=[8, 12], batch_size=[32], learning_rate=[2e-3, 3e-3],
-    translate=[1, 2],
-)  # fmt: skip
+    **CNN, dropout=[0.2, 0.5], epochs=[8, 12], learning_rate=[3e-3, 5e-3], translate=[1, 2]
+)
 SVMS = grid(C=[1.0, 3.0, 10.0, 30.0], gamma=["scale", 0.01, 0.03])
 NEIGHBOURS = grid(n_neighbors=[1, 3, 5, 7], weights=["uniform", "distance"])
 STUDENTS = [
@@ -73,11 +73,11 @@ DISTILLED = grid(
 # A teacher of the page may take about 15 s of one core: 16 and 32 channels took 88 s at 4.5e11.
 DIVIDING_AT_MOST = 8e10
 DIVIDING = grid(
-    channels=[(8, 16), (16, 32)], epochs=[5, 8], batch_size=[32], learning_rate=[3e-3],
-    translate=[2], affine=[0.2], weight=[0.3, 1.0, 3.0], evenness=[1.0, 1.5],
+    **CNN, dropout=[0.2], epochs=[6, 10], learning_rate=[3e-3], translate=[2], affine=[0.2],
+    weight=[0.3, 1.0, 3.0], evenness=[1.0, 1.5],
 )  # fmt: skip
 UNDIVIDED = grid(
-    epochs=[6], batch_size=[32], learning_rate=[2e-3, 3e-3], translate=[2], affine=[0.0, 0.2]
+    epochs=[8], batch_size=[32], learning_rate=[3e-3, 5e-3], translate=[2], affine=[0.0, 0.2]
 )
 
 
@@ -85,11 +85,21 @@ UNDIVIDED = grid(
 
 
 def with_teacher(of: Task, settings: Settings) -> Task:
-    """Another teacher, where the settings say so, and how it is trained."""
-    config, channels = dict(settings), settings.get("channels")
-    config.pop("channels", None)
-    teacher = partial(TeacherCNN, channels=tuple(channels)) if channels else of.teacher
+    """The teacher, and how it is trained without subclasses."""
+    teacher, config = _teacher(settings)
     return replace(of, teacher=teacher, teacher_config=TrainConfig(**config))
+
+
+def undivided(of: Task, settings: Settings) -> Task:
+    """How the network of the teacher that divides is trained without subclasses."""
+    return replace(of, teacher_config=TrainConfig(**settings))
+
+
+def _teacher(settings: Settings) -> tuple[partial, Settings]:
+    """The network that these settings name, and the other settings."""
+    channels, rest = tuple(settings["channels"]), dict(settings)
+    others = {name: rest.pop(name) for name in ("channels", "pool_stride", "dropout")}
+    return partial(TeacherCNN, **{**others, "channels": channels}), rest
 
 
 def with_student(of: Task, settings: Settings) -> Task:
@@ -110,8 +120,7 @@ def with_distillation(of: Task, settings: Settings) -> Task:
 
 def with_division(of: Task, settings: Settings) -> Task:
     """A teacher whose two views agree; those that it is compared with meet no affine views."""
-    config = dict(settings)
-    teacher = partial(TeacherCNN, channels=tuple(config.pop("channels")))
+    teacher, config = _teacher(settings)
     agreement = {name: config.pop(name) for name in ("weight", "evenness")}
     config = TrainConfig(**config)
     configs = two_views(5, config, others=replace(config, affine=0.0), **agreement)
@@ -147,7 +156,9 @@ PLANS = {
                 "division", DIVIDING, with_division, divisions,
                 price("division"), most=DIVIDING_AT_MOST,
             ),
-            replace(TEACHER, trials=UNDIVIDED, after=("division",)),
+            Stage(
+                "teacher", UNDIVIDED, undivided, teachers, price("teacher"), after=("division",)
+            ),
             ALONE_STAGE,
             # Students of classes and of subclasses have one recipe: the score is their mean.
             Stage(
