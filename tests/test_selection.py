@@ -65,6 +65,7 @@ def small(plan: Plan) -> Plan:
     return replace(plan, stages=tuple(map(cut, plan.stages)), as_many=())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", selection.PLANS)
 def test_no_stage_reads_the_test_split_and_none_runs_twice(name, tmp_path, monkeypatch):
     sealed = replace(SealedTask(**vars(task(name))), sizes=Sizes(student_images=40))
