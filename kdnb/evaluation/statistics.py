@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -11,6 +12,8 @@ from scipy.special import expit, logit, stdtrit  # scipy.stats takes longer to i
 from torch import Tensor
 
 from kdnb.evaluation.metrics import Metric
+
+LEAST_P = 1e-100  # anything below is called 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def joint_interval(values: Tensor, level: float = 0.95) -> Interval:
     (3, 4, 0.833)
     """
     _require_seeds(len(values))
-    return _crossed(values, lambda each: each.var(0) / len(each), len(values), level)
+    values = values.double()
+    return _interval(values.mean().item(), _parts(values), tuple(values.shape), level)
 
 
 def pair_interval(values: Tensor, level: float = 0.95) -> Interval:
@@ -98,7 +102,9 @@ def pair_interval(values: Tensor, level: float = 0.95) -> Interval:
         least = own / len(pairs)
         return (jackknife - 4 / (seeds * (seeds - 2)) * own + least).maximum(least)
 
-    return _crossed(values, spread, seeds, level)
+    values = values.double()
+    counts = seeds, values.shape[1]
+    return _interval(values.mean().item(), _parts(values, spread), counts, level)
 
 
 def _require_seeds(seeds: int) -> None:
@@ -106,40 +112,48 @@ def _require_seeds(seeds: int) -> None:
         raise ValueError(f"an interval needs at least 2 seeds, got {seeds}")
 
 
-def _crossed(
-    values: Tensor, spread: Callable[[Tensor], Tensor], seeds: int, level: float
-) -> Interval:
-    """Of ``values`` (rows, N); ``spread`` gives the variance of the mean over rows, by column."""
-    values = values.double()
-    images, mean = values.shape[1], values.mean()
+def _over_seeds(values: Tensor) -> Tensor:
+    """The variance of the mean over independent rows, by column."""
+    return values.var(0) / len(values)
+
+
+def _parts(values: Tensor, spread: Callable[[Tensor], Tensor] = _over_seeds) -> np.ndarray:
+    """The variances of the mean of ``values`` (rows, N) that are due to seeds and to images.
+
+    ``spread`` gives the variance of a mean over rows, by column. The first part holds the
+    interaction of seeds and images already; the second is without it, and can be below 0.
+    """
+    images = values.shape[1]
     by_row, by_image = values.mean(1, keepdim=True), values.mean(0)
-    residual = values - by_row - by_image + mean
-    # The first part holds the interaction of seeds and images already: the second is without it.
+    residual = values - by_row - by_image + values.mean()
     own = by_image.var() - spread(residual).sum() / (images - 1)
-    parts = spread(by_row).item(), max(own.item() / images, 0)
-    return _interval(mean.item(), parts, (seeds, images), level)
+    return np.array([spread(by_row).item(), own.item() / images])
+
+
+def _half_width(parts: Sequence[float], counts: tuple[int, int], p: float) -> float:
+    """Of an interval that leaves out ``p``, from both variances and the number of each.
+
+    The quantile lies between the t quantiles of both, by how much of the variance is due to seeds.
+    With that share itself as the weight (Cochran & Cox 1957) 3 to 10 seeds cover 95.0 to 97.1 %,
+    with its power 1.5 94.3 to 96.0 %, with Satterthwaite's degrees of freedom 92.5 to 95.3 %.
+    """
+    by_seed, by_image = max(parts[0], 0.0), max(parts[1], 0.0)
+    if not (variance := by_seed + by_image):
+        return 0.0
+    seed, image = (-stdtrit(max(count - 1, 1), p / 2) for count in counts)
+    weight = (by_seed / variance) ** 1.5
+    return float((weight * seed + (1 - weight) * image) * variance**0.5)
 
 
 def _interval(
-    mean: float, parts: tuple[float, float], counts: tuple[int, int], level: float
+    mean: float, parts: Sequence[float], counts: tuple[int, int], level: float
 ) -> Interval:
-    """From the variances of a mean that are due to seeds and to images, and the number of each.
-
-    The quantile is the mean of both t quantiles, weighted by these parts (Cochran & Cox 1957).
-    Satterthwaite's degrees of freedom cover 92.5 % with 3 seeds (`tests/test_coverage.py`).
-    """
-    variance = sum(parts)
-
-    def half(p: float) -> float:
-        quantiles = (-stdtrit(max(count - 1, 1), p / 2) for count in counts)
-        return sum(part * q for part, q in zip(parts, quantiles, strict=True)) / variance**0.5
-
-    reach = half(1 - level) if variance else 0.0
-    p = 1.0
-    if variance and half(1e-100) > abs(mean) > 0:
-        p = brentq(lambda p: half(p) - abs(mean), 1e-100, 1)
-    elif variance and mean:
-        p = 0.0
+    """From the variances of a mean that are due to seeds and to images, and the number of each."""
+    half = partial(_half_width, parts, counts)
+    if half(0.5) <= 1e-12 * abs(mean):  # only rounding
+        return Interval(mean, mean, mean, counts[0], level, counts[1])
+    p = brentq(lambda p: half(p) - abs(mean), LEAST_P, 1) if half(LEAST_P) > abs(mean) else 0.0
+    reach = half(1 - level)
     return Interval(mean, mean - reach, mean + reach, counts[0], level, counts[1], p)
 
 
@@ -172,12 +186,15 @@ def share_of_gap(gain: Tensor, gap: Tensor, level: float = 0.95) -> Interval | N
     gain, gap = gain.double(), gap.double()
     if not joint_interval(gap, level).excludes_zero:
         return None
+    own, of_gap, both = map(_parts, (gain, gap, gain + gap))
 
     def outside(ratio: float) -> float:
-        found = joint_interval(gain - ratio * gap, level)
-        return max(found.low, -found.high)
+        """Above 0 where gain − ratio·gap is distinguishable from 0: variances are quadratic."""
+        parts = own + ratio * (own + of_gap - both) + ratio**2 * of_gap
+        return abs(gain_mean - ratio * gap_mean) - _half_width(parts, gain.shape, 1 - level)
 
-    middle, ends = (gain.mean() / gap.mean()).item(), []
+    gain_mean, gap_mean = gain.mean().item(), gap.mean().item()
+    middle, ends = gain_mean / gap_mean, []
     for step in (-0.01, 0.01):
         while outside(middle + step) < 0:
             step *= 2
@@ -285,5 +302,5 @@ class Bootstrap:
         if seeds > 1:  # what images do to each seed's model alone is in the part of the seeds
             by_image -= (draws.var(1).mean() - by_image) / (seeds - 1)
             by_seed = (values.var() / seeds).item()
-        parts = by_seed, max(by_image.item(), 0)
+        parts = by_seed, by_image.item()
         return _interval(values.mean().item(), parts, (seeds, len(self.labels)), level)

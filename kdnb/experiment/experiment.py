@@ -315,11 +315,10 @@ class Experiment:
         """(N, C) class logits on the test split: for the final comparison, never for a choice."""
         return self.class_logits(run, self.dataset.test)
 
-    def correct(self, runs: Sequence[Run], split: Split | None = None) -> Tensor:
-        """(runs, N) bool: what each gets right on ``split``, by default the test split."""
-        labels = (split := split or self.dataset.test).labels
+    def correct(self, runs: Sequence[Run], split: Split) -> Tensor:
+        """(runs, N) bool: which images of ``split`` each classifies correctly."""
         answers = [self.class_logits(run, split).argmax(1).cpu() for run in runs]
-        return torch.stack([*answers, labels])[: len(runs)] == labels
+        return torch.stack([*answers, split.labels])[:-1] == split.labels
 
     def compare(
         self, methods: Sequence[Method], seeds: Sequence[int], *, split: str = "test"

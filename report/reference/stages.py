@@ -7,6 +7,7 @@ from itertools import product
 from math import inf, sqrt
 from pathlib import Path
 from statistics import mean, stdev
+from time import process_time
 
 import torch
 from joblib import Parallel, delayed
@@ -160,11 +161,12 @@ def _tried(stage: Stage, task: Task, about: dict, settings: Settings) -> dict:
     """One trial with its numbers."""
     torch.set_num_threads(1)
     lab = Experiment(WithoutTest(stage.applied(task, settings)))
-    price = stage.price(lab)
+    price, start = stage.price(lab), process_time()
     results = stage.measured(lab, about["seeds"], settings) if price <= stage.most else []
     origin = {"engine": code_fingerprint(), **provenance(lab.device)}
     return about | {
-        "settings": settings, "price": price, "results": results, "provenance": origin
+        "settings": settings, "price": price, "results": results,
+        "core_seconds": process_time() - start, "provenance": origin,
     }  # fmt: skip
 
 

@@ -70,13 +70,14 @@ def result_table(
 
 def division_table(
     divided: Mapping[str, Sequence[dict]], outputs: int, dataset: str,
-    constant: tuple[str, float] | None = None, kmeans: float | None = None,
+    constant: tuple[str, float] | None = None,
+    plain: Mapping[str, float] = MappingProxyType({}),
 ) -> Table:  # fmt: skip
     """Ways for a teacher to divide its classes, side by side over seeds.
 
     Of each seed's teacher a dictionary: ``seed``, how many subclasses are ``live``, (N,) bool for
     which images the true one is ``recovered`` (None where they are not known) and the class is
-    ``correct``. ``kmeans`` is the share that k-means on the pixels recovers.
+    ``correct``. ``plain`` is what is recovered without a teacher.
     """
     rows, shares = [], {}
     for label, teachers in divided.items():
@@ -92,8 +93,7 @@ def division_table(
             cells = [percent(found.mean, 1), percent_range(found, 1), each]
         share = sum(d["correct"] for d in shares[label]) / len(teachers)
         rows.append([label, f"{live} of {outputs}", *cells, percent(share)])
-    if kmeans is not None:
-        rows.append(["k-means on the pixels", "–", percent(kmeans, 1), *["–"] * 3])
+    rows += [[label, "–", percent(share, 1), *["–"] * 3] for label, share in plain.items()]
     if constant:
         label, share = constant
         rows.append([label, *["–"] * 4, percent(share)])
@@ -105,7 +105,7 @@ def division_table(
         "dataset": dataset,
         "subclass_outputs": outputs,
         "divisions": shares,
-        "kmeans": kmeans,
+        "plain": dict(plain),
     }
     return Table(markdown_table(head, rows), data)
 

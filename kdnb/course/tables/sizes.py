@@ -1,9 +1,11 @@
 """What students of several sizes cost and are worth, alone and distilled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 
 from IPython.display import Markdown
+from torch import Tensor
 
 from kdnb.course.tables.costs import below, fewer_flops
 from kdnb.course.tables.table import Table
@@ -11,8 +13,14 @@ from kdnb.course.text import ADJUSTED, markdown_table, percent, points, verdict
 from kdnb.experiment.size_sweep import SizeResult, gains_over
 
 
-def size_table(sizes: Sequence[SizeResult], distilled: str, alone: str) -> Table:
-    """Students by size: cost, accuracy of each method, and what the teacher gains each of them."""
+def size_table(
+    sizes: Sequence[SizeResult], distilled: str, alone: str,
+    plain: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Table:  # fmt: skip
+    """Students by size: cost, accuracy of each method, and what the teacher gains each of them.
+
+    ``plain`` is what baselines without a network get right, (N,) bool by label.
+    """
     gains = gains_over(sizes, distilled, alone)
     rows = [
         [
@@ -22,6 +30,8 @@ def size_table(sizes: Sequence[SizeResult], distilled: str, alone: str) -> Table
         ]
         for size, gain in zip(sizes, gains, strict=True)
     ]  # fmt: skip
+    for label, right in plain.items():
+        rows.append([label, *["–"] * 3, percent(right.double().mean().item()), *["–"] * 3])
     head = ["student", "parameters", "MFLOPs", "µs per image", alone, distilled, "gain", "in words"]
     data = {
         "size_sweep": [
