@@ -130,10 +130,10 @@ TEACHER = TrainConfig(epochs=4, batch_size=32, learning_rate=5e-3, dihedral=True
 POLYPS = Polyps(
     **vars(PRETRAINED_POLYPS)
     | {
-        "teacher": narrow_resnet_teacher,
+        "teacher": partial(narrow_resnet_teacher, channels=(16, 32, 64, 128)),
         "student": narrow_mobilenet_v2_student,
         "teacher_config": TEACHER,
-        "student_config": TrainConfig(12, 32, 1e-2, dihedral=True),
+        "student_config": TrainConfig(epochs=12, batch_size=32, learning_rate=1e-2, dihedral=True),
         "subclass_configs": subclass_configs(TEACHER),
         "distillation": DistillationConfig(temperature=4.0, soft_weight=0.9),
         "sizes": replace(
