@@ -1,5 +1,7 @@
 """Narrow networks of the study's two families, small enough to be trained whole on a CPU."""
 
+from itertools import pairwise
+
 from torch import nn
 
 from kdnb.models.small import output_layer
@@ -29,7 +31,7 @@ def narrow_resnet_teacher(
 
     stem = nn.Sequential(conv(3, channels[0], 3, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
     blocks = [block(channels[0], channels[0])]
-    for before, after in zip(channels, channels[1:], strict=False):
+    for before, after in pairwise(channels):
         blocks.append(block(before, after, 2, conv(before, after, 1, 2)))
     output = output_layer(channels[-1], num_classes, subclasses)
     return StagedNetwork(stages(stem, blocks, nn.AdaptiveAvgPool2d(1), output), ORIGIN)
