@@ -22,7 +22,7 @@ from kdnb.store.store import FORMAT, SUFFIX, Entry, Store, metadata
 
 # What kdnb writes into the store begins with its kind: entries, and folders of images with what
 # follows the kind in their names and what raises an error if they are damaged.
-ENTRIES = ("run", "part", "logits", "features", "maps", "backbone")
+ENTRIES = ("run", "part", "logits", "features", "maps", "baseline", "backbone")
 FOLDERS = {
     "decoded": (r"[0-9a-f]{20}", decoded.read),
     "pixels": (r"[0-9a-f]{20}", decoded.read),

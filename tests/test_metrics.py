@@ -1,6 +1,8 @@
 """Measures against numbers worked out by hand and against scikit-learn."""
 
 import math
+from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
@@ -28,7 +30,16 @@ from kdnb.evaluation.metrics import (
     overall_accuracy,
     weighted_f1,
 )
-from kdnb.evaluation.statistics import Bootstrap, constant_logits, mean_interval
+from kdnb.evaluation.statistics import (
+    Bootstrap,
+    adjusted,
+    constant_logits,
+    holm,
+    joint_interval,
+    mean_interval,
+    pair_interval,
+    share_of_gap,
+)
 
 
 def test_interval_of_three_values():
@@ -43,11 +54,80 @@ def test_interval_of_three_values():
     assert mean_interval([-11.0, -12.0, -13.0]).excludes_zero
 
 
-def test_interval_covers_as_often_as_it_says():
-    """2,000 samples of 5 normal values: 95 % intervals cover the mean 95 % of the time ± 2 %."""
-    samples = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    covered = [i.low <= 0 <= i.high for i in map(mean_interval, samples.tolist())]
-    assert sum(covered) / len(covered) == pytest.approx(0.95, abs=0.02)
+def test_a_joint_interval_from_the_squares_of_an_analysis_of_variance():
+    """Three seeds and four images; mean squares as in any table of two crossed random factors."""
+    values = torch.tensor([[1.0, 0, 1, 1], [1, 1, 0, 1], [1, 1, 1, 1]]).double()
+    by_seed, by_image = values.mean(1), values.mean(0)
+    squares_seed = 4 * by_seed.var().item()
+    squares_image = 3 * by_image.var().item()
+    residual = values - by_seed[:, None] - by_image + values.mean()
+    squares_both = residual.square().sum().item() / (2 * 3)
+    assert squares_image < squares_both  # less than nothing is due to images alone
+    interval = joint_interval(values)
+    half = 4.30265 * math.sqrt(squares_seed / 12)  # so that Student's t has the seeds' 2 degrees
+    assert interval.high - interval.mean == pytest.approx(half, rel=1e-5)
+    assert (interval.n, interval.images) == (3, 4)
+    hard = values + 10 * torch.tensor([0.0, 1, 2, 3])
+    squares_image = 3 * hard.mean(0).var().item()
+    parts = squares_seed / 12, (squares_image - squares_both) / 12
+    interval, share = joint_interval(hard), parts[0] / sum(parts)
+    t = 3.18245 + share**1.5 * (4.30265 - 3.18245)  # between 3 and 2 degrees of freedom
+    half = t * math.sqrt(sum(parts))
+    assert interval.high - interval.mean == pytest.approx(half, rel=1e-5)
+
+
+def test_p_is_where_the_interval_ends_at_zero():
+    values = torch.randn(3, 50, generator=torch.Generator().manual_seed(0)) + 0.3
+    interval = joint_interval(values)
+    same = joint_interval(values, level=1 - interval.p)
+    assert min(abs(same.low), abs(same.high)) == pytest.approx(0, abs=1e-6)
+    assert mean_interval([1.0, 2.0, 3.0]).p == pytest.approx(0.0742, abs=1e-4)  # t = 2√3, 2 d.f.
+    assert joint_interval(values * 1e-4 + 1.0).p < 1e-6
+
+
+def test_an_interval_without_width_claims_nothing():
+    for interval in (mean_interval([0.1] * 3), joint_interval(torch.full((3, 20), 0.1))):
+        assert interval.low == interval.high > 0
+        assert not interval.excludes_zero and interval.sign == 0 and interval.p == 1
+
+
+def test_holm_is_a_step_down_of_bonferroni():
+    """Holm 1979: p in order times 4, 3, 2, 1, and never below the one before."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == [] and holm([0.9, 0.8]) == [1, 1]
+    clear = replace(mean_interval([0.10, 0.11, 0.12]), p=0.04)
+    assert clear.sign == 1 and clear.excludes_zero
+    both = adjusted({"a": clear, "b": replace(clear, p=0.01), "c": replace(clear, p=0.02)})
+    assert [gain.sign for gain in both.values()] == [1, 1, 1]
+    both = adjusted({"a": clear, "b": replace(clear, p=0.045), "c": replace(clear, p=0.02)})
+    assert [gain.sign for gain in both.values()] == [0, 0, 0]
+    assert both["a"].p_holm == pytest.approx(0.08) and both["a"].excludes_zero
+
+
+def test_fiellers_ends_are_where_the_difference_leaves_zero():
+    generator = torch.Generator().manual_seed(0)
+    common, own = torch.randn(2, 4, 200, generator=generator) * 0.3
+    gain, gap = common + 0.05 + 0.2 * own, common + 0.12
+    share = share_of_gap(gain, gap)
+    assert share.mean == pytest.approx((gain.mean() / gap.mean()).item())
+    for end in (share.low, share.high):
+        difference = joint_interval(gain.double() - end * gap.double())
+        assert min(abs(difference.low), abs(difference.high)) < 1e-5
+    assert share_of_gap(gain, gap - gap.mean()) is None  # no gap, no share
+    assert share_of_gap(gap, gap).mean == 1
+
+
+def test_pairs_of_seeds_are_not_independent():
+    """Of numbers that are sums of two seeds' parts a₁ + a₂ the mean is twice the parts' mean."""
+    parts = torch.tensor([0.1, 0.4, -0.2, 0.3, 0.25], dtype=torch.float64)
+    pairs = torch.stack([a + b for a, b in combinations(parts, 2)])
+    interval = pair_interval(pairs[:, None].expand(-1, 6))
+    expected = mean_interval(2 * parts)
+    assert (interval.mean, interval.low) == pytest.approx((expected.mean, expected.low))
+    assert interval.n == 5
+    for rows in (1, 2, 5):
+        with pytest.raises(ValueError, match=f"at least 3 seeds, got {rows} pairs"):
+            pair_interval(torch.zeros(rows, 6))
 
 
 @pytest.mark.parametrize("values", [[], [1.0]])
@@ -308,21 +388,31 @@ def test_resampling_is_a_loop_over_drawn_images(ties):
             assert value == pytest.approx(expected, abs=1e-12), metric.name
 
 
-def test_an_interval_is_the_middle_of_what_the_resamples_say():
-    """Over two seeds the mean of both on the same draw; low and high leave 2.5 % outside each."""
-    logits, labels = seeds_of(2, 150, 0)
-    bootstrap = Bootstrap(labels, resamples=400)
-    interval = bootstrap.interval(weighted_f1, logits)
-    assert interval.n == 150 and interval.level == 0.95
-    both = [weighted_f1(one, labels) for one in logits]
-    assert interval.mean == pytest.approx(sum(both) / 2)
-    drawn = sum(weighted_f1.resampled(one, labels, bootstrap.counts[1:]) for one in logits) / 2
-    assert (drawn < interval.low).sum() == (drawn > interval.high).sum() == 10
-    ends = drawn.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    assert [interval.low, interval.high] == ends
-    narrow = bootstrap.interval(weighted_f1, logits, level=0.5)
-    assert interval.low < narrow.low < narrow.mean < narrow.high < interval.high
-    assert (drawn < narrow.low).sum() == 100
+def test_a_bootstrap_of_accuracy_is_the_joint_interval():
+    """Of a mean over images both ways must agree, but for the chance of 4,000 draws (1 %)."""
+    logits, labels = seeds_of(4, 150, 0)
+    over = torch.stack([*logits[1:], logits[0]])
+    bootstrap = Bootstrap(labels, resamples=4000)
+    gain = bootstrap.gain(overall_accuracy, logits, over)
+    right = (logits.argmax(2) == labels).double() - (over.argmax(2) == labels).double()
+    expected = joint_interval(right)
+    assert (gain.n, gain.images) == (expected.n, expected.images) == (4, 150)
+    assert (gain.mean, gain.high) == pytest.approx((expected.mean, expected.high), rel=0.03)
+    assert gain.p == pytest.approx(expected.p, abs=0.01)
+    narrow = bootstrap.gain(overall_accuracy, logits, over, level=0.5)
+    assert gain.low < narrow.low < narrow.mean < narrow.high < gain.high
+
+
+def test_a_score_stays_below_1_and_one_model_has_an_interval_over_images():
+    logits, labels = seeds_of(2, 60, 0)
+    logits[:, :, 1] += 1.5 * labels  # nearly all right
+    bootstrap = Bootstrap(labels, resamples=100)
+    score = bootstrap.interval(auc, logits)
+    assert 0 < score.low < score.mean < score.high < 1
+    assert score.mean - score.low > score.high - score.mean
+    assert bootstrap.interval(auc, logits[:1]).n == 1
+    with pytest.raises(ValueError, match="paired by seed, got 2 and 1 seeds"):
+        bootstrap.gain(auc, logits, logits[:1])
 
 
 def test_the_same_seed_draws_the_same_images():
@@ -346,7 +436,7 @@ def test_gains_are_paired_by_image():
     gain = bootstrap.gain(overall_accuracy, better, logits)
     fixed = (logits[:, wrong].argmax(1) != labels[wrong]).double().mean().item()
     assert gain.mean == pytest.approx(fixed / 150)
-    assert gain.low == 0 and gain.high == pytest.approx(3 * fixed / 150, abs=1.1 * fixed / 150)
+    assert gain.low < 0 < gain.high  # one image of 150 is no gain
     loss = bootstrap.gain(overall_accuracy, logits, better)
     assert (loss.mean, loss.low, loss.high) == (-gain.mean, -gain.high, -gain.low)
 

@@ -8,12 +8,16 @@ from IPython.display import Markdown
 
 from kdnb.course.labels import note
 from kdnb.environment import best_device, provenance
-from kdnb.evaluation.statistics import Interval
+from kdnb.evaluation.statistics import Interval, adjusted, detectable_difference
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison, Run
 from kdnb.training.config import TrainConfig
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
+ADJUSTED = (
+    "Intervals are 95 % intervals over seeds and images, each for itself. A gain or a loss is "
+    "claimed where p, adjusted for all claims of the table (Holm), is below 0.05."
+)
 
 
 def percent(share: float, digits: int = 2) -> str:
@@ -36,8 +40,19 @@ def points(interval: Interval) -> str:
     return (
         f"{100 * interval.mean:+.2f} points "
         f"(95 % interval {100 * interval.low:+.2f} to {100 * interval.high:+.2f}, "
-        f"{interval.n} seeds)"
+        f"{counted(interval)})"
     )
+
+
+def counted(interval: Interval) -> str:
+    """What an interval covers.
+
+    >>> counted(Interval(0.5, 0.4, 0.6, n=3, images=2000))
+    '3 seeds and 2,000 images'
+    """
+    seeds = f"{interval.n} seeds" if interval.n > 1 else ""
+    images = f"{interval.images:,} images" if interval.images else ""
+    return " and ".join(filter(None, [seeds, images]))
 
 
 def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
@@ -64,37 +79,40 @@ def listed(parts: Sequence[str], most: int = 20) -> str:
 
 
 def gain_sentence(comparison: Comparison, label: str, over: str) -> str:
-    """Whether ``label`` beats ``over`` on this split, and by how much."""
-    gain = comparison.gain(label, over)
+    """Whether ``label`` beats ``over`` on this split, among all that are compared with it."""
+    gain = comparison.gains(over)[label]
     where = f"on {comparison.images:,} {SPLITS[comparison.split]} images"
     return f"**{verdict(gain)}**: {label} against {over} {where}: {points(gain)}."
 
 
 def verdict(gain: Interval) -> str:
     """What may be said of a gain whose interval is this."""
-    if not gain.excludes_zero:
-        return "No clear gain"
-    return "A gain" if gain.mean > 0 else "A loss"
+    return {1: "A gain", 0: "Not distinguishable", -1: "A loss"}[gain.sign]
+
+
+def seen(gain: Interval) -> str:
+    """What difference a comparison with such an interval can see."""
+    return (
+        f"A comparison like this one finds a true difference of "
+        f"{100 * detectable_difference(gain):.1f} points four times in five; smaller ones it "
+        "often misses."
+    )
 
 
 def sweep_sentence(comparison: Comparison, labels: Sequence[str]) -> Markdown:
-    """Which setting was best on average, and which others cannot be told from it."""
+    """Which setting was best on average, and which others are not distinguishable from it."""
     best = max(labels, key=lambda label: comparison.accuracy(label).mean().item())
-    level, worse = [], []
-    for label in labels:
-        if label != best:
-            behind = comparison.gain(best, label)
-            (worse if behind.excludes_zero else level).append(label)
+    behind = adjusted({x: comparison.gain(best, x) for x in labels if x != best})
     text = (
         f"Best on average: **{best}** with {percent(comparison.mean(best).mean)} over "
         f"{len(comparison.seeds)} seeds on {comparison.images:,} "
-        f"{SPLITS[comparison.split]} images. "
+        f"{SPLITS[comparison.split]} images. This setting was chosen on these images, so that its "
+        "accuracy on them is too high on average. "
     )
-    if level:
-        text += f"Not to be told from it (the paired interval includes 0): {listed(level)}. "
-    if worse:
-        text += f"Behind it by an interval that leaves 0 out: {listed(worse)}."
-    return Markdown(text)
+    for said, signs in (("Not distinguishable from it", (0, -1)), ("Worse", (1,))):
+        if found := [label for label, gain in behind.items() if gain.sign in signs]:
+            text += f"{said} (Holm-adjusted): {listed(found)}. "
+    return Markdown(text.strip())
 
 
 def task_card(experiment: Experiment) -> Markdown:

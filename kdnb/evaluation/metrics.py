@@ -73,6 +73,30 @@ def live_subclasses(subclass_logits: Tensor, share: float = 0.01) -> int:
     return int((used >= share * len(subclass_logits)).sum())
 
 
+def chance_recovered(labels: Tensor, true_subclasses: Tensor, size: int) -> float:
+    """What `match_subclasses` counts if each image gets one of ``size`` subclasses at random.
+
+    The class, ``labels`` (N,), is taken as known. Matching makes the best of chance: this is a
+    little more than 1 / size.
+    """
+    generator = torch.Generator().manual_seed(0)
+    drawn = labels.cpu() * size + torch.randint(size, labels.shape, generator=generator)
+    outputs = size * (int(labels.max()) + 1)
+    true = int(true_subclasses.max()) + 1
+    return match_subclasses(F.one_hot(drawn, outputs), true_subclasses, true).recovered
+
+
+def most_recovered(live: int, true_subclasses: Tensor) -> float:
+    """The largest share that ``live`` subclasses can recover: that of as many true ones (N,).
+
+    >>> most_recovered(2, torch.tensor([0, 0, 0, 1, 1, 2]))
+    0.8333333333333334
+    """
+    return torch.bincount(true_subclasses).sort(descending=True).values[:live].sum().item() / len(
+        true_subclasses
+    )
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Predictions grouped by confidence: per group mean confidence, accuracy and share of all.

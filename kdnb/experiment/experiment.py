@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from kdnb import losses
 from kdnb.data import Dataset, Split
 from kdnb.environment import best_device, provenance, seeded
-from kdnb.evaluation.metrics import accuracy
 from kdnb.experiment.logit_cache import LogitCache
 from kdnb.experiment.methods import Method, check_seed, check_seeds
 from kdnb.experiment.requests import MissingRun, PreparedRun, RunRequest, group_key
@@ -228,7 +227,7 @@ class Experiment:
     def _teacher_logits(self, run: PreparedRun) -> Tensor:
         """(views, N, outputs) logits that a student shall match, in the views that it sees."""
         logits = self.logits(run.teacher, run.train, run.config)
-        return run.request.method.matched(logits, self.num_classes)
+        return run.request.method.matched(logits, run.train.labels, self.num_classes)
 
     def _tell(self, update: Update, before: History, history: History) -> None:
         """Call the watcher, with the epochs that were there ``before``."""
@@ -275,7 +274,7 @@ class Experiment:
             update = replace(update, continued=len(resume.history[0].epochs))
         objectives, logits = [], {}  # one tensor for all students that match the same
         for run in group:
-            source = run.request.teacher, run.objective.subclasses
+            source = run.request.teacher, run.objective.subclasses, run.request.method.soft_targets
             if run.teacher and source not in logits:
                 logits[source] = self._teacher_logits(run)
             matched = {"teacher_logits": logits[source]} if run.teacher else {}
@@ -316,35 +315,36 @@ class Experiment:
         """(N, C) class logits on the test split: for the final comparison, never for a choice."""
         return self.class_logits(run, self.dataset.test)
 
+    def correct(self, runs: Sequence[Run], split: Split) -> Tensor:
+        """(runs, N) bool: which images of ``split`` each classifies correctly."""
+        answers = [self.class_logits(run, split).argmax(1).cpu() for run in runs]
+        return torch.stack([*answers, split.labels])[:-1] == split.labels
+
     def compare(
         self, methods: Sequence[Method], seeds: Sequence[int], *, split: str = "test"
     ) -> Comparison:
-        """Train every method with every seed and measure accuracy on ``split``.
+        """Train every method with every seed and see what each gets right on ``split``.
 
-        Use ``split="val"`` for whatever a choice is made from. Stopped by Ctrl-C, it returns the
-        seeds that every method has finished.
+        Use ``split="val"`` for choices. Stopped by Ctrl-C, it returns the seeds that all finished.
         """
         labels = tuple(method.label for method in methods)
         if len(set(labels)) != len(labels):
             raise ValueError(f"methods need distinct labels, got {labels}")
         check_seeds(seeds)
         part: Split = getattr(self.dataset, split)
-        runs, accuracies = ({label: [] for label in labels} for _ in range(2))
+        runs, correct = ({label: [] for label in labels} for _ in range(2))
         total, interrupted = len(seeds) * len(methods), False
         try:
             for number, (seed, method) in enumerate(product(seeds, methods), 1):
                 run = self.run(RunRequest(seed, method), place=(number, total))
                 if run.history.interrupted:
                     raise KeyboardInterrupt
-                logits = self.class_logits(run, part)
-                accuracies[method.label].append(accuracy(logits, part.labels))
+                correct[method.label].append(self.correct([run], part))
                 runs[method.label].append(run)
         except KeyboardInterrupt:
             interrupted = True
         whole = min(map(len, runs.values()))  # seeds that every method has finished
-        table = torch.tensor([of[:whole] for of in accuracies.values()], dtype=torch.float64)
         runs = {label: of[:whole] for label, of in runs.items()}
-        return Comparison(
-            labels, tuple(seeds[:whole]), split, len(part), table, runs, interrupted,
-            self.dataset.name,
-        )  # fmt: skip
+        empty, name = self.correct([], part), self.dataset.name
+        table = torch.stack([torch.cat([empty, *of[:whole]]) for of in correct.values()])
+        return Comparison(labels, tuple(seeds[:whole]), split, table, runs, interrupted, name)

@@ -1,9 +1,11 @@
 """The methods that are compared: what each student learns from, and from which teacher."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kdnb import losses
@@ -22,12 +24,14 @@ class Method:
     """How a student is trained: what it minimises, and how its teacher came by subclasses.
 
     A `TeacherObjective` is still without its teacher's logits. An objective with several subclasses
-    matches those of the teacher; only such a student has a head for them.
+    matches those of the teacher; only such a student has a head for them. ``soft_targets`` makes
+    other logits of the teacher's (views, N, outputs), given the labels (N,) of the images.
     """
 
     label: str
     objective: Objective = LABELS
     subclass_config: SubclassConfig | None = None
+    soft_targets: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __post_init__(self):
         size = self.subclass_config.objective.subclasses if self.subclass_config else 1
@@ -42,11 +46,12 @@ class Method:
         """Whether the student ever meets a teacher."""
         return isinstance(self.objective, TeacherObjective)
 
-    def matched(self, teacher_logits: Tensor, num_classes: int) -> Tensor:
-        """What of its teacher's (views, N, outputs) logits this student shall match."""
-        if self.objective.subclasses > 1:
-            return teacher_logits
-        return torch.stack([losses.class_logits(view, num_classes) for view in teacher_logits])
+    def matched(self, teacher_logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+        """What this student shall match, from its teacher's (views, N, outputs) logits."""
+        if self.objective.subclasses == 1:
+            classes = [losses.class_logits(view, num_classes) for view in teacher_logits]
+            teacher_logits = torch.stack(classes)
+        return self.soft_targets(teacher_logits, labels) if self.soft_targets else teacher_logits
 
 
 ALONE = Method("student without teacher")
@@ -89,6 +94,75 @@ def within_classes(
     """Only the relative probabilities within each class, and no label."""
     size = subclass_config.objective.subclasses
     return Method(label, WithinClasses(temperature=temperature, subclasses=size), subclass_config)
+
+
+def controls(method: Method, num_classes: int) -> list[Method]:
+    """Conventional distillation by ``method``, with another part of it taken away in each.
+
+    If one gains as much, the gain does not need that part. Left out: with two classes the one that
+    permutes wrong classes, and without labels the one without T², then only a constant factor.
+    """
+    one, given = method.objective, "teacher's argmax as hard label"
+    spread = partial(smoothed, temperature=one.temperature)
+    hard = replace(one, temperature=1.0)
+    bare = replace(one, soft_weight=without_t2(one.temperature, one.soft_weight))
+    found = [
+        replace(method, label="KD, wrong classes permuted", soft_targets=permuted),
+        replace(method, label=given, objective=hard, soft_targets=argmax),
+        replace(method, label="labels smoothed to the teacher's confidence", soft_targets=spread),
+        replace(method, label="KD without T²", objective=bare),
+    ]
+    first, last = (1 if num_classes == 2 else 0), (3 if one.soft_weight == 1 else 4)
+    return found[first:last]
+
+
+def permuted(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    """The logits of an image's wrong classes in another order, by a fixed seed.
+
+    All views of an image have the same order. Confidence and entropy stay, which classes look alike
+    is lost.
+
+    >>> permuted(torch.tensor([[[9.0, 1.0, 2.0, 3.0]]]), torch.tensor([0])).sort().values
+    tensor([[[1., 2., 3., 9.]]])
+    """
+    views, _, classes = teacher_logits.shape
+    order = torch.rand(len(labels), classes, generator=torch.Generator().manual_seed(0))
+    label = F.one_hot(labels, classes).bool()
+    wrong = torch.arange(classes).expand(len(labels), -1)[~label].view(len(labels), -1)
+    drawn = wrong.gather(1, order[:, 1:].argsort(1))
+    source = labels[:, None].repeat(1, classes)
+    source[~label] = drawn.flatten()
+    return teacher_logits.gather(2, source.expand(views, -1, -1))
+
+
+def argmax(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    """Logits whose softmax at T = 1 is 1 for the teacher's largest class and 0 for the others."""
+    return 1e4 * F.one_hot(teacher_logits.argmax(2), teacher_logits.shape[2]).float()
+
+
+def smoothed(teacher_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Logits by which each label has the teacher's mean probability of labels, at ``temperature``.
+
+    The means are over images and views; the rest is spread evenly over the other classes.
+    """
+    shape, classes = teacher_logits.shape, teacher_logits.shape[2]
+    label = F.one_hot(labels, classes).bool().expand(shape)
+    mean = losses.soften(teacher_logits.double(), temperature)[label].mean()
+    other = (1 - mean) / (classes - 1)
+    return (temperature * torch.where(label, mean, other).log()).to(teacher_logits.dtype)
+
+
+def without_t2(temperature: float, soft_weight: float) -> float:
+    """The weight at which the loss is a multiple of that without T² at ``soft_weight``.
+
+    w · soft / T² + (1 − w) · hard = (w / T² + 1 − w) · (w' · soft + (1 − w') · hard). Adam ignores
+    the factor.
+
+    >>> round(without_t2(temperature=4.0, soft_weight=0.9), 2)
+    0.36
+    """
+    soft = soft_weight / temperature**2
+    return soft / (soft + 1 - soft_weight)
 
 
 LARGEST_SEED = 2**32 - 1  # torch takes larger ones, numpy does not

@@ -84,7 +84,7 @@ class PreparedRun:
         """The run with its key; without one, and with a warning, where none can stand for it."""
         shown = self.objective.uses_subclass_labels and self.train.subclasses is not None
         # A whole number counts as the same number with decimals.
-        about = vars(self.objective).values()
+        about, method = vars(self.objective).values(), self.request.method
         numbers = [float(value) if isinstance(value, int) else value for value in about]
         try:
             settings = {
@@ -96,7 +96,8 @@ class PreparedRun:
                 "val": val.fingerprint,
                 "config": asdict(replace(self.config, next_stage=None)),
                 "seed": self.request.seed,
-                "objective": description(type(self.request.method), type(self.objective), numbers),
+                "objective": description(type(method), type(self.objective), numbers),
+                "soft_targets": description(method.soft_targets) if method else None,
                 "subclasses": digest(self.train.subclasses.tolist()) if shown else None,
                 "teacher": self.teacher and [self.teacher.network, self.teacher.weights],
             }

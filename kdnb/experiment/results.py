@@ -5,7 +5,7 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from kdnb.evaluation.statistics import Interval, mean_interval
+from kdnb.evaluation.statistics import Interval, adjusted, joint_interval
 from kdnb.store.store import weights_digest
 from kdnb.training.history import History
 
@@ -71,29 +71,47 @@ class SweepProgress:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Accuracies of several methods over the same seeds on one split.
+    """What several methods get right over the same seeds on one split.
 
-    ``accuracies``: (methods, seeds) float64 in [0, 1]. ``interrupted`` says that seeds are missing
-    because training was stopped. ``dataset`` is its name.
+    ``correct``: (methods, seeds, N) bool, image by image. ``interrupted`` says that seeds are
+    missing because training was stopped. ``dataset`` is its name.
     """
 
     labels: tuple[str, ...]
     seeds: tuple[int, ...]
     split: str
-    images: int
-    accuracies: Tensor
+    correct: Tensor
     runs: dict[str, list[Run]]
     interrupted: bool = False
     dataset: str = ""
 
+    @property
+    def images(self) -> int:
+        """How many images the split has."""
+        return self.correct.shape[2]
+
+    @property
+    def accuracies(self) -> Tensor:
+        """(methods, seeds) float64 in [0, 1]."""
+        return self.correct.double().mean(2)
+
+    def of(self, label: str) -> Tensor:
+        """(seeds, N) bool: what one method gets right."""
+        return self.correct[self.labels.index(label)]
+
     def accuracy(self, label: str) -> Tensor:
         """(seeds,) accuracies of one method."""
-        return self.accuracies[self.labels.index(label)]
+        return self.of(label).double().mean(1)
 
     def mean(self, label: str) -> Interval:
-        """Mean accuracy of one method over the seeds."""
-        return mean_interval(self.accuracy(label).tolist())
+        """Mean accuracy of one method, and its interval over seeds and images."""
+        return joint_interval(self.of(label))
 
     def gain(self, label: str, over: str) -> Interval:
-        """Paired difference of two methods' accuracies, seed by seed."""
-        return mean_interval((self.accuracy(label) - self.accuracy(over)).tolist())
+        """Difference of two methods' accuracies, paired by seed and by image."""
+        return joint_interval(self.of(label).double() - self.of(over).double())
+
+    def gains(self, over: str) -> dict[str, Interval]:
+        """Each other method's gain over one, with p adjusted for that many claims."""
+        others = [label for label in self.labels if label != over]
+        return adjusted({label: self.gain(label, over) for label in others})

@@ -13,7 +13,7 @@ from kdnb.data.dataset import stratified_indices
 from kdnb.environment import seeded
 from kdnb.evaluation.saliency import Saliency, deletion_and_insertion, saliency_maps
 from kdnb.evaluation.similarity import SIMILARITIES
-from kdnb.evaluation.statistics import Interval, mean_interval
+from kdnb.evaluation.statistics import Interval, joint_interval, pair_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import Method
 from kdnb.experiment.results import Run
@@ -29,7 +29,10 @@ AREAS = ("deletion", "insertion", "deletion, random order", "insertion, random o
 
 @dataclass(frozen=True)
 class Measured:
-    """Numbers by model, seed and image: ``values`` holds (measures, seeds, images) per label."""
+    """Numbers by model, seed and image: ``values`` holds (measures, seeds, images) per label.
+
+    For `OTHER_TEACHER` a row is a pair of teachers instead of a seed.
+    """
 
     measures: tuple[str, ...]
     values: dict[str, Tensor]
@@ -39,21 +42,13 @@ class Measured:
         return self.values[label][self.measures.index(measure)]
 
     def mean(self, label: str, measure: str) -> Interval:
-        """The mean over images, and its interval over seeds."""
-        return mean_interval(self.of(label, measure).mean(1).tolist())
+        """The mean, and its interval over seeds and images."""
+        interval = pair_interval if label == OTHER_TEACHER else joint_interval
+        return interval(self.of(label, measure))
 
-    def gain(self, label: str, over: str, measure: str) -> tuple[Interval, Interval]:
-        """The paired difference of two models, with its interval over seeds and over images."""
-        difference = self.of(label, measure) - self.of(over, measure)
-        seeds, images = (mean_interval(difference.mean(axis).tolist()) for axis in (1, 0))
-        return seeds, images
-
-    def clear_gain(self, label: str, over: str, measure: str) -> int:
-        """1 or -1 where seeds and images both speak for a gain or a loss, else 0."""
-        seeds, images = self.gain(label, over, measure)
-        if not (seeds.excludes_zero and images.excludes_zero):
-            return 0
-        return 1 if seeds.mean > 0 else -1
+    def gain(self, label: str, over: str, measure: str) -> Interval:
+        """The difference of two models, paired by seed and image."""
+        return joint_interval(self.of(label, measure) - self.of(over, measure))
 
 
 class SaliencyStudy:
@@ -108,23 +103,23 @@ class SaliencyStudy:
     ) -> Measured:
         """How similar students' maps are to their teacher's, for the class the teacher predicts.
 
-        Two controls come after the students: the teacher of the next seed, which shows how similar
-        two networks of one kind are at all, and the student's network with random weights.
+        Two controls come after the students: every pair of teachers, which shows how similar two
+        networks of one kind are at all, and the student's network with random weights. An interval
+        for pairs needs three seeds: with fewer, there are none.
         """
         values = defaultdict(list)
-        for seed, next_seed in zip(seeds, [*seeds[1:], seeds[0]], strict=True):
+        for number, seed in enumerate(seeds, 1):
             teacher = self.teacher(seed)
-            runs = {m.label: self.experiment.student(m, seed) for m in students}
-            if next_seed != seed:
-                runs[OTHER_TEACHER] = self.teacher(next_seed)
-            runs[RANDOM] = randomised(runs[students[0].label])
+            runs = {m.label: [self.experiment.student(m, seed)] for m in students}
+            if len(seeds) > 2:
+                runs[OTHER_TEACHER] = [self.teacher(other) for other in seeds[number:]]
+            runs[RANDOM] = [randomised(*runs[students[0].label])]
             targets = self.predicted(teacher)
             reference = self.maps(teacher, targets, saliency)
-            for label, run in runs.items():
-                maps = self.maps(run, targets, saliency)
-                values[label].append(
-                    [similar(maps, reference) for similar in SIMILARITIES.values()]
-                )
+            for label, compared in runs.items():
+                for maps in (self.maps(run, targets, saliency) for run in compared):
+                    similar = [measure(maps, reference) for measure in SIMILARITIES.values()]
+                    values[label].append(similar)
         return _measured(tuple(SIMILARITIES), values)
 
     def faithfulness(

@@ -4,32 +4,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kdnb.evaluation.cost import Cost, Timing, cost, require_seconds, timing
-from kdnb.evaluation.statistics import Interval, mean_interval
+from kdnb.evaluation.statistics import Interval, adjusted, joint_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import Method
-from kdnb.experiment.results import Run
+from kdnb.experiment.results import Comparison
 
 
 @dataclass(frozen=True)
 class SizeResult:
-    """One size of student: its cost, its latency on one thread, and its runs by method.
+    """One size of student: its cost, its latency on one thread, and what it gets right by method.
 
-    ``scores`` are test accuracies in [0, 1], in the same order of seeds for every size.
+    ``result`` is on the test split, with the same seeds for every size.
     """
 
     name: str
     cost: Cost
     latency: Timing
-    scores: dict[str, list[float]]
-    runs: dict[str, list[Run]]
+    result: Comparison
 
     def mean(self, label: str) -> float:
         """The mean accuracy of one method."""
-        return sum(self.scores[label]) / len(self.scores[label])
+        return self.result.mean(label).mean
 
-    def gain(self, label: str, over: Sequence[float]) -> Interval:
-        """The paired difference of one method here and other scores, with its interval."""
-        return mean_interval([a - b for a, b in zip(self.scores[label], over, strict=True)])
+
+def gains_over(
+    sizes: Sequence[SizeResult], label: str, over: str, big: SizeResult | None = None
+) -> list[Interval]:
+    """By how much a method beats ``over`` at each size, or that of the ``big`` size.
+
+    p is adjusted for so many sizes, of which each could be the one that wins by chance.
+    """
+    pairs = [(s.result.of(label), (big or s).result.of(over)) for s in sizes]
+    differences = [joint_interval(own.double() - other.double()) for own, other in pairs]
+    return list(adjusted(dict(enumerate(differences))).values())
 
 
 def size_sweep(
@@ -47,7 +54,6 @@ def size_sweep(
     for name, student in experiment.task.sizes.students:
         result = experiment.with_student(student, next_stage=None).compare(methods, seeds)
         network = student(num_classes=experiment.num_classes)
-        scores = {label: result.accuracy(label).tolist() for label in result.labels}
         latency = timing(network, image, seconds=seconds)
-        sizes.append(SizeResult(name, cost(network, image), latency, scores, result.runs))
+        sizes.append(SizeResult(name, cost(network, image), latency, result))
     return sizes

@@ -10,7 +10,7 @@ from kdnb.course.figures.picture import Picture, bar_ends, looks, panels, styled
 from kdnb.course.figures.svg import GREY, PALETTE
 from kdnb.course.tables.costs import not_counted
 from kdnb.evaluation.cost import Cost, Timing
-from kdnb.evaluation.statistics import Interval, mean_interval
+from kdnb.evaluation.statistics import Interval
 from kdnb.experiment.size_sweep import SizeResult
 
 STEPS = 20  # of the budget's slider
@@ -56,8 +56,8 @@ def size_sweep(
     """
     figure, ax = panels(6.8, 3.5)
     x, alt = [spent(size, by) for size in sizes], []
-    for label, color, marker in looks(sizes[0].scores):
-        mean, ends = bar_ends([mean_interval(size.scores[label]) for size in sizes])
+    for label, color, marker in looks(sizes[0].result.labels):
+        mean, ends = bar_ends([size.result.mean(label) for size in sizes])
         ax.errorbar(x, mean, yerr=ends, capsize=3, label=label, color=color, marker=marker)
         said = [f"{size.name} {v:.1f} %" for size, v in zip(sizes, mean, strict=True)]
         alt.append(f"{label}: {', '.join(said)}")
@@ -95,7 +95,7 @@ def spent(size: SizeResult, by: str) -> float:
 
 def pareto_front(sizes: Sequence[SizeResult], by: str) -> list[tuple[SizeResult, str]]:
     """The (size, method) pairs that are better on average than all that cost no more, by cost."""
-    offers = [(size, label) for size in sizes for label in size.scores]
+    offers = [(size, label) for size in sizes for label in size.result.labels]
     offers.sort(key=lambda offer: (spent(offer[0], by), -offer[0].mean(offer[1])))
     front: list[tuple[SizeResult, str]] = []
     for size, label in offers:
@@ -111,8 +111,9 @@ def best_within(sizes: Sequence[SizeResult], by: str, budget: int) -> tuple[Size
     """
     costs = [spent(size, by) for size in sizes]
     limit = min(costs) * (max(costs) / min(costs)) ** (budget / STEPS) * 1.001
-    affordable = [(size, m) for size in sizes if spent(size, by) <= limit for m in size.scores]
-    return *max(affordable, key=lambda offer: offer[0].mean(offer[1])), limit
+    affordable = [size for size in sizes if spent(size, by) <= limit]
+    offers = [(size, label) for size in affordable for label in size.result.labels]
+    return *max(offers, key=lambda offer: offer[0].mean(offer[1])), limit
 
 
 def _under(ax: Axes, costs: Mapping[str, Cost]) -> str:

@@ -50,7 +50,7 @@ def comparison(
     left.set(xlabel="accuracy (%)")
     right.axvline(0, color=GREY, lw=1)
     right.set(xlabel=textwrap.fill(f"points over {baseline}", 36))
-    says = "each seed, the mean over seeds and its 95 % interval"
+    says = "each seed, the mean and its 95 % interval over seeds and images"
     if len(labels) < len(result.labels):
         chosen = f"the {METHODS} methods with the highest means, of {len(result.labels):,}"
         says += f"\n{chosen}"

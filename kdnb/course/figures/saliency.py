@@ -73,7 +73,7 @@ def _overlay(ax: Axes, image: Tensor, values: Tensor) -> None:
 
 @styled
 def measured_bars(measured: Measured, title: str) -> Picture:
-    """A panel for each measure, in it for each model the mean over seeds with its interval."""
+    """A panel for each measure, in it for each model the mean with its interval."""
     labels, count = list(measured.values), len(measured.measures)
     size = 1.9 + 1.75 * count, 1.0 + 0.3 * len(labels)
     figure, axes = panels(*size, count, sharey=True, squeeze=False)

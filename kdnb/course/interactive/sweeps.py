@@ -113,8 +113,8 @@ def budget_explorer(
             for by in BUDGETS
         ],
         "methods": [
-            {"name": m, "intervals": [in_percent(mean_interval(s.scores[m])) for s in sizes]}
-            for m in sizes[0].scores
+            {"name": m, "intervals": [in_percent(s.result.mean(m)) for s in sizes]}
+            for m in sizes[0].result.labels
         ],
         "teacher": dict(zip(("y", "low", "high"), in_percent(accuracy), strict=True)),
     }

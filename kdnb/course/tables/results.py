@@ -3,20 +3,25 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 
+import torch
 from IPython.display import Markdown
+from torch import Tensor
 
 from kdnb.course.report.protocol import OTHER_DATA
 from kdnb.course.tables.table import Table
 from kdnb.course.text import (
+    ADJUSTED,
     SPLITS,
     listed,
     markdown_table,
     percent,
     percent_range,
     points,
+    verdict,
 )
-from kdnb.evaluation.statistics import Interval, mean_interval
+from kdnb.evaluation.statistics import Interval, image_interval, joint_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison
 from kdnb.files import PROJECT
@@ -25,33 +30,31 @@ REFERENCE = PROJECT / "report" / "reference"
 
 
 def result_table(
-    comparison: Comparison, baseline: str, teachers: Sequence[float] = (),
-    constant: tuple[str, float] | None = None,
+    comparison: Comparison, baseline: str, teachers: Tensor | None = None,
+    plain: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Table:  # fmt: skip
     """Each method's accuracy, and its gain over the baseline.
 
-    ``teachers`` are their accuracies, ``constant`` the label and accuracy of a constant answer.
+    ``teachers`` (seeds, N) bool is what they get right, ``plain`` by label what baselines without
+    a network get right, (N,) bool: theirs are intervals over images alone.
     """
-    c, gains = comparison, {}
-    accuracies = {"teacher": list(teachers)} if teachers else {}
-    for label in c.labels:
-        accuracies[label] = c.accuracy(label).tolist()
-        if label != baseline:
-            gains[label] = c.gain(label, baseline)
+    c, gains = comparison, comparison.gains(baseline)
+    own = {} if teachers is None else {"teacher": teachers}
+    own |= {label: c.of(label) for label in c.labels}
+    correct = {label: right[None] for label, right in plain.items()} | own
     rows = []
-    for label, each in accuracies.items():
-        mean, gain = mean_interval(each), gains.get(label)
-        errors = listed([f"{round((1 - accuracy) * c.images)}" for accuracy in each])
-        said = points(gain) if gain else "–"
-        rows.append([label, percent(mean.mean), percent_range(mean), errors, said])
-    if constant:
-        label, share = constant
-        wrong = round((1 - share) * c.images)
-        rows.append([label, percent(share), "–", wrong, "–"])
+    for label, right in correct.items():
+        mean = joint_interval(right) if label in own else image_interval(*right)
+        errors = listed([str(n) for n in (~right).sum(1).tolist()])
+        gain = gains.get(label)
+        said = (points(gain), verdict(gain).lower()) if gain else ("–", "–")
+        rows.append([label, percent(mean.mean), percent_range(mean), errors, *said])
     head = [
         f"{SPLITS[c.split]} split, {c.images:,} images, {len(c.seeds)} seeds", "accuracy",
-        "95 % interval", "errors per seed", f"gain over {baseline}",
+        "95 % interval over seeds and images", "errors per seed", f"gain over {baseline}",
+        "in words",
     ]  # fmt: skip
+    accuracies = {label: of.double().mean(1).tolist() for label, of in own.items()}
     data = {
         "dataset": c.dataset,
         "split": c.split,
@@ -60,40 +63,49 @@ def result_table(
         "accuracy": accuracies,
         "gain_over": baseline,
         "gain": {label: asdict(gain) for label, gain in gains.items()},
+        "plain": {label: right.double().mean().item() for label, right in plain.items()},
     }
-    return Table(markdown_table(head, rows), data)
+    return Table(f"{markdown_table(head, rows)}\n\n{ADJUSTED}", data)
 
 
 def division_table(
     divided: Mapping[str, Sequence[dict]], outputs: int, dataset: str,
     constant: tuple[str, float] | None = None,
+    plain: Mapping[str, float] = MappingProxyType({}),
 ) -> Table:  # fmt: skip
     """Ways for a teacher to divide its classes, side by side over seeds.
 
-    Of each seed's teacher a dictionary: ``seed``, how many subclasses are ``live``, what share of
-    the true ones is ``recovered`` (None where they are not known), class ``accuracy``.
+    Of each seed's teacher a dictionary: ``seed``, how many subclasses are ``live``, (N,) bool for
+    which images the true one is ``recovered`` (None where they are not known) and the class is
+    ``correct``. ``plain`` is what is recovered without a teacher.
     """
-    rows = []
+    rows, shares = [], {}
     for label, teachers in divided.items():
+        shares[label] = [
+            {k: v.double().mean().item() if isinstance(v, Tensor) else v for k, v in d.items()}
+            for d in teachers
+        ]
         live = listed([str(d["live"]) for d in teachers])
-        found = [d["recovered"] for d in teachers if d["recovered"] is not None]
         cells = ["–"] * 3
-        if found:
-            mean, each = mean_interval(found), listed([f"{100 * share:.0f}" for share in found])
-            cells = [percent(mean.mean, 1), percent_range(mean, 1), each]
-        share = percent(mean_interval([d["accuracy"] for d in teachers]).mean)
-        rows.append([label, f"{live} of {outputs}", *cells, share])
+        if teachers[0]["recovered"] is not None:
+            found = joint_interval(torch.stack([d["recovered"] for d in teachers]))
+            each = listed([f"{100 * d['recovered']:.0f}" for d in shares[label]])
+            cells = [percent(found.mean, 1), percent_range(found, 1), each]
+        share = sum(d["correct"] for d in shares[label]) / len(teachers)
+        rows.append([label, f"{live} of {outputs}", *cells, percent(share)])
+    rows += [[label, "–", percent(share, 1), *["–"] * 3] for label, share in plain.items()]
     if constant:
         label, share = constant
         rows.append([label, *["–"] * 4, percent(share)])
     head = [
         "the teacher is trained with", "live subclasses per seed", "true subclasses recovered",
-        "95 % interval", "per seed", "class accuracy",
+        "95 % interval over seeds and images", "per seed", "class accuracy",
     ]  # fmt: skip
     data = {
         "dataset": dataset,
         "subclass_outputs": outputs,
-        "divisions": {label: list(teachers) for label, teachers in divided.items()},
+        "divisions": shares,
+        "plain": dict(plain),
     }
     return Table(markdown_table(head, rows), data)
 

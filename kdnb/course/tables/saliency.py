@@ -7,13 +7,14 @@ from IPython.display import Markdown
 
 from kdnb.course.tables.table import Table
 from kdnb.course.text import markdown_table, percent
+from kdnb.evaluation.statistics import Interval, adjusted
 from kdnb.experiment.saliency_study import RANDOM, Measured
 
 NEAR = 0.8  # of a trained network's similarity: then random weights are not far below
 
 
 def measured_table(measured: Mapping[str, Measured], over: str, dataset: str, kind: str) -> Table:
-    """What was measured of each model by kind of map: means over images, intervals over seeds.
+    """What was measured of each model by kind of map: means, intervals over seeds and images.
 
     ``over`` names the model against which gains are counted.
     """
@@ -36,7 +37,8 @@ def measured_table(measured: Mapping[str, Measured], over: str, dataset: str, ki
             for name, each in means.items()
         },
     }
-    return Table(markdown_table(["map", "model", *measures], rows), data)
+    head = ["map", "model", *(f"{m} (95 % interval over seeds and images)" for m in measures)]
+    return Table(markdown_table(head, rows), data)
 
 
 def similarity_verdict(
@@ -44,22 +46,33 @@ def similarity_verdict(
 ) -> Markdown:
     """Does distillation make maps similar to the teacher's? A sentence for each student.
 
-    A gain over the student without a teacher counts where its intervals over seeds and over images
-    both leave out 0.
+    A gain over the student without a teacher counts where its p, adjusted for all these
+    comparisons, is small enough.
     """
-    pairs = [
-        (kind, measured, m) for kind, measured in similarity.items() for m in measured.measures
-    ]
+    gains = similarity_gains(similarity, students, alone)
     lines = []
     for label in students:
-        signs = [measured.clear_gain(label, alone, m) for _, measured, m in pairs]
+        signs = [gain.sign for (_, _, of), gain in gains.items() if of == label]
         more, less, total = signs.count(1), signs.count(-1), len(signs)
         lines.append(
-            f"**{_verdict(more, less, total)}**: the maps of *{label}* are clearly more like the "
-            f"teacher's than those of *{alone}* in {more or 'none'} of {total} comparisons "
-            f"({', '.join(similarity)}, by all measures), clearly less in {less or 'none'}."
+            f"**{_verdict(more, less, total)}**: the maps of *{label}* are closer to the teacher's "
+            f"than those of *{alone}* in {more} of {total} comparisons "
+            f"({', '.join(similarity)}, by all measures), further away in {less} "
+            "(Holm-adjusted over all comparisons)."
         )
-    return Markdown("\n\n".join([*lines, _control(pairs, alone)]))
+    return Markdown("\n\n".join([*lines, _control(similarity, alone)]))
+
+
+def similarity_gains(
+    similarity: Mapping[str, Measured], students: Sequence[str], over: str
+) -> dict[tuple[str, str, str], Interval]:
+    """Gains by kind of map, measure and student, with p adjusted for all of them."""
+    return adjusted({
+        (kind, measure, label): measured.gain(label, over, measure)
+        for label in students
+        for kind, measured in similarity.items()
+        for measure in measured.measures
+    })  # fmt: skip
 
 
 def _verdict(more: int, less: int, total: int) -> str:
@@ -70,24 +83,25 @@ def _verdict(more: int, less: int, total: int) -> str:
     return "No, rather less" if less else "No clear sign"
 
 
-def _control(pairs: Sequence[tuple[str, Measured, str]], alone: str) -> str:
+def _control(similarity: Mapping[str, Measured], alone: str) -> str:
     """Whether maps of random weights are less similar than those of a trained student."""
     blind, near = [], []
-    for kind, measured, measure in pairs:
-        if measured.clear_gain(alone, RANDOM, measure) != 1:
+    gains = similarity_gains(similarity, [alone], RANDOM)
+    for (kind, measure, _), gain in gains.items():
+        if gain.sign != 1:
             blind.append(f"{measure} of {kind}")
-        random, trained = (measured.mean(label, measure).mean for label in (RANDOM, alone))
+        random, trained = (similarity[kind].mean(label, measure).mean for label in (RANDOM, alone))
         if random >= NEAR * trained:
             near.append(f"{measure}, {kind}: {random:.3f} against {trained:.3f}")
     text = (
-        f"**The control holds**: with random weights all {len(pairs)} similarities are clearly "
-        "below those of a student trained without a teacher."
+        f"**The control holds**: with random weights all {len(gains)} similarities are "
+        "distinguishably below those of a student trained without a teacher."
     )
     if blind:
         text = (
-            f"**The control fails** for {len(blind)} of {len(pairs)}: {', '.join(blind)}. There a "
-            "network with random weights is not clearly less like the teacher than a trained "
-            "student, so such a number says little about what a model has learnt to look at."
+            f"**The control fails** for {len(blind)} of {len(gains)}: {', '.join(blind)}. There "
+            "random weights and a trained student are not distinguishable, so such a number says "
+            "little about what a model has learnt to look at."
         )
     if near:
         text += (

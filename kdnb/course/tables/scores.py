@@ -8,9 +8,9 @@ from IPython.display import Markdown
 from torch import Tensor
 
 from kdnb.course.tables.table import Table
-from kdnb.course.text import SPLITS, listed, markdown_table, verdict
+from kdnb.course.text import ADJUSTED, SPLITS, listed, markdown_table, verdict
 from kdnb.evaluation.metrics import calibration, class_metrics, weighted_f1
-from kdnb.evaluation.statistics import Bootstrap, Interval, constant_logits, mean_interval
+from kdnb.evaluation.statistics import Bootstrap, Interval, adjusted, constant_logits
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison, Run
 
@@ -21,7 +21,8 @@ class ScoreTable(Table):
     ``logits`` holds (seeds, N, C) class logits for each row; ``labels`` (N,) are the split's.
     A last row is the constant answer: the most frequent class of ``train_labels``. ``published``
     are single runs of others, weighted F1 by label, to stand beside it. All numbers lie in [0, 1].
-    Intervals are over resampled images (`Bootstrap`), the same ones in every row.
+    Intervals are over seeds and resampled images (`Bootstrap`), the same ones in every row. A row
+    of other seeds than the baseline's has no gain, since it is not paired with it.
 
     The calibration error has none. It adds up absolute gaps, and each resample widens the gaps by
     chance: the interval would lie too high, and leave out 0 for a model calibrated to perfection.
@@ -54,11 +55,11 @@ class ScoreTable(Table):
         self.per_seed = {
             label: [self.HEADLINE(one, labels) for one in row] for label, row in logits.items()
         }
-        self.gains = {
+        self.gains = adjusted({
             label: bootstrap.gain(self.HEADLINE, row, logits[baseline])
             for label, row in logits.items()
-            if label != baseline
-        }
+            if label != baseline and len(row) == len(logits[baseline])
+        })  # fmt: skip
         super().__init__(self._text(), self._data())
 
     def _text(self) -> str:
@@ -75,59 +76,37 @@ class ScoreTable(Table):
             rows.append([label, self.seeds.get(label, "–"), *cells])
         head = [f"{SPLITS[self.split]} split, {self.images:,} images", "seeds", *columns]
         note = (
-            "Each number is the mean over the seeds. Its 95 % interval says how far other images "
-            "drawn from the same source could move it (percentile bootstrap, "
-            f"{self.resamples:,} resamples of these {self.images:,} images, the same in every "
-            "row). How far other seeds could move a gain is said beside it (Student's t); in words "
-            "it is a gain where both intervals leave out 0. The calibration error has no interval: "
-            "resampling makes it larger."
+            "Each number is the mean over the seeds. Its 95 % interval says how far other seeds "
+            "and other images drawn from the same source could move it (the part of the images "
+            f"from a bootstrap, {self.resamples:,} resamples of these {self.images:,} images, the "
+            f"same in every row). {ADJUSTED} The calibration error has no interval: resampling "
+            "makes it larger."
         )
         parts = [markdown_table(head, rows), self._gain_table() if self.gains else "", note]
         return "\n\n".join(filter(None, parts))
 
     def _gain_table(self) -> str:
         head = [
-            f"{self.HEADLINE.name} over {self.baseline}", "gain", "interval over images",
-            "interval over seeds", "in words", "per seed",
+            f"{self.HEADLINE.name} over {self.baseline}", "gain",
+            "95 % interval over seeds and images", "in words", "per seed",
         ]  # fmt: skip
         rows = []
         for label, gain in self.gains.items():
-            each, seeds = self._per_seed_gains(label), self._over_seeds(label)
+            pairs = zip(self.per_seed[label], self.per_seed[self.baseline], strict=True)
             rows.append([
                 label, f"{gain.mean:+.3f}", f"{gain.low:+.3f} to {gain.high:+.3f}",
-                f"{seeds.low:+.3f} to {seeds.high:+.3f}" if seeds else "–",
-                self.verdict(label).lower(), listed([f"{g:+.3f}" for g in each]) or "–",
+                verdict(gain).lower(), listed([f"{own - over:+.3f}" for own, over in pairs]),
             ])  # fmt: skip
         return markdown_table(head, rows)
 
-    def verdict(self, label: str) -> str:
-        """What may be said of the gain: images and seeds must both speak for it."""
-        seeds = self._over_seeds(label)
-        return verdict(seeds if seeds and not seeds.excludes_zero else self.gains[label])
-
     def sentence(self, label: str) -> Markdown:
         """Whether ``label`` beats the baseline, and by how much."""
-        gain, seeds = self.gains[label], self._over_seeds(label)
-        text = (
-            f"**{self.verdict(label)}**: {label} against {self.baseline} on {self.images:,} "
-            f"{SPLITS[self.split]} images: {self.HEADLINE.name} {gain.mean:+.3f} "
-            f"(95 % interval over images {gain.low:+.3f} to {gain.high:+.3f}"
+        gain = self.gains[label]
+        return Markdown(
+            f"**{verdict(gain)}**: {label} against {self.baseline} on {self.images:,} "
+            f"{SPLITS[self.split]} images: {self.HEADLINE.name} {gain.mean:+.3f} (95 % interval "
+            f"over seeds and images {gain.low:+.3f} to {gain.high:+.3f}, {gain.n} seeds)."
         )
-        if seeds:
-            text += f", over {seeds.n} seeds {seeds.low:+.3f} to {seeds.high:+.3f}"
-        return Markdown(text + ").")
-
-    def _per_seed_gains(self, label: str) -> list[float]:
-        """Paired by seed; empty where the baseline has other seeds."""
-        values, over = self.per_seed[label], self.per_seed[self.baseline]
-        if len(values) != len(over):
-            return []
-        return [v - o for v, o in zip(values, over, strict=True)]
-
-    def _over_seeds(self, label: str) -> Interval | None:
-        """The paired gain over seeds; None where there are not two seeds in common."""
-        gains = self._per_seed_gains(label)
-        return mean_interval(gains) if len(gains) > 1 else None
 
     def _data(self) -> dict:
         return {

@@ -1,50 +1,63 @@
 """What students of several sizes cost and are worth, alone and distilled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 
 from IPython.display import Markdown
+from torch import Tensor
 
 from kdnb.course.tables.costs import below, fewer_flops
 from kdnb.course.tables.table import Table
-from kdnb.course.text import markdown_table, percent, points
-from kdnb.experiment.size_sweep import SizeResult
+from kdnb.course.text import ADJUSTED, markdown_table, percent, points, verdict
+from kdnb.experiment.size_sweep import SizeResult, gains_over
 
 
-def size_table(sizes: Sequence[SizeResult], distilled: str, alone: str) -> Table:
-    """Students by size: cost, accuracy of each method, and what the teacher gains each of them."""
+def size_table(
+    sizes: Sequence[SizeResult], distilled: str, alone: str,
+    plain: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Table:  # fmt: skip
+    """Students by size: cost, accuracy of each method, and what the teacher gains each of them.
+
+    ``plain`` is what baselines without a network get right, (N,) bool by label.
+    """
+    gains = gains_over(sizes, distilled, alone)
     rows = [
         [
             size.name, f"{size.cost.parameters:,}", f"{size.cost.flops / 1e6:,.3f}",
             f"{1e6 * size.latency.median:,.0f}", percent(size.mean(alone)),
-            percent(size.mean(distilled)), points(size.gain(distilled, size.scores[alone])),
+            percent(size.mean(distilled)), points(gain), verdict(gain).lower(),
         ]
-        for size in sizes
+        for size, gain in zip(sizes, gains, strict=True)
     ]  # fmt: skip
-    head = ["student", "parameters", "MFLOPs", "µs per image", alone, distilled, "gain"]
+    for label, right in plain.items():
+        rows.append([label, *["–"] * 3, percent(right.double().mean().item()), *["–"] * 3])
+    head = ["student", "parameters", "MFLOPs", "µs per image", alone, distilled, "gain", "in words"]
     data = {
         "size_sweep": [
             {
                 "name": size.name,
                 "cost": asdict(size.cost),
                 "latency": asdict(size.latency),
-                "accuracy": size.scores,
+                "accuracy": {m: size.result.accuracy(m).tolist() for m in size.result.labels},
+                "gain": asdict(gain),
             }
-            for size in sizes
+            for size, gain in zip(sizes, gains, strict=True)
         ]
     }
-    return Table(markdown_table(head, rows) + below({s.name: s.cost for s in sizes}), data)
+    text = f"{markdown_table(head, rows)}\n\n{ADJUSTED}"
+    return Table(text + below({s.name: s.cost for s in sizes}), data)
 
 
 def size_verdict(sizes: Sequence[SizeResult], distilled: str, alone: str) -> Markdown:
     """How small can a distilled student be and still beat the big one alone?"""
     *_, big = ascending = sorted(sizes, key=lambda size: size.cost.parameters)
-    gains = [(size, size.gain(distilled, big.scores[alone])) for size in ascending]
+    gains = list(zip(ascending, gains_over(ascending, distilled, alone, big), strict=True))
     # The smallest that beats it, and the smallest that may be as good.
-    better = next(((size, gain) for size, gain in gains if gain.low > 0), None)
-    level = next(((size, gain) for size, gain in gains if gain.low <= 0 < gain.high), None)
+    better = next(((size, gain) for size, gain in gains if gain.sign > 0), None)
+    level = next(((size, gain) for size, gain in gains if gain.sign == 0), None)
     reference = f"*{big.name}* without a teacher ({percent(big.mean(alone))})"
-    text = f"**None of them**: no distilled student clearly beats {reference}."
+    text = f"**None of them**: no distilled student is distinguishably better than {reference}."
     if better:
         size, gain = better
         text = (
@@ -54,11 +67,8 @@ def size_verdict(sizes: Sequence[SizeResult], distilled: str, alone: str) -> Mar
         )
     if level and not (better and better[0].cost.parameters <= level[0].cost.parameters):
         size, gain = level
-        text += (
-            f" The smallest that cannot be told from it (the interval includes 0) is {size.name}: "
-            f"{points(gain)}."
-        )
-    return Markdown(text)
+        text += f" The smallest that is not distinguishable from it is {size.name}: {points(gain)}."
+    return Markdown(f"{text} {ADJUSTED}")
 
 
 def times_smaller(sizes: Sequence[SizeResult], distilled: str, alone: str) -> float | None:
@@ -66,6 +76,6 @@ def times_smaller(sizes: Sequence[SizeResult], distilled: str, alone: str) -> fl
     one alone; None where none of them clearly does.
     """
     big = max(sizes, key=lambda size: size.cost.parameters)
-    gains = [(size.cost.parameters, size.gain(distilled, big.scores[alone])) for size in sizes]
-    better = [parameters for parameters, gain in gains if gain.low > 0]
+    gains = zip(sizes, gains_over(sizes, distilled, alone, big), strict=True)
+    better = [size.cost.parameters for size, gain in gains if gain.sign > 0]
     return big.cost.parameters / min(better) if better else None
