@@ -177,7 +177,8 @@ def compared(**shares):
 
 def said(cells, comparison):
     found = cells["explained"](comparison, KD.label, ALONE.label)
-    return cells["conclusions"](found, KD.label, ALONE.label)
+    is_gain = comparison.gains(ALONE.label)[KD.label].sign > 0
+    return cells["conclusions"](found, KD.label, ALONE.label, is_gain)
 
 
 def test_sentences_say_what_the_rows_allow(cells):
@@ -210,9 +211,11 @@ def test_every_control_is_explained(cells):
     assert len(sentences) == len(labels) == 4
 
 
-def test_holm_counts_every_claim_of_the_table(cells):
-    comparison = compared(alone=0.9, kd=0.95, permuted=0.92, argmax=0.93)
+def test_holm_counts_every_claim_of_a_column(cells):
+    comparison = compared(alone=0.9, kd=0.95, permuted=0.92, argmax=0.93, smoothed=0.94)
     found = cells["explained"](comparison, KD.label, ALONE.label)
-    assert len(found) == 5
-    expected = holm([comparison.gain(label, over).p for label, over in found])
-    assert [interval.p_holm for interval in found.values()] == expected
+    for over in (ALONE.label, KD.label):
+        column = {label: gain for (label, to), gain in found.items() if to == over}
+        assert list(column) == ["permuted", "argmax", "smoothed"]
+        expected = holm([comparison.gain(label, over).p for label in column])
+        assert [gain.p_holm for gain in column.values()] == expected
