@@ -198,6 +198,15 @@ def test_sentences_say_what_the_rows_allow(cells):
     assert better.endswith("so the gain does not need the images that only the teacher saw.")
 
 
+def test_what_is_undecided_is_said_once(cells):
+    comparison = compared(alone=0.9, kd=0.91, permuted=0.905, argmax=0.905)
+    wide = comparison.correct[2:] ^ (torch.arange(4_000) % 50 < torch.arange(3)[:, None])
+    comparison = replace(comparison, correct=torch.cat([comparison.correct[:2], wide]))
+    (sentence,) = said(cells, comparison)
+    assert sentence.startswith("**permuted; argmax**: not distinguishable from full KD")
+    assert sentence.endswith("undecided.")
+
+
 def test_without_a_gain_nothing_is_explained(cells):
     (sentence,) = said(cells, compared(alone=0.9, kd=0.9, permuted=0.8))
     assert sentence.endswith("there is nothing to explain.")
