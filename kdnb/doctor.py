@@ -133,7 +133,7 @@ CHECKS = {
     "ImageNet weights": (
         _weights,
         f"the polyps task downloads them; without a network put torchvision's files into a folder "
-        f"and set {VARIABLE} to it (until then these networks start from random weights)",
+        f"and set {VARIABLE} to it (until then polyps has narrow networks, mhist random weights)",
     ),
     "run store": (_store, "set KDNB_RUNS to a folder you can write"),
 }

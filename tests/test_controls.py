@@ -2,19 +2,24 @@
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 import torch.nn.functional as F
 
 from kdnb.evaluation.metrics import entropy_bits
+from kdnb.evaluation.statistics import adjusted, holm
 from kdnb.experiment import ALONE, Experiment, conventional, subclass
 from kdnb.experiment.methods import controls, permuted, smoothed, without_t2
 from kdnb.experiment.requests import RunRequest
+from kdnb.experiment.results import Comparison
 from kdnb.losses import distillation_loss, soft_target_loss
 from kdnb.store.store import Store
 from kdnb.training.objectives import Batch
 
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "02_conventional_distillation.ipynb"
 KD = conventional(temperature=4.0, soft_weight=0.9)
 BY_LABEL = {method.label: method for method in controls(KD, num_classes=4)}
 
@@ -143,3 +148,83 @@ def test_trained_together_each_matches_its_own(tiny_task, store, tmp_path):
         expected = alone.run(request).model.state_dict()
         for name, tensor in entry.tensors.items():
             torch.testing.assert_close(tensor, expected[name].cpu(), rtol=1e-3, atol=1e-4)
+
+
+# The sentences of notebook 02
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """What the cells of the chapter define, on a task without controls."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    defined = {"taken": [], "adjusted": adjusted}
+    for cell in notebook.cells:
+        if cell.id in ("why-table", "why-says"):
+            exec(cell.source, defined)
+    return defined
+
+
+def compared(**shares):
+    """A comparison in which each method gets so many of 4,000 images right, the first ones."""
+    labels = {"alone": ALONE.label, "kd": KD.label}
+    rows = [
+        torch.stack([torch.arange(4_000) < 4_000 * share + seed for seed in range(3)])
+        for share in shares.values()
+    ]
+    names = tuple(labels.get(key, key.replace("_", " ")) for key in shares)
+    return Comparison(names, (0, 1, 2), "test", torch.stack(rows), {})
+
+
+def said(cells, comparison):
+    found = cells["explained"](comparison, KD.label, ALONE.label)
+    is_gain = comparison.gains(ALONE.label)[KD.label].sign > 0
+    return cells["conclusions"](found, KD.label, ALONE.label, is_gain)
+
+
+def test_sentences_say_what_the_rows_allow(cells):
+    worse, rest, like, better = said(
+        cells, compared(alone=0.9, kd=0.95, permuted=0.9, argmax=0.92, smoothed=0.95, images_only=1)
+    )
+    assert worse == (
+        "**permuted**: worse than full KD, so the confidence in each image is not the whole "
+        "explanation. Without the similarity of classes, no clear gain is left."
+    )
+    assert "the relabelling of views is not the whole explanation" in rest
+    assert rest.endswith("a part of the gain stays.")
+    assert like == (
+        "**smoothed**: a gain, and not distinguishable from full KD: regularisation by soft labels "
+        "may be enough. That the gain needs the differences between images is not shown."
+    )
+    assert better.endswith("so the gain does not need the images that only the teacher saw.")
+
+
+def test_what_is_undecided_is_said_once(cells):
+    comparison = compared(alone=0.9, kd=0.91, permuted=0.905, argmax=0.905)
+    wide = comparison.correct[2:] ^ (torch.arange(4_000) % 50 < torch.arange(3)[:, None])
+    comparison = replace(comparison, correct=torch.cat([comparison.correct[:2], wide]))
+    (sentence,) = said(cells, comparison)
+    assert sentence.startswith("**permuted; argmax**: not distinguishable from full KD")
+    assert sentence.endswith("undecided.")
+
+
+def test_without_a_gain_nothing_is_explained(cells):
+    (sentence,) = said(cells, compared(alone=0.9, kd=0.9, permuted=0.8))
+    assert sentence.endswith("there is nothing to explain.")
+
+
+def test_every_control_is_explained(cells):
+    labels = {method.label: 0.9 for method in controls(KD, 10)}
+    source = NOTEBOOK.read_text(encoding="utf-8")
+    assert "KD, teacher of the student's images only" in source
+    sentences = said(cells, compared(alone=0.9, kd=0.95, **labels))
+    assert len(sentences) == len(labels) == 4
+
+
+def test_holm_counts_every_claim_of_a_column(cells):
+    comparison = compared(alone=0.9, kd=0.95, permuted=0.92, argmax=0.93, smoothed=0.94)
+    found = cells["explained"](comparison, KD.label, ALONE.label)
+    for over in (ALONE.label, KD.label):
+        column = {label: gain for (label, to), gain in found.items() if to == over}
+        assert list(column) == ["permuted", "argmax", "smoothed"]
+        expected = holm([comparison.gain(label, over).p for label in column])
+        assert [gain.p_holm for gain in column.values()] == expected

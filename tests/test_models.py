@@ -20,6 +20,8 @@ def parameters(model):
         (StudentMLP(), 1_238_730),
         # conv 1·32·9+32, conv 32·64·9+64, dense 7744·128+128, output 128·10+10 for 2×5 subclasses
         (TeacherCNN(num_classes=2, subclasses=5), 1_011_466),
+        # conv 1·16·9+16, conv 16·32·9+32, dense 5·5·32·128+128, output 1290
+        (TeacherCNN(channels=(16, 32), pool_stride=2), 160 + 4_640 + 102_528 + 1_290),
         (StudentMLP(hidden=(64, 64)), 784 * 64 + 64 + 64 * 64 + 64 + 64 * 10 + 10),
         (StudentMLP(hidden=()), 784 * 10 + 10),
     ],

@@ -8,6 +8,7 @@ import pytest
 
 from kdnb.course.report.protocol import OTHER_DATA
 from kdnb.data.polyps import STAMP
+from kdnb.models.narrow import ORIGIN
 
 pytestmark = pytest.mark.slow
 METHODS = (
@@ -48,7 +49,7 @@ def test_all_chapters_but_the_first_ran_to_their_end(made):
 
 
 def test_all_methods_stand_beside_each_other_with_intervals(scores):
-    assert scores["images"] == 400
+    assert scores["images"] == 1_000
     for label in METHODS:
         for score in scores["scores"][label].values():
             assert 0 <= score["low"] <= score["mean"] <= score["high"] <= 1
@@ -93,5 +94,5 @@ def test_every_figure_and_table_is_stamped_but_those_of_other_data(made):
 def test_random_weights_are_said_in_every_chapter(made):
     page = (made / "polyps.html").read_text()
     for role in ("teacher", "student"):
-        said = f"<strong>The {role} starts from random weights, as KDNB_WEIGHTS asks.</strong>"
+        said = f"<strong>The {role} starts from {ORIGIN}.</strong>"
         assert page.count(said) == 6

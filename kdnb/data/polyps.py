@@ -5,10 +5,10 @@ haematoxylin and eosin. They look like tissue from afar and prove nothing about 
 table and figure made from them says that they are generated. What they share with MHIST is what
 its code must cope with: files, columns, imbalance, seven annotators who disagree.
 
-A hidden number per image, its *severity* in 0..1, widens the hollows of the crypts, makes their
-edges saw-toothed and their outlines uneven. Each annotator sees the severity with an error of their
-own; the label is the majority's. Stain, magnification, crowding and blur vary without meaning
-anything.
+A hidden number per image, its *severity* in 0..1, makes the hollows of the crypts saw-toothed and
+their outlines uneven. Each annotator sees the severity with an error of their own; the label is the
+majority's. Stain, magnification, blur and the width of the hollows vary without meaning anything,
+so that colours alone tell nothing: a network must learn shapes.
 """
 
 import csv
@@ -26,11 +26,11 @@ from kdnb.data import mhist
 from kdnb.data.dataset import DataError, Dataset
 from kdnb.files import store_root, whole_folder
 
-TRAIN, TEST, SIZE = 320, 400, 64
+TRAIN, TEST, SIZE = 2_000, 1_000, 64
 STAMP = "made from generated pictures"
 SMALLEST = {"train": 20, "test": 4, "size": 16, "seed": 0}
 # Raise this with every change of what is drawn: pictures that are there already are then left be.
-DRAWING = 1
+DRAWING = 2
 
 # Beta-distributed severity; how far each annotator leans to either side, and the spread of what
 # they make of one image. Chosen so that the votes 0 to 7 are about as frequent as in MHIST.
@@ -124,22 +124,25 @@ def annotate(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
 # Drawing. Lengths are shares of the image's side; a stain is an array (size, size) of its amount.
 
 
-def random_look(rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """What means nothing: amounts of haematoxylin and eosin, distance between crypts, blur."""
+def random_look(rng: np.random.Generator) -> tuple[float, float, float, float, float]:
+    """What means nothing: amounts of two stains, distance between crypts, blur, width of hollows.
+
+    The stains are haematoxylin and eosin. A hollow's width is a share of its crypt's.
+    """
     stains = rng.uniform(0.7, 1.3), rng.uniform(0.6, 1.2)
-    return *stains, rng.uniform(0.24, 0.36), rng.uniform(0.4, 1.2) / 224
+    return *stains, rng.uniform(0.36, 0.52), rng.uniform(0.4, 1.2) / 224, rng.uniform(0.30, 0.58)
 
 
 def draw(severity: float, size: int, rng: np.random.Generator) -> np.ndarray:
     """One picture (size, size, 3) uint8 of the given ``severity`` in 0..1."""
-    much_haematoxylin, much_eosin, pitch, blur = random_look(rng)
+    much_haematoxylin, much_eosin, pitch, blur, hollow = random_look(rng)
     eosin = 0.35 + 0.08 * _grain(1 / 40, size, rng) + 0.04 * _grain(1 / 150, size, rng)
     haematoxylin = 0.08 + _scattered_nuclei(round(36 / pitch), size, rng)
     for centre in _centres(pitch, rng):
         radius = pitch * rng.uniform(0.36, 0.44)
         # The crypts of one polyp differ.
-        crypt_severity = np.clip(severity + rng.normal(0, 0.18), 0, 1.2)
-        _draw_crypt(haematoxylin, eosin, centre, radius, crypt_severity, rng)
+        crypt_severity = np.clip(severity + rng.normal(0, 0.12), 0, 1.2)
+        _draw_crypt(haematoxylin, eosin, centre, radius, hollow, crypt_severity, rng)
     # Beer and Lambert: what two stains let through is the product of what each lets through.
     blue = _blurred(haematoxylin, blur * size) * much_haematoxylin
     pink = _blurred(eosin, blur * size) * much_eosin
@@ -182,13 +185,14 @@ def _draw_crypt(
     eosin: np.ndarray,
     centre: np.ndarray,
     radius: float,
+    hollow_width: float,
     severity: float,
     rng: np.random.Generator,
 ) -> None:
     """Add a gland cut across to both stains: a hollow, a wall, nuclei along its outer edge."""
-    teeth, phases = int(rng.integers(7, 12)), rng.uniform(0, 2 * np.pi, 4)
+    teeth, phases = int(rng.integers(6, 10)), rng.uniform(0, 2 * np.pi, 4)
     # Only where it is, which is most of the speed.
-    size, reach = len(eosin), radius * (1.08 + 0.24 * severity) + 5 * EDGE
+    size, reach = len(eosin), radius * (1.02 + 0.50 * severity) + 5 * EDGE
     first = np.ceil((centre - reach) * size - 0.5).astype(int).clip(0, size)
     last = np.ceil((centre + reach) * size - 0.5).astype(int).clip(0, size)
     if (first >= last).any():
@@ -198,13 +202,13 @@ def _draw_crypt(
     right = (np.arange(first[1], last[1]) + 0.5) / size - centre[1]
     angle, distance = np.arctan2(down, right), np.hypot(down, right)
     # The wall's outer edge: an oval, uneven if severe.
-    oval = (0.08 + 0.14 * severity) * np.cos(2 * angle + phases[0])
-    uneven = 0.10 * severity * np.cos(3 * angle + phases[1])
+    oval = (0.02 + 0.30 * severity) * np.cos(2 * angle + phases[0])
+    uneven = 0.20 * severity * np.cos(3 * angle + phases[1])
     outer = radius * (1 + oval + uneven)
-    # The hollow's edge: wide and saw-toothed if severe.
+    # The hollow's edge: saw-toothed if severe, and as wide as in the whole picture.
     turn = (angle + phases[2]) * teeth / (2 * np.pi)
     saw = np.abs(turn % 1 - 0.5) * 2 - 0.5  # -0.5 to 0.5
-    inner = outer * (0.30 + 0.28 * severity) * (1 + (0.10 + 0.45 * severity) * saw)
+    inner = outer * hollow_width * (1 + (0.10 + 1.20 * severity) * saw)
     # The nuclei stand side by side like beads.
     beads = 0.5 + 0.5 * np.cos(int(2 * np.pi * radius / 0.030) * angle + phases[3])
     nuclei = 0.85 * beads * np.exp(-(((distance - 0.86 * outer) / (0.085 * radius)) ** 2))

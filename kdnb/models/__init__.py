@@ -3,6 +3,7 @@
 Subclass logits are laid out class by class: columns c·s … c·s+s-1 belong to class c.
 """
 
+from kdnb.models.narrow import narrow_mobilenet_v2_student, narrow_resnet_teacher
 from kdnb.models.small import StudentMLP, TeacherCNN
 from kdnb.models.staged import StagedNetwork, mobilenet_v2_student, resnet50_teacher
 
@@ -11,5 +12,7 @@ __all__ = [
     "StudentMLP",
     "TeacherCNN",
     "mobilenet_v2_student",
+    "narrow_mobilenet_v2_student",
+    "narrow_resnet_teacher",
     "resnet50_teacher",
 ]

@@ -48,6 +48,11 @@ def imagenet(network: str) -> tuple[nn.Module | None, str]:
     return _imagenet(network, os.environ.get(VARIABLE, ""))
 
 
+def available() -> bool:
+    """Whether the ImageNet weights of both networks of the study can be had."""
+    return all(imagenet(network)[0] is not None for network in NETWORKS)
+
+
 def without_values(network: str, **settings: float) -> nn.Module:
     """torchvision's network with tensors of no content: nothing is initialised twice."""
     with torch.device("meta"):

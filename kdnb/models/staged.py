@@ -54,7 +54,7 @@ def resnet50_teacher(
     stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
     blocks = [*net.layer1, *net.layer2, *net.layer3, *net.layer4]
     output = output_layer(net.fc.in_features, num_classes, subclasses)
-    return StagedNetwork(_stages(stem, blocks, net.avgpool, output), origin)
+    return StagedNetwork(stages(stem, blocks, net.avgpool, output), origin)
 
 
 def mobilenet_v2_student(
@@ -76,12 +76,13 @@ def mobilenet_v2_student(
     )
     stem, *blocks = net.features
     output = output_layer(net.last_channel, num_classes, subclasses)
-    return StagedNetwork(_stages(stem, blocks, nn.AdaptiveAvgPool2d(1), output), origin)
+    return StagedNetwork(stages(stem, blocks, nn.AdaptiveAvgPool2d(1), output), origin)
 
 
-def _stages(
+def stages(
     stem: nn.Module, blocks: Sequence[nn.Module], pool: nn.Module, output: nn.Module
 ) -> dict[str, nn.Module]:
+    """The stages normalise, stem, block1 …, pool, output, by name."""
     numbered = {f"block{i}": block for i, block in enumerate(blocks, 1)}
     pooled = nn.Sequential(pool, nn.Flatten())
     return {"normalise": Normalise(), "stem": stem, **numbered, "pool": pooled, "output": output}

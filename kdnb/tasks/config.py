@@ -194,13 +194,17 @@ def auxiliary_loss(subclasses: int, config: TrainConfig) -> SubclassConfig:
 
 
 def two_views(
-    subclasses: int, config: TrainConfig, others: TrainConfig | None = None, weight: float = 1.0
+    subclasses: int,
+    config: TrainConfig,
+    others: TrainConfig | None = None,
+    weight: float = 1.0,
+    evenness: float = 1.5,
 ) -> SubclassConfigs:
     """Mutual information between the subclasses of two views of an image, trained by ``config``.
 
     Compared with Müller's auxiliary loss and with none, both trained by ``others``, if given.
     """
-    objective = MutualInformation(subclasses=subclasses, evenness=1.5, weight=weight)
+    objective = MutualInformation(subclasses=subclasses, evenness=evenness, weight=weight)
     alone = SubclassConfig("no auxiliary loss", Objective(subclasses=subclasses), others)
     compared = (alone, auxiliary_loss(subclasses, others)) if others else ()
     return SubclassConfigs(SubclassConfig("mutual information (IIC)", objective, config), compared)

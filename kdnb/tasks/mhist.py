@@ -3,8 +3,14 @@
 from dataclasses import replace
 from functools import partial
 
-from kdnb.data import polyps
-from kdnb.models import mobilenet_v2_student, resnet50_teacher
+from kdnb.data import Dataset, polyps
+from kdnb.models import (
+    mobilenet_v2_student,
+    narrow_mobilenet_v2_student,
+    narrow_resnet_teacher,
+    pretrained,
+    resnet50_teacher,
+)
 from kdnb.tasks.config import (
     TWO_CLASSES,
     DistillationConfig,
@@ -33,10 +39,10 @@ def in_two_stages(block: str, head: TrainConfig = HEAD, last: TrainConfig = LAST
     return replace(head, next_stage=replace(last, first_trainable=block))
 
 
-def subclass_configs(config: TrainConfig) -> SubclassConfigs:
-    """Four subclasses in each class."""
+def subclass_configs(config: TrainConfig, **agreement: float) -> SubclassConfigs:
+    """Four subclasses in each class; ``agreement`` is for `two_views`."""
     known = SubclassConfig("annotators' votes", KnownSubclasses(subclasses=4), config)
-    return replace(two_views(4, config, others=config), known=known)
+    return replace(two_views(4, config, others=config, **agreement), known=known)
 
 
 MOBILE_NETS = tuple(
@@ -97,16 +103,58 @@ POLYPS_224 = replace(
     ),
 )
 
-# A quick look: fewer epochs.
-QUICK = {"head": replace(HEAD, epochs=30), "last": replace(LAST, epochs=2)}
-POLYPS = replace(
+# With the study's networks: fewer epochs, and of each picture one view, for they are many.
+QUICK = {"head": replace(HEAD, epochs=30, dihedral=False), "last": replace(LAST, epochs=2)}
+PRETRAINED_POLYPS = replace(
     POLYPS_224,
     name="polyps",
     dataset="polyps",
     teacher_config=in_two_stages("block16", **QUICK),
     student_config=in_two_stages("block17", **QUICK),
     subclass_configs=subclass_configs(in_two_stages("block16", **QUICK)),
-    sizes=Sizes(student_image_counts=(60, 140, 272), students=MOBILE_NETS[::2]),
+    sizes=Sizes(300, (100, 200, 300), MOBILE_NETS[::2]),
     saliency=replace(MHIST.saliency, images=16, steps=4),
-    text=replace(POLYPS_224.text, title="generated polyps"),
+    text=replace(
+        POLYPS_224.text,
+        title="generated polyps",
+        choices=MHIST.text.choices.replace(", in its eight flips and quarter turns,", ""),
+    ),
+)
+
+
+class Polyps(Task):
+    """The generated polyps with narrow networks, which are trained whole."""
+
+    def resolved(self, dataset: Dataset) -> Task:
+        """Itself, or `PRETRAINED_POLYPS` where there are ImageNet weights for both networks."""
+        return PRETRAINED_POLYPS if pretrained.available() else self
+
+
+TEACHER = TrainConfig(epochs=4, batch_size=32, learning_rate=5e-3, dihedral=True)
+POLYPS = Polyps(
+    **vars(PRETRAINED_POLYPS)
+    | {
+        "teacher": partial(narrow_resnet_teacher, channels=(16, 32, 64, 128)),
+        "student": narrow_mobilenet_v2_student,
+        "teacher_config": TEACHER,
+        "student_config": TrainConfig(epochs=12, batch_size=32, learning_rate=1e-2, dihedral=True),
+        "subclass_configs": subclass_configs(TEACHER),
+        "distillation": DistillationConfig(temperature=4.0, soft_weight=0.9),
+        "sizes": replace(
+            PRETRAINED_POLYPS.sizes,
+            students=tuple(
+                (f"width {width:g}", partial(narrow_mobilenet_v2_student, width=width))
+                for width in (0.5, 0.35)
+            ),
+        ),
+        "text": replace(
+            PRETRAINED_POLYPS.text,
+            teacher="a ResNet with one block of each width and 308 thousand parameters",
+            choices="Without ImageNet weights, ResNet-50 and MobileNetV2 have nothing to transfer "
+            "and are too large to learn from these pictures. Two narrow networks of the same "
+            "families take their places, and all of their layers are trained. The teacher sees "
+            "all pictures, a student 300 of them, each in its eight flips and quarter turns. Every "
+            "class counts the same in the loss of the labels.",
+        ),
+    }
 )

@@ -53,7 +53,7 @@ def in_line(model: nn.Module) -> nn.Sequential:
     """
     if isinstance(model, TeacherCNN):
         return nn.Sequential(
-            model.conv1, nn.MaxPool2d(2, stride=1), nn.ReLU(),
+            model.conv1, model.pool1, nn.ReLU(),
             model.conv2, nn.MaxPool2d(2, stride=2), nn.ReLU(),
             ChannelsLastFlatten(), model.dense, nn.ReLU(), model.output,
         )  # fmt: skip

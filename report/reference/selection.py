@@ -1,0 +1,187 @@
+"""Chooses every recipe of the course on validation images, and keeps every trial in selection.json.
+
+    .venv/bin/python report/reference/selection.py [--task mnist-small] [--workers 2]
+
+It cannot read a test split (`stages.ValidationOnly`). Stopped or killed, it goes on with the trials
+that the file lacks. The picks are written into `kdnb/tasks/` by hand, and a test compares them.
+
+The rule, written before there was any result, is `RULE`.
+"""
+
+import argparse
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from measures import (
+    by_class,
+    by_subclass,
+    classifier,
+    distilled,
+    divisions,
+    price,
+    students,
+    teachers,
+)
+from polyps_plan import plan as polyps
+from stages import Plan, Settings, Stage, grid, select
+
+from kdnb.experiment.methods import ALONE
+from kdnb.models import StudentMLP, TeacherCNN, pretrained
+from kdnb.tasks import task
+from kdnb.tasks.config import DistillationConfig, Task, two_views
+from kdnb.training.config import TrainConfig
+
+RULE = (
+    "Of the trials of a stage, the one with the highest mean score over the seeds 0, 1 and 2 on "
+    "the validation images is the best. Among those whose mean is at most one standard error of "
+    "the best one's mean below it (over seeds), the cheapest is picked: the price is training "
+    "images x epochs x views per image x multiply-adds of the network. Of equal prices the first "
+    "in the grid is picked. Trials whose price is above the stage's bound are not run. A stage's "
+    "score is the validation accuracy, the mean of both where two students are trained. Of a "
+    "teacher that divides it is the share of digits recovered, and where there are no digits the "
+    "accuracy of the student that learns its subclasses. Each stage starts from the picks before."
+)
+SEEDS = (0, 1, 2)
+FILE = Path(__file__).with_suffix(".json")
+
+# The grids. What has one value is given, and stands here because trials are known by it.
+
+STUDENT = {"hidden": [(64, 64)], "student_images": [500], "batch_size": [64], "translate": [2]}
+CNN = {"channels": [(16, 32)], "pool_stride": [2], "batch_size": [32]}
+
+TEACHERS = grid(
+    **CNN, dropout=[0.2, 0.5], epochs=[8, 12], learning_rate=[3e-3, 5e-3], translate=[1, 2]
+)
+SVMS = grid(C=[1.0, 3.0, 10.0, 30.0], gamma=["scale", 0.01, 0.03])
+NEIGHBOURS = grid(n_neighbors=[1, 3, 5, 7], weights=["uniform", "distance"])
+STUDENTS = [
+    settings | regularised
+    for settings in grid(**STUDENT, epochs=[200, 400], learning_rate=[1e-3, 3e-3])
+    for regularised in (
+        {"weight_decay": 0.0, "label_smoothing": 0.0},
+        {"weight_decay": 0.0, "label_smoothing": 0.1},
+        {"weight_decay": 0.03, "label_smoothing": 0.0},
+    )
+]
+DISTILLED = grid(
+    temperature=[4.0, 8.0, 20.0], soft_weight=[0.9, 1.0], learning_rate=[1e-3, 3e-3],
+    weight_decay=[0.0], label_smoothing=[0.0],
+)  # fmt: skip
+
+# A teacher of the page may take about 15 s of one core: 16 and 32 channels took 88 s at 4.5e11.
+DIVIDING_AT_MOST = 8e10
+DIVIDING = grid(
+    **CNN, dropout=[0.2], epochs=[6, 10], learning_rate=[1e-3, 3e-3], translate=[2], affine=[0.2],
+    weight=[0.3, 1.0, 3.0], evenness=[1.0, 1.5],
+)  # fmt: skip
+UNDIVIDED = grid(
+    epochs=[8], batch_size=[32], learning_rate=[3e-3, 5e-3], translate=[2], affine=[0.0, 0.2]
+)
+
+
+# What a trial's settings make of a task
+
+
+def with_teacher(of: Task, settings: Settings) -> Task:
+    """The teacher, and how it is trained without subclasses."""
+    teacher, config = _teacher(settings)
+    return replace(of, teacher=teacher, teacher_config=TrainConfig(**config))
+
+
+def undivided(of: Task, settings: Settings) -> Task:
+    """How the network of the teacher that divides is trained without subclasses."""
+    return replace(of, teacher_config=TrainConfig(**settings))
+
+
+def _teacher(settings: Settings) -> tuple[partial, Settings]:
+    """The network that these settings name, and the other settings."""
+    channels, rest = tuple(settings["channels"]), dict(settings)
+    others = {name: rest.pop(name) for name in ("channels", "pool_stride", "dropout")}
+    return partial(TeacherCNN, **{**others, "channels": channels}), rest
+
+
+def with_student(of: Task, settings: Settings) -> Task:
+    """The student, its images, and how it is trained without a teacher."""
+    config = dict(settings)
+    student = partial(StudentMLP, hidden=tuple(config.pop("hidden")))
+    sizes = replace(of.sizes, student_images=config.pop("student_images"))
+    return replace(of, student=student, sizes=sizes, student_config=TrainConfig(**config))
+
+
+def with_distillation(of: Task, settings: Settings) -> Task:
+    """The defaults of distillation; what they do not say is as without a teacher."""
+    config = dict(settings)
+    numbers = config.pop("temperature"), config.pop("soft_weight")
+    config = replace(of.student_config, **config)
+    return replace(of, distillation=DistillationConfig(*numbers, config))
+
+
+def with_division(of: Task, settings: Settings) -> Task:
+    """A teacher whose two views agree; those that it is compared with meet no affine views."""
+    teacher, config = _teacher(settings)
+    agreement = {name: config.pop(name) for name in ("weight", "evenness")}
+    config = TrainConfig(**config)
+    configs = two_views(5, config, others=replace(config, affine=0.0), **agreement)
+    return replace(of, teacher=teacher, subclass_configs=configs)
+
+
+def unchanged(of: Task, settings: Settings) -> Task:
+    """A task has no settings of baselines: `kdnb.experiment.baselines` has them."""
+    return of
+
+
+TEACHER = Stage("teacher", TEACHERS, with_teacher, teachers, price("teacher"))
+ALONE_STAGE = Stage("alone", STUDENTS, with_student, students(lambda of: ALONE), price("alone"))
+PLANS = {
+    "mnist-small": partial(
+        Plan,
+        stages=(
+            TEACHER,
+            ALONE_STAGE,
+            Stage(
+                "distilled", DISTILLED, with_distillation, students(distilled),
+                price("distilled"), after=("teacher", "alone"),
+            ),
+            Stage("SVM", SVMS, unchanged, classifier("SVM"), after=("alone",)),
+            Stage("neighbours", NEIGHBOURS, unchanged, classifier("neighbours"), after=("alone",)),
+        ),
+        as_many=("alone", "distilled"),
+    ),
+    "mnist-small-2x5": partial(
+        Plan,
+        stages=(
+            Stage(
+                "division", DIVIDING, with_division, divisions,
+                price("division"), most=DIVIDING_AT_MOST,
+            ),
+            Stage(
+                "teacher", UNDIVIDED, undivided, teachers, price("teacher"), after=("division",)
+            ),
+            ALONE_STAGE,
+            # Students of classes and of subclasses have one recipe: the score is their mean.
+            Stage(
+                "distilled", DISTILLED, with_distillation, students(by_class, by_subclass),
+                price("distilled"), after=("division", "alone"),
+            ),
+        ),
+        as_many=("alone", "distilled"),
+    ),
+    "polyps": polyps,
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", nargs="+", choices=PLANS, default=list(PLANS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
+    options = parser.parse_args()
+    os.environ[pretrained.VARIABLE] = "random"  # polyps are for narrow networks
+    for name in options.task:
+        select(PLANS[name](task(name)), options.seeds, FILE, RULE, options.workers)
+
+
+if __name__ == "__main__":
+    main()
