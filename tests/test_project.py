@@ -99,24 +99,13 @@ def parameters_of(notebook):
     return values
 
 
-@pytest.mark.parametrize(
-    ("notebook", "tasks"),
-    [
-        ("02_conventional_distillation.ipynb", ["mnist-small", "mnist"]),
-        ("03_subclass_distillation.ipynb", ["mnist-small-2x5", "mnist-2x5"]),
-    ],
-)
-def test_notebook_parameters_agree_with_the_tasks(notebook, tasks):
-    """The defaults that a notebook shows are those that the tasks were made for."""
-    from kdnb.tasks import TASKS
-
+@pytest.mark.parametrize("number", ["02", "03"])
+def test_notebooks_take_temperature_and_weight_from_the_task(number):
+    """Unless a reader gives others: these were chosen on the task's validation images."""
+    (notebook,) = (path.name for path in NOTEBOOKS if path.name.startswith(number))
     values = parameters_of(notebook)
-    for task in (TASKS[name] for name in tasks):
-        assert values["temperature"] == task.temperature
-        assert values["soft_weight"] == task.soft_weight
+    assert values["temperature"] is None and values["soft_weight"] is None
     assert len(values["seeds"]) >= 3
-    assert values["temperature"] in values.get("temperatures", [values["temperature"]])
-    assert values["soft_weight"] in values.get("soft_weights", [values["soft_weight"]])
 
 
 # Numbers in prose

@@ -63,16 +63,21 @@ TEACHERS = grid(
 )  # fmt: skip
 SVMS = grid(C=[1.0, 3.0, 10.0, 30.0], gamma=["scale", 0.01, 0.02, 0.03])
 NEIGHBOURS = grid(n_neighbors=[1, 3, 5, 7], weights=["uniform", "distance"])
+# Students with and without a teacher are trained equally long. Of a student alone 100 epochs were
+# tried as well, and were no better by more than one standard error.
+REGULARISED = (
+    {"weight_decay": 0.0, "label_smoothing": 0.0},
+    {"weight_decay": 0.0, "label_smoothing": 0.05},
+    {"weight_decay": 0.0, "label_smoothing": 0.1},
+    {"weight_decay": 0.0, "label_smoothing": 0.2},
+    {"weight_decay": 0.03, "label_smoothing": 0.0},
+    {"weight_decay": 0.1, "label_smoothing": 0.0},
+)
 STUDENTS = [
     settings | regularised
-    for settings in grid(**STUDENT, epochs=[100, 200], learning_rate=[3e-3, 6e-3, 1e-2])
-    for regularised in (
-        {"weight_decay": 0.0, "label_smoothing": 0.0},
-        {"weight_decay": 0.0, "label_smoothing": 0.1},
-        {"weight_decay": 0.03, "label_smoothing": 0.0},
-    )
+    for settings in grid(**STUDENT, epochs=[200], learning_rate=[3e-3, 6e-3, 1e-2])
+    for regularised in REGULARISED
 ]
-# As many epochs as without a teacher.
 DISTILLED = grid(
     temperature=[4.0, 8.0, 20.0], soft_weight=[0.9, 1.0], learning_rate=[3e-3, 6e-3, 1e-2],
     weight_decay=[0.0], label_smoothing=[0.0],
