@@ -11,10 +11,14 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from kept import ALONE, CLASSES, CONTROLS, KD, SUBCLASSES, final_row, final_table, in_points, kept
+from kept import rows_of_tables
 from packaging.requirements import Requirement
+from test_coverage import old_ways, scenarios
+from test_final import final
 
 from kdnb.course.tables import score_range
-from kdnb.evaluation.statistics import Interval, mean_interval
+from kdnb.evaluation.statistics import Interval, detectable_difference, mean_interval
 from kdnb.tasks.config import COURSE
 
 ROOT = Path(__file__).parents[1]
@@ -111,8 +115,10 @@ def test_notebooks_take_temperature_and_weight_from_the_task(number):
 # Numbers in prose
 
 
-def kept(name):
-    return json.loads((ROOT / "report" / "reference" / f"{name}.json").read_text())
+def page(folder=""):
+    """The text of a folder's README, and the same on one line."""
+    text = (ROOT / folder / "README.md").read_text(encoding="utf-8")
+    return text, " ".join(text.split())
 
 
 def notebook_seconds(reference, notebook):
@@ -124,13 +130,8 @@ def in_words(seconds):
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def in_points(gain):
-    return f"{100 * gain['mean']:+.2f} ({100 * gain['low']:+.2f} to {100 * gain['high']:+.2f})"
-
-
-def rows_of(label):
-    readme = (ROOT / "README.md").read_text()
-    return [line for line in readme.splitlines() if line.startswith(f"| {label} |")]
+def rows_of(label, folder=""):
+    return [line for line in page(folder)[0].splitlines() if line.startswith(f"| {label} |")]
 
 
 def comparisons(name):
@@ -139,15 +140,54 @@ def comparisons(name):
     return {r["dataset"]: r for r in reversed(results)}
 
 
-@pytest.mark.parametrize(("name", "dataset"), [("mnist-small", "mnist-small"), ("mnist", "mnist")])
-def test_the_readmes_numbers_are_those_of_the_reference_runs(name, dataset):
-    result = comparisons(name)[dataset]
+def test_the_readmes_numbers_are_those_of_the_reference_runs():
+    result = comparisons("mnist")["mnist"]
     for label, accuracies in result["accuracy"].items():
         mean = f"| {100 * sum(accuracies) / len(accuracies):.2f} % |"
         assert any(mean in row for row in rows_of(label)), (label, mean)
-    readme = (ROOT / "README.md").read_text()
-    assert in_points(result["gain"]["student + conventional KD"]) in readme
-    assert in_words(kept(name)["wall_seconds"]) in readme
+    assert in_points(result["gain"][KD]) in page()[0]
+    for name in ("mnist-small", "polyps", "mnist"):
+        assert in_words(kept(name)["wall_seconds"]) in page()[0]
+
+
+def test_the_readmes_results_are_those_of_seeds_that_chose_nothing():
+    lines = page()[0].splitlines()
+    for task, rows in rows_of_tables().items():
+        for row in rows:
+            assert f"| {' | '.join(row)} |" in lines, task
+    assert final.markdown(kept("final")) in page("report")[0]
+    for level in final_table("mnist-small-2x5", "digits recovered")["levels"].values():
+        assert f"{100 * level:.1f} %" in page()[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "claim"),
+    [
+        ("distillation of {} points", ("mnist-small", CONTROLS, KD, ALONE)),
+        ("classes {} points", ("mnist-small-2x5", "distillation", SUBCLASSES, CLASSES)),
+        ("test images, {} points", ("polyps", "distillation", KD, ALONE)),
+    ],
+)
+def test_what_difference_can_be_seen_follows_from_the_kept_intervals(words, claim):
+    gain = final_row(*claim)
+    gain = Interval(*(gain[name] for name in ("mean", "low", "high", "n")))
+    assert words.format(f"{100 * detectable_difference(gain):.1f}") in page("report")[1]
+
+
+def test_the_pages_count_the_kept_trials():
+    trials = [trial for of in kept("selection")["tasks"].values() for trial in of["trials"]]
+    minutes = sum(trial["core_seconds"] for trial in trials) / 60
+    assert f"{len(trials)} trials, {minutes:.0f} minutes of one core" in page("report")[1]
+
+
+def test_the_simulated_coverages_are_those_of_all_intervals_and_lie_where_they_shall():
+    text = page("report")[0]
+    table = text[text.index("| interval | scenario |") :].split("\n\n")[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    new, old = list(scenarios(thorough=True)), list(old_ways())
+    assert [row[:2] for row in rows] == [[kind, what] for kind, what, _ in new + old]
+    for *_, nominal, simulated in rows[: len(new)]:
+        assert nominal == "95 %" and 93 <= float(simulated.removesuffix(" %")) <= 97
 
 
 @pytest.mark.parametrize(
@@ -181,7 +221,7 @@ def test_the_readmes_scores_are_those_of_the_reference_run():
         r for r in kept("polyps")["results"] if "teacher, annotators' votes" in r.get("scores", ())
     )
     for label, by_metric in scores["scores"].items():
-        (row,) = (r for r in rows_of(label) if "(." in r)
+        (row,) = (r for r in rows_of(label, "report") if "(." in r)
         for name in ("weighted F1", "SSA F1", "AUC"):
             assert f"| {score_range(Interval(**by_metric[name]))} |" in row, (label, name)
 
@@ -195,11 +235,8 @@ def test_the_readmes_similarities_and_size_sweep_are_those_of_the_reference_run(
         cells = [f"{v['mean']:.3f} ({v['low']:.3f} to {v['high']:.3f})" for v in wanted]
         assert f"| {label} | {' | '.join(cells)} |" in rows_of(label)
     (ladder,) = (r["size_sweep"] for r in kept("mnist-small")["results"] if "size_sweep" in r)
-    size = {rung["name"]: rung for rung in ladder}
-    distilled = size["128-128"]["accuracy"]["student + conventional KD"]
-    alone = size["784-784"]["accuracy"]["student without teacher"]
-    gain = mean_interval([a - b for a, b in zip(distilled, alone, strict=True)])
-    assert in_points(vars(gain)) in " ".join((ROOT / "README.md").read_text().split())
+    size, text = {rung["name"]: rung for rung in ladder}, page()[1]
+    TODO
 
 
 def test_the_readmes_size_sweep_on_mnist_is_that_of_the_reference_run():
@@ -217,7 +254,7 @@ def test_the_readmes_size_sweep_on_mnist_is_that_of_the_reference_run():
             f"{rung['cost']['parameters']:,}", f"{rung['cost']['flops'] / 1e6:.3f}", *means,
             f"{100 * gain.mean:+.2f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})",
         ]  # fmt: skip
-        assert f"| {rung['name']} | {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
+        assert f"| {rung['name']} | {' | '.join(cells)} |" in page("report")[0]
 
 
 def test_the_published_bounds_are_met_on_mnist():
@@ -237,10 +274,14 @@ def test_the_readmes_subclass_numbers_are_those_of_the_reference_run():
         assert any(error in row for row in rows_of(label)), (label, error)
     for gain in result["gain"].values():
         assert in_points(gain) in (ROOT / "README.md").read_text()
+    pairs = zip(*(result["accuracy"][label] for label in (SUBCLASSES, CLASSES)), strict=True)
+    own = in_points(vars(mean_interval([ours - theirs for ours, theirs in pairs])))
+    assert f"over the same teacher's classes: {own}" in page()[1]
     (divided,) = [r for r in kept("mnist-03")["results"] if "divisions" in r]
-    for label, teachers in divided["divisions"].items():
-        recovered = 100 * sum(t["recovered"] for t in teachers) / len(teachers)
-        assert any(f"| {recovered:.1f} % |" in row for row in rows_of(label)), label
+    for teachers in divided["divisions"].values():
+        found = mean_interval([100 * teacher["recovered"] for teacher in teachers])
+        ends = f"{found.low:.1f} to {min(found.high, 100):.1f}".removesuffix(".0")
+        assert f"{found.mean:.1f} %" in page()[1] and f"({ends})" in page()[1]
 
 
 def test_the_published_bounds_are_met_on_mnist_2x5():
