@@ -48,7 +48,7 @@ def test_grey_images_have_neighbours_and_an_svm(tiny_task, store):
     answer = labels.bincount().argmax()
     assert majority[0] == f"always {lab.dataset.class_names[answer]} (majority)"
     assert torch.equal(majority[1], test == answer)
-    assert (neighbours[0], svm[0]) == ("3 nearest neighbours", "SVM")
+    assert (neighbours[0], svm[0]) == ("nearest neighbour", "SVM")
     assert svm[1].dtype == torch.bool
     assert svm[1].shape == test.shape
     # By hand: the majority of the three images at the smallest distance.
