@@ -12,11 +12,11 @@ PLAIN, CONTROLS = "plain baselines", "distillation and controls"
 DIGITS = [
     ("teacher, 5,000 images", PLAIN, "teacher"),
     ("SVM, the same 5,000", PLAIN, "SVM, the teacher's images"),
-    ("3 nearest neighbours, the same 5,000", PLAIN, "3 nearest neighbours, the teacher's images"),
+    ("nearest neighbour, the same 5,000", PLAIN, "nearest neighbour, the teacher's images"),
     ("student without teacher, 500 images", PLAIN, ALONE),
     ("student + conventional KD, the same 500", PLAIN, KD),
     ("SVM, the same 500", PLAIN, "SVM"),
-    ("3 nearest neighbours, the same 500", PLAIN, "3 nearest neighbours"),
+    ("nearest neighbour, the same 500", PLAIN, "nearest neighbour"),
     ("gain of KD over the student without teacher", CONTROLS, KD, ALONE),
     ("gain of KD over the SVM", PLAIN, KD, "SVM"),
 ]

@@ -1,18 +1,30 @@
 """What notebooks/INSTRUCTOR.md says of notebooks, exercises, commands and numbers holds."""
 
-import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from kept import (
+    ALONE,
+    CLASSES,
+    CONTROLS,
+    KD,
+    PLAIN,
+    SUBCLASSES,
+    VIEWS,
+    final_row,
+    in_points,
+    kept,
+    written,
+)
+from scipy import stats
 
 from kdnb import __main__ as command_line
 from kdnb.course import bugs
 from kdnb.course.exercises import ALL
 from kdnb.course.report.execution import find_notebooks
 from kdnb.course.report.parameters import parse_parameters
-from kdnb.evaluation.statistics import mean_interval
 from kdnb.tasks import task
 
 ROOT = Path(__file__).parents[1]
@@ -42,10 +54,6 @@ def commands():
     """The lines of all blocks of code, those that go on in the next joined, as words."""
     lines = re.findall(r"^ {4}.*", TEXT.replace("\\\n", ""), flags=re.MULTILINE)
     return [words for line in lines if (words := shlex.split(line, comments=True))]
-
-
-def kept(name):
-    return json.loads((ROOT / "report" / "reference" / f"{name}.json").read_text())
 
 
 def test_every_exercise_stands_there_as_it_is():
@@ -157,29 +165,58 @@ def test_links_lead_somewhere():
 
 
 def test_what_came_out_is_what_was_kept():
-    outcomes = [row[2] for row in table("notebook", "guess |")]
-    on_digits_2x5, of_the_gap = outcomes[4], outcomes[-1]
+    rows = table("notebook", "guess |")
+    on_page, with_others = ([row[n] for row in rows] for n in (2, 3))
     results = kept("mnist-small")["results"]
-    accuracy = {r["dataset"]: r["accuracy"] for r in results if "accuracy" in r}
-
-    labels = ("student + subclass KD", "student + KD, classes of the same teacher")
-    pairs = zip(*(accuracy["mnist-small-2x5"][label] for label in labels), strict=True)
-    gain = mean_interval([100 * (a - b) for a, b in pairs])
-    own = f"{gain.mean:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})"
-    assert on_digits_2x5.startswith(own) and not gain.excludes_zero
-
-    means = {label: sum(values) / len(values) for label, values in accuracy["mnist-small"].items()}
-    alone, teacher = means["student without teacher"], means["teacher"]
-    share = (means["student + conventional KD"] - alone) / (teacher - alone)
-    assert of_the_gap == f"{100 * share:.0f} %"
+    mean = {
+        r["dataset"]: {label: sum(each) / len(each) for label, each in r["accuracy"].items()}
+        for r in reversed(results)
+        if "accuracy" in r
+    }
+    ten, two = mean["mnist-small"], mean["mnist-small-2x5"]
+    gap = ten["teacher"] - ten[ALONE]
+    assert [on_page[n] for n in (1, 2, 3, 5, 9)] == [
+        f"{100 * ten['teacher']:.2f} %",
+        f"{100 * (ten[KD] - ten[ALONE]):+.2f}",
+        f"{100 * (ten['student + KD at T = 1'] - ten[ALONE]):+.2f}",
+        f"{100 * (two[SUBCLASSES] - two[CLASSES]):+.2f}",
+        f"{100 * (ten[KD] - ten[ALONE]) / gap:.0f} %",
+    ]
+    assert [with_others[n] for n in (1, 2, 3, 5)] == [
+        written(final_row("mnist-small", PLAIN, "teacher")),
+        in_points(final_row("mnist-small", CONTROLS, KD, ALONE)),
+        in_points(final_row("mnist-small", CONTROLS, f"{KD} at T = 1", ALONE)),
+        in_points(final_row("mnist-small-2x5", "distillation", SUBCLASSES, CLASSES)),
+    ]
+    for label in (VIEWS, "Müller's auxiliary loss", "no auxiliary loss", "k-means on the pixels"):
+        share = final_row("mnist-small-2x5", "digits recovered", label)["mean"]
+        assert f"{100 * share:.1f} %" in TEXT, label
+    (cost,) = (result["cost"] for result in results if "cost" in result)
+    for model in ("teacher", "student"):
+        assert f"{cost[model]['parameters']:,}" in TEXT
+        assert f"{cost[model]['flops'] / 1e6:.2f}" in TEXT
+    (maps,) = (r["measured"]["gradient"] for r in results if r.get("kind") == "similarity")
+    for label, measured in maps.items():
+        assert f"{measured['rank correlation']['mean']:.3f}" in TEXT, label
+    (ladder,) = (result["size_sweep"] for result in results if "size_sweep" in result)
+    size = {rung["name"]: rung for rung in ladder}
+    big = max(ladder, key=lambda rung: rung["cost"]["parameters"])
+    times, name = re.match(r"([\d.]+) times, the (\S+) student", on_page[8]).groups()
+    assert times == f"{big['cost']['parameters'] / size[name]['cost']['parameters']:.1f}"
+    pairs = zip(size[name]["accuracy"][KD], big["accuracy"][ALONE], strict=True)
+    assert all(distilled > alone for distilled, alone in pairs)
 
     # The others stand in the README, which its own tests hold to the kept runs.
     readme = " ".join((ROOT / "README.md").read_text().split())
     ranges = re.findall(r"[+-][\d.]+ \([^)]*\)", " ".join(TEXT.split()))
-    assert len(ranges) == 7
-    for number in set(ranges) - {own}:
+    assert len(ranges) == 5
+    for number in ranges:
         assert number in readme or number.replace(" (", " points (") in readme, number
-    numbers = ("97.00 %", "0.331", "0.416", "0.418", "0.499", "-0.005", "4.6 times", "10.5 times")
-    numbers += ("31.1 %", "74.8 %", "92.3 %", "1,238,730", "1,011,466")
-    for number in numbers:
+    for number in ("4.6 times", *(f"{maps[x]['rank correlation']['mean']:.3f}" for x in maps)):
         assert number in readme and number in TEXT
+
+
+def test_of_five_groups_the_pooled_mean_is_left_out_by_4_per_cent_of_the_intervals():
+    """A group's mean less the pooled one has 4/5 of its variance, since the pool contains it."""
+    bound = stats.t.ppf(0.975, df=2) / (4 / 5) ** 0.5
+    assert round(100 * 2 * stats.t.sf(bound, df=2)) == 4 and "About 4 % with five groups" in TEXT
