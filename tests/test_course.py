@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 import torch
+from compared import comparison, right
 
 from kdnb.course import figures, interactive, tables
 from kdnb.course import text as words
@@ -13,10 +14,10 @@ from kdnb.course.figures.picture import image_tag
 from kdnb.course.interactive import Progress, widgets
 from kdnb.course.report.protocol import HEADLESS, RESULTS
 from kdnb.evaluation.metrics import Matching, calibration, confusion
-from kdnb.evaluation.statistics import mean_interval
+from kdnb.evaluation.statistics import image_interval, joint_interval, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional
-from kdnb.experiment.results import Comparison, Update
+from kdnb.experiment.results import Update
 from kdnb.training.loop import Epoch, History
 
 KD = "student + conventional KD"
@@ -24,9 +25,7 @@ NAMES = ["a", "b", "c"]
 
 
 def compared(alone, distilled):
-    accuracies = torch.tensor([alone, distilled], dtype=torch.float64)
-    seeds = tuple(range(len(alone)))
-    return Comparison((ALONE.label, KD), seeds, "test", 200, accuracies, {})
+    return comparison({ALONE.label: alone, KD: distilled}, 200)
 
 
 CLEAR = compared([0.80, 0.81, 0.79], [0.90, 0.91, 0.89])
@@ -46,50 +45,80 @@ def history(epochs=4):
 def test_a_clear_gain_is_called_one():
     sentence = words.gain_sentence(CLEAR, KD, ALONE.label)
     assert sentence.startswith("**A gain**") and "+10.00 points" in sentence
-    assert "3 seeds" in sentence and "200 test images" in sentence
+    assert "3 seeds and 200 images" in sentence and "on 200 test images" in sentence
     assert words.gain_sentence(CLEAR, ALONE.label, KD).startswith("**A loss**")
 
 
 def test_an_interval_that_crosses_zero_is_no_gain():
     assert UNCLEAR.gain(KD, ALONE.label).mean > 0
-    assert words.gain_sentence(UNCLEAR, KD, ALONE.label).startswith("**No clear gain**")
+    assert words.gain_sentence(UNCLEAR, KD, ALONE.label).startswith("**Not distinguishable**")
 
 
 def test_a_sweep_names_what_cannot_be_told_from_the_best():
-    rows = torch.tensor([[0.90, 0.91, 0.92], [0.91, 0.90, 0.91], [0.70, 0.71, 0.72]])
-    sweep = Comparison(("T = 4", "T = 8", "T = 1"), (0, 1, 2), "val", 300, rows.double(), {})
+    rows = {"T = 4": [0.90, 0.91, 0.92], "T = 8": [0.91, 0.90, 0.91], "T = 1": [0.70, 0.71, 0.72]}
+    sweep = comparison(rows, 300, "val")
     text = words.sweep_sentence(sweep, sweep.labels).data
     assert "Best on average: **T = 4** with 91.00 %" in text and "300 validation images" in text
-    assert re.search(r"Not to be told from it .*: T = 8\.", text)
-    assert re.search(r"leaves 0 out: T = 1\.", text)
+    assert "chosen on these images" in text
+    assert re.search(r"Not distinguishable from it \(Holm-adjusted\): T = 8\.", text)
+    assert re.search(r"Worse \(Holm-adjusted\): T = 1\.", text)
+
+
+def test_a_claim_is_adjusted_for_the_claims_beside_it():
+    """One that is a little better: a gain alone, but not as the best of 20 that were tried."""
+    accuracies = {"alone": [0.80] * 3, "one": [0.8125] * 3}
+    few = comparison(accuracies, 400)
+    others = {f"method {i}": [0.80, 0.81, 0.80] for i in range(19)}
+    many = comparison(accuracies | others, 400)
+    assert few.gain("one", "alone") == many.gain("one", "alone")
+    assert 0.003 < few.gain("one", "alone").p < 0.05
+    assert words.gain_sentence(few, "one", "alone").startswith("**A gain**")
+    assert words.gain_sentence(many, "one", "alone").startswith("**Not distinguishable**")
+    cells = tables.result_table(many, "alone").text.splitlines()[3]
+    assert cells.startswith("| one |") and cells.endswith("| not distinguishable |")
+    numbers = tables.result_table(many, "alone").data["gain"]["one"]
+    assert numbers["p_holm"] == pytest.approx(20 * numbers["p"])
+
+
+def test_what_a_comparison_can_see_follows_from_its_width():
+    gain = CLEAR.gain(KD, ALONE.label)
+    wanted = 1.43 * 100 * (gain.high - gain.low) / 2
+    assert f"a true difference of {wanted:.1f} points" in words.seen(gain)
 
 
 def test_the_table_carries_its_numbers():
-    data = tables.result_table(CLEAR, ALONE.label, [0.99, 0.98, 1.0])._repr_mimebundle_()
+    teachers, plain = right([0.99, 0.98, 1.0], 200), {"SVM": right(0.85, 200)}
+    made = tables.result_table(CLEAR, ALONE.label, teachers, plain)
+    data = made._repr_mimebundle_()
     table = data["text/markdown"]
     assert "| teacher | 99.00 % |" in table and "| 20, 18, 22 | +10.00 points" in table
+    assert table.splitlines()[2].startswith("| SVM | 85.00 % |")  # below all that is trained
+    ends = words.percent_range(image_interval(plain["SVM"]))
+    assert table.splitlines()[2].endswith(f"| {ends} | 30 | – | – |")
     numbers = data[RESULTS]
     assert numbers["accuracy"][KD] == pytest.approx([0.90, 0.91, 0.89])
     assert numbers["gain"][KD]["mean"] == pytest.approx(0.1)
 
 
 def test_divisions_side_by_side():
-    """Recovered 0.5, 0.6, 0.7: mean 60 %, 60 ± 4.30265·10/√3 = 35.2 to 84.8 (t with 2 d.f.)."""
     teachers = [
-        {"seed": s, "live": 8 + s, "recovered": 0.5 + s / 10, "accuracy": 0.99} for s in range(3)
-    ]
-    bundle = tables.division_table({"by chance": teachers}, 10, "toy")._repr_mimebundle_()
-    row = bundle["text/markdown"].splitlines()[-1]
-    assert (
-        row == "| by chance | 8, 9, 10 of 10 | 60.0 % | 35.2 % to 84.8 % | 50, 60, 70 | 99.00 % |"
-    )
+        {"seed": s, "live": 8 + s, "recovered": right(0.5 + s / 10, 200),
+         "correct": right(0.99, 200)} for s in range(3)
+    ]  # fmt: skip
+    made = tables.division_table({"by chance": teachers}, 10, "toy", plain={"k-means": 0.75})
+    bundle = made._repr_mimebundle_()
+    *_, row, last = bundle["text/markdown"].splitlines()
+    ends = words.percent_range(joint_interval(right([0.5, 0.6, 0.7], 200)), 1)
+    assert row == f"| by chance | 8, 9, 10 of 10 | 60.0 % | {ends} | 50, 60, 70 | 99.00 % |"
+    assert last == "| k-means | – | 75.0 % | – | – | – |"
     data = bundle[RESULTS]
     assert data["dataset"] == "toy" and data["subclass_outputs"] == 10
     assert [d["live"] for d in data["divisions"]["by chance"]] == [8, 9, 10]
+    assert [d["recovered"] for d in data["divisions"]["by chance"]] == [0.5, 0.6, 0.7]
 
 
 def test_a_kept_result_says_where_it_comes_from(tmp_path, monkeypatch):
-    numbers = tables.result_table(CLEAR, ALONE.label, [0.99, 0.98, 1.0]).data
+    numbers = tables.result_table(CLEAR, ALONE.label, right([0.99, 0.98, 1.0], 200)).data
     origin = {"date": "2026-01-02T03:04", "device": "a toaster", "torch": "9.9"}
     record = {"results": [{"dataset": "other"}, numbers], "provenance": origin}
     (tmp_path / "kept.json").write_text(json.dumps(record, sort_keys=True))

@@ -1,19 +1,20 @@
 """Methods over seeds: fair, stored, loaded, interrupted."""
 
-import math
 from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
+from compared import comparison
 
 from kdnb.evaluation.metrics import accuracy
+from kdnb.evaluation.statistics import joint_interval
 from kdnb.experiment import experiment as experiment_module
 from kdnb.experiment import logit_cache as answers
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, Method, conventional, subclass, within_classes
 from kdnb.experiment.requests import RunRequest
-from kdnb.experiment.results import Comparison, Run
+from kdnb.experiment.results import Run
 from kdnb.models import StudentMLP
 from kdnb.store.store import digest, weights_digest
 from kdnb.tasks.config import DistillationConfig, Sizes, SubclassConfig
@@ -173,16 +174,16 @@ def test_a_comparison_is_paired_by_seed(lab):
     difference = result.accuracy(KD.label) - result.accuracy(ALONE.label)
     gain = result.gain(KD.label, over=ALONE.label)
     assert gain.mean == pytest.approx(difference.mean().item()) and gain.n == 3
-    # t(0.975, 2 degrees of freedom) = 4.3027 (any table of Student's t)
-    half = 4.3027 * difference.std().item() / math.sqrt(3)
-    assert gain.high - gain.mean == pytest.approx(half, rel=1e-4)
+    assert gain.images == 40 and result.correct.shape == (2, 3, 40)
+    assert gain == joint_interval(result.correct[1].double() - result.correct[0].double())
 
 
 def test_pairing_removes_what_the_seeds_share():
-    """Both methods vary by seed, the difference does not: the interval has no width."""
-    accuracies = torch.tensor([[0.5, 0.6, 0.8], [0.6, 0.7, 0.9]], dtype=torch.float64)
-    gain = Comparison(("a", "b"), (0, 1, 2), "test", 10, accuracies, {}).gain("b", over="a")
-    assert (gain.low, gain.mean, gain.high) == pytest.approx((0.1, 0.1, 0.1))
+    """Both methods vary by seed, the difference does not: what is left is due to the images."""
+    result = comparison({"a": [0.5, 0.6, 0.8], "b": [0.6, 0.7, 0.9]}, 1000)
+    gain = result.gain("b", over="a")
+    assert gain.mean == pytest.approx(0.1)
+    assert gain.high - gain.low < 0.1 < 0.5 < result.mean("a").high - result.mean("a").low
 
 
 def test_choices_look_at_validation_only(lab, monkeypatch):

@@ -12,6 +12,7 @@ from conftest import make_tiny_task, random_split, tiny_dataset
 
 from kdnb.experiment import experiment as experiment_module
 from kdnb.tasks.config import SubclassConfigs
+from kdnb.training.objectives import KnownSubclasses
 
 REFERENCE = Path(__file__).parents[1] / "report" / "reference"
 sys.path.insert(0, str(REFERENCE))
@@ -31,7 +32,8 @@ def two_by_two(audit=None):
 
 def of_two_classes():
     config = make_tiny_task().subclass_config
-    configs = SubclassConfigs(config, (replace(config, label="another"),))
+    shown = replace(config, label="known digits", objective=KnownSubclasses(subclasses=2))
+    configs = SubclassConfigs(config, (replace(config, label="another"),), shown)
     return replace(make_tiny_task(), dataset=two_by_two, subclass_configs=configs)
 
 

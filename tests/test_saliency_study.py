@@ -10,7 +10,7 @@ from kdnb.course.report.protocol import RESULTS
 from kdnb.data import Split
 from kdnb.evaluation.saliency import Saliency, saliency_maps
 from kdnb.evaluation.similarity import SIMILARITIES
-from kdnb.evaluation.statistics import mean_interval
+from kdnb.evaluation.statistics import joint_interval, pair_interval
 from kdnb.experiment import saliency_study as module
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional, subclass
@@ -55,11 +55,11 @@ def test_images_come_from_the_test_split_with_its_class_shares(lab, study):
 def test_similarity_is_that_of_the_maps_for_the_class_the_teacher_sees(lab, study):
     images, labels = study.images.images, study.images.labels
     study.images = Split(images, (labels + 1) % 4)  # what the teacher sees is not the label
-    similarity = study.similarity(students_of(lab), [0, 1], Saliency.GRADIENT)
+    similarity = study.similarity(students_of(lab), [0, 1, 2], Saliency.GRADIENT)
     labels = [m.label for m in students_of(lab)]
     assert list(similarity.values) == [*labels, OTHER_TEACHER, RANDOM]
-    assert all(v.shape == (len(SIMILARITIES), 2, 20) for v in similarity.values.values())
-    teachers = [lab.teacher(seed, lab.task.subclass_config) for seed in (0, 1)]
+    assert all(v.shape == (len(SIMILARITIES), 3, 20) for v in similarity.values.values())
+    teachers = [lab.teacher(seed, lab.task.subclass_config) for seed in (0, 1, 2)]
     pixels = study.images.images / 255
     with torch.inference_mode():
         z = teachers[1].model(pixels).view(20, 4, 2).logsumexp(2)
@@ -71,17 +71,18 @@ def test_similarity_is_that_of_the_maps_for_the_class_the_teacher_sees(lab, stud
     for name, similar in SIMILARITIES.items():
         expected = similar(others, own)
         torch.testing.assert_close(similarity.of(ALONE.label, name)[1], expected)
-        seeds = similarity.of(ALONE.label, name).mean(1)
-        assert similarity.mean(ALONE.label, name) == mean_interval(seeds.tolist())
-    # Of two seeds each is the other's other teacher, seen from the class that its own sees.
-    maps = saliency_maps(teachers[0].model, study.images.images, targets, 4, device=CPU)
-    torch.testing.assert_close(
-        similarity.of(OTHER_TEACHER, "cosine")[1], SIMILARITIES["cosine"](maps, own)
-    )
+        values = similarity.of(ALONE.label, name)
+        assert similarity.mean(ALONE.label, name) == joint_interval(values)
+    # Pairs 0-1, 0-2 and 1-2, each for the class that its first teacher sees.
+    maps = saliency_maps(teachers[2].model, study.images.images, targets, 4, device=CPU)
+    pairs = similarity.of(OTHER_TEACHER, "cosine")
+    torch.testing.assert_close(pairs[2], SIMILARITIES["cosine"](maps, own))
+    assert similarity.mean(OTHER_TEACHER, "cosine") == pair_interval(pairs)
 
 
-def test_one_seed_has_no_other_teacher(lab, study):
-    similarity = study.similarity(students_of(lab), [0], Saliency.GRADIENT)
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_an_interval_of_pairs_needs_three_teachers(lab, study, seeds):
+    similarity = study.similarity(students_of(lab), seeds, Saliency.GRADIENT)
     assert OTHER_TEACHER not in similarity.values
 
 
@@ -148,7 +149,8 @@ def measured(gain, spread_of_seeds=0.01, spread_of_images=0.01, random=0.0):
         images = torch.randn(1, 1, 40, generator=generator) * spread_of_images
         return (mean + seeds + images - images.mean()).expand(2, 3, 40)
 
-    alone = torch.full((2, 3, 40), 0.3)
+    noise = torch.randn(40, generator=generator) * 0.01
+    alone = (0.3 + noise - noise.mean()).expand(2, 3, 40)
     return Measured(
         MEASURES, {"alone": alone, "taught": alone + values(gain), RANDOM: alone * random}
     )
@@ -159,15 +161,22 @@ def answer(*parts):
     return tables.similarity_verdict(similarity, ["taught"], "alone").data
 
 
-def test_gains_are_counted_where_seeds_and_images_agree():
-    clear, seeds, images = measured(0.1), measured(0.1, 0.5), measured(0.01, 0.0001, 0.5)
-    assert clear.clear_gain("taught", "alone", "cosine") == 1
-    assert measured(-0.1).clear_gain("taught", "alone", "cosine") == -1
-    assert seeds.clear_gain("taught", "alone", "cosine") == 0
-    assert images.clear_gain("taught", "alone", "cosine") == 0
-    by_seeds, by_images = clear.gain("taught", "alone", "cosine")
-    assert (by_seeds.n, by_images.n) == (3, 40)
-    assert by_seeds.mean == pytest.approx(0.1) and by_images.mean == pytest.approx(0.1)
+def test_a_gain_must_be_clear_of_what_seeds_and_images_do():
+    def gain(*made):
+        return measured(*made).gain("taught", "alone", "cosine")
+
+    assert gain(0.1).sign == 1 and gain(-0.1).sign == -1
+    assert gain(0.1, 0.5).sign == gain(0.01, 0.0001, 0.5).sign == 0
+    assert (gain(0.1).n, gain(0.1).images) == (3, 40)
+    assert gain(0.1).mean == pytest.approx(0.1)
+
+
+def test_gains_in_similarity_are_adjusted_together():
+    similarity = {str(kind): measured(0.1) for kind in (Saliency.GRADIENT, Saliency.SMOOTHGRAD)}
+    gains = tables.similarity_gains(similarity, ["taught"], "alone")
+    assert len(gains) == 4
+    for gain in gains.values():
+        assert gain.p_holm == pytest.approx(4 * gain.p)
 
 
 @pytest.mark.parametrize(
@@ -185,8 +194,8 @@ def test_the_answer_follows_from_the_counts(parts, says):
 
 
 def test_the_answer_counts():
-    assert "in 2 of 4 comparisons (gradient, SmoothGrad, by all measures), clearly less in 2." in (
-        answer(measured(0.1), measured(-0.1))
+    assert "in 2 of 4 comparisons (gradient, SmoothGrad, by all measures), further away in 2" in (
+        answer(measured(0.1, 0.002), measured(-0.1, 0.002))
     )
 
 
@@ -203,7 +212,9 @@ def test_a_control_that_fails_is_named():
 def test_the_table_carries_its_numbers():
     table = tables.measured_table({"gradient": measured(0.1)}, "alone", "tiny", "similarity")
     bundle = table._repr_mimebundle_()
-    assert "| gradient | taught | 0.400 (0.375 to 0.425) |" in bundle["text/markdown"]
+    mean = measured(0.1).mean("taught", "rank correlation")
+    row = f"| gradient | taught | 0.400 ({mean.low:.3f} to {mean.high:.3f}) |"
+    assert row in bundle["text/markdown"]
     numbers = bundle[RESULTS]["measured"]["gradient"]["taught"]["cosine"]
     assert numbers["mean"] == pytest.approx(0.4) and numbers["n"] == 3
 

@@ -170,7 +170,7 @@ def test_a_selection_that_was_killed_goes_on_and_keeps_every_trial(tmp_path):
 
 def test_what_is_too_dear_is_listed_and_not_run(tmp_path):
     stage = replace(counting([]), price=lambda lab: 5.0, most=4.0)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="above the stage's bound"):
         stages.select(Plan(make_tiny_task(), (stage,)), (0, 1), tmp_path / "selection.json")
     trials = stages.kept(tmp_path / "selection.json")["tiny"]["trials"]
     assert [(t["price"], t["results"]) for t in trials] == [(5.0, [])] * 3

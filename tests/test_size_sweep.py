@@ -5,15 +5,16 @@ from functools import partial
 
 import pytest
 import torch
+from compared import comparison, right
 
 from kdnb.course import figures, interactive, tables
 from kdnb.course.figures import costs
 from kdnb.course.report.protocol import RESULTS
 from kdnb.evaluation.cost import Cost, Timing
-from kdnb.evaluation.statistics import Interval, mean_interval
+from kdnb.evaluation.statistics import Interval, holm, joint_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional
-from kdnb.experiment.size_sweep import SizeResult, size_sweep
+from kdnb.experiment.size_sweep import SizeResult, gains_over, size_sweep
 from kdnb.models import StudentMLP, mobilenet_v2_student
 from kdnb.tasks import TASKS
 from kdnb.tasks.config import Sizes
@@ -27,7 +28,8 @@ def size(name, parameters, alone, distilled, microseconds=10.0):
     """A student with that many parameters and twice as many FLOPs, three seeds."""
     spent = Cost(parameters, parameters, 2 * parameters, parameters, {}, 4 * parameters, 100)
     latency = Timing(1, 1, "cpu", microseconds / 1e6, microseconds / 1e6, microseconds / 1e6, 5)
-    return SizeResult(name, spent, latency, {ALONE.label: alone, KD.label: distilled}, {})
+    result = comparison({ALONE.label: alone, KD.label: distilled}, 1000)
+    return SizeResult(name, spent, latency, result)
 
 
 BIG = size("big", 1000, [0.80, 0.81, 0.82], [0.90, 0.91, 0.92])
@@ -47,9 +49,9 @@ def test_every_size_is_trained_by_every_method_with_the_same_teachers(tiny_task,
     assert large.cost.parameters == 785 * 16 + 17 * 4
     assert small.cost.parameters == 785 * 4 + 5 * 4
     for found in (large, small):
-        for label, runs in found.runs.items():
+        for label, runs in found.result.runs.items():
             own = [lab.test_logits(run).argmax(1) == lab.dataset.test.labels for run in runs]
-            assert found.scores[label] == [right.double().mean().item() for right in own]
+            assert torch.equal(found.result.of(label), torch.stack(own))
             assert [run.seed for run in runs] == [0, 1]
             assert all(len(run.history.epochs) == 3 for run in runs)  # the first config alone
     assert lab.task.student is task.student  # the experiment itself is as it was
@@ -83,11 +85,28 @@ def test_narrow_mobilenets_start_from_random_weights_and_say_so(monkeypatch):
     assert sum(p.numel() for p in narrow.parameters()) < 2_226_434 / 2
 
 
-def test_gains_are_paired_by_seed():
-    gain = SMALL.gain(KD.label, BIG.scores[ALONE.label])
-    expected = mean_interval([0.0, 0.02, 0.0])  # seed by seed; sorted, they would lie closer
-    assert (gain.mean, gain.low) == (pytest.approx(expected.mean), pytest.approx(expected.low))
+def test_gains_are_paired_and_adjusted_for_the_number_of_sizes():
+    sizes = [MIDDLE, SMALL]
+    gains = gains_over(sizes, KD.label, ALONE.label, BIG)
+    for gain, size in zip(gains, sizes, strict=True):
+        own = size.result.of(KD.label).double() - BIG.result.of(ALONE.label).double()
+        expected = joint_interval(own)
+        assert (gain.low, gain.p) == (expected.low, expected.p)
+    assert [gain.p_holm for gain in gains] == holm([gain.p for gain in gains])
+    own = gains_over(sizes, KD.label, ALONE.label)
+    assert [gain.mean for gain in own] == pytest.approx([0.07, 0.32 / 3])
     assert MIDDLE.mean(KD.label) == pytest.approx(0.86)
+
+
+def test_the_smallest_of_many_sizes_must_be_more_than_lucky():
+    """One of 20 sizes is ahead, p = 0.014 or so: with the big one alone it wins, among 20 not."""
+    big = size("big", 1000, [0.80] * 3, [0.80] * 3)
+    lucky = size("lucky", 10, [0.70] * 3, [0.806] * 3)
+    same = [size(f"{i}", 20 + i, [0.7] * 3, [0.8, 0.8, 0.801]) for i in range(18)]
+    (alone,) = gains_over([lucky], KD.label, ALONE.label, big)
+    assert 0.0025 < alone.p < 0.025
+    assert tables.times_smaller([lucky, big], KD.label, ALONE.label) == 100
+    assert tables.times_smaller([lucky, big, *same], KD.label, ALONE.label) is None
 
 
 def test_the_front_holds_what_nothing_cheaper_beats():
@@ -105,11 +124,13 @@ def test_how_small_is_answered_from_the_intervals():
     text = tables.size_verdict([BIG, MIDDLE, SMALL, TINY], KD.label, ALONE.label).data
     assert text.startswith("**As small as middle**: distilled, it beats *big* without a teacher")
     assert "by +5.00 points" in text and "5.0 times fewer parameters" in text
-    assert "The smallest that cannot be told from it (the interval includes 0) is small" in text
+    assert "The smallest that is not distinguishable from it is small" in text
     none = tables.size_verdict([size("big", 900, [0.8, 0.8, 0.81], [0.7, 0.7, 0.71]), TINY],
                                     KD.label, ALONE.label).data  # fmt: skip
-    assert none == "**None of them**: no distilled student clearly beats *big* without a teacher " \
-                   "(80.33 %)."  # fmt: skip
+    assert none.startswith(
+        "**None of them**: no distilled student is distinguishably better than *big* without a "
+        "teacher (80.33 %)."
+    )
 
 
 @pytest.mark.slow
@@ -144,6 +165,11 @@ def test_the_sizes_table_and_figure_say_its_numbers():
         "| small | 50 | 0.000 | 10 | 71.00 % | 81.67 % | +10.67 points" in bundle["text/markdown"]
     )
     assert bundle[RESULTS]["size_sweep"][1]["accuracy"][KD.label] == [0.80, 0.83, 0.82]
+    assert bundle[RESULTS]["size_sweep"][1]["gain"]["p_holm"] < 0.01
+    assert "| a gain |" in bundle["text/markdown"]
+    plain = {"SVM": right(0.9, 1000)}
+    text = tables.size_table([BIG, SMALL], KD.label, ALONE.label, plain).text
+    assert "| SVM | – | – | – | 90.00 % | – | – | – |" in text
     picture = figures.size_sweep([BIG, SMALL], (5.0, TEACHER), "thousand parameters")
     assert "student + conventional KD: big 91.0 %, small 81.7 %" in picture.alt
     assert "teacher 97.0 % at 5" in picture.alt

@@ -80,7 +80,8 @@ def teachers(
     lab: Experiment, seeds: Sequence[int], subclass_config: SubclassConfig | None = None
 ) -> Tensor:
     """(seeds, N) bool."""
-    return lab.correct([lab.teacher(seed, subclass_config) for seed in seeds])
+    runs = [lab.teacher(seed, subclass_config) for seed in seeds]
+    return lab.correct(runs, lab.dataset.test)
 
 
 def against_plain(lab: Experiment, seeds: Sequence[int], rows: Rows, best: str) -> Table:

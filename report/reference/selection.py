@@ -73,7 +73,7 @@ DISTILLED = grid(
 # A teacher of the page may take about 15 s of one core: 16 and 32 channels took 88 s at 4.5e11.
 DIVIDING_AT_MOST = 8e10
 DIVIDING = grid(
-    **CNN, dropout=[0.2], epochs=[6, 10], learning_rate=[3e-3], translate=[2], affine=[0.2],
+    **CNN, dropout=[0.2], epochs=[6, 10], learning_rate=[1e-3, 3e-3], translate=[2], affine=[0.2],
     weight=[0.3, 1.0, 3.0], evenness=[1.0, 1.5],
 )  # fmt: skip
 UNDIVIDED = grid(

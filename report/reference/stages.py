@@ -110,6 +110,8 @@ def grid(**values: Sequence) -> list[Settings]:
 def chosen(trials: Sequence[dict]) -> dict:
     """The pick among finished trials by the rule that `selection` states."""
     run = [trial for trial in trials if trial["results"]]
+    if not run:
+        raise ValueError("the price of every trial is above the stage's bound: raise it")
     best = max(run, key=score)
     scores = [result["score"] for result in best["results"]]
     error = stdev(scores) / sqrt(len(scores)) if len(scores) > 1 else 0

@@ -77,7 +77,7 @@ def sentence(result: BugResult) -> str:
 
 def found(results: Sequence[BugResult]) -> Markdown:
     """All bugs as a table, the name of each beside what it did."""
-    rows = ["| bug | points, and 95 % interval | what happened |", "| --- | --- | --- |"]
+    rows = ["| bug | points, and 95 % interval over seeds | what happened |", "| --- | --- | --- |"]
     for number, result in enumerate(results, 1):
         mean, low, high = result.points
         gap = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"

@@ -177,5 +177,6 @@ real_gain = Function(
         "best seed against best seed": "Two lucky runs are compared: take the mean difference.",
         "only the mean": "A mean alone cannot say whether the gain is real: give (low, high).",
     },
-    praise="A gain is called one only where this whole interval lies above 0.",
+    praise="A gain is called one only where this whole interval lies above 0. It covers other "
+    "seeds; the course's tables cover other test images as well (`joint_interval`).",
 )

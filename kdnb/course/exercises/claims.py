@@ -85,8 +85,9 @@ gap_won_back = Function(
         "the best seeds": "The luckiest seed of each group is compared. Take means.",
         "per cent instead of a share": "All of the gap is 1 here, not 100.",
     },
-    praise="Below 0 it did harm, above 1 the student passed its teacher. Its interval is the "
-    "gain's, divided by the gap.",
+    praise="Below 0 it did harm, above 1 the student passed its teacher. Gain and gap both have "
+    "an error, and share the student alone: `kdnb.evaluation.statistics.share_of_gap` gives the "
+    "interval (Fieller), and none where the gap itself may be 0.",
 )
 
 
@@ -139,12 +140,15 @@ allowed_claims = Question(
     + "my_allowed_claims = None  # four of 1 (a gain), -1 (a loss) or 0 (neither may be claimed)",
     solved=MADE_UP
     + """\
+from kdnb.evaluation.statistics import mean_interval
+
 compared = [(1, 0), (2, 0), (2, 1), (3, 1)]  # rows of the table, first over second
 gains = [mean_interval((my_table[a] - my_table[b]).tolist()) for a, b in compared]
 my_allowed_claims = [(gain.low > 0) - (gain.high < 0) for gain in gains]""",
     hints=(
         "A claim needs an interval of the *difference*, paired by seed, that leaves out 0.",
-        "`mean_interval` of a list has `low` and `high`. The third claim has its own difference.",
+        "`kdnb.evaluation.statistics.mean_interval` of a list has `low` and `high`. The third "
+        "claim has its own difference.",
     ),
     right=_verdicts,
     tolerance=0,
@@ -166,7 +170,8 @@ my_allowed_claims = [(gain.low > 0) - (gain.high < 0) for gain in gains]""",
         "the wrong way round": "Gains and losses are exchanged: 1 where the *first* is better.",
         "nothing may be claimed": "An interval that excludes 0 allows a claim.",
     },
-    praise="No clear gain does not mean no gain: these seeds do not show one.",
+    praise="Not distinguishable does not mean no gain: these seeds do not show one. Four claims "
+    "are four chances to be wrong: the course's tables adjust p for that (Holm).",
 )
 
 
