@@ -130,7 +130,7 @@ class Polyps(Task):
         return PRETRAINED_POLYPS if pretrained.available() else self
 
 
-TEACHER = TrainConfig(epochs=4, batch_size=32, learning_rate=5e-3, dihedral=True)
+TEACHER = TrainConfig(epochs=6, batch_size=32, learning_rate=5e-3, dihedral=True)
 POLYPS = Polyps(
     **vars(PRETRAINED_POLYPS)
     | {
