@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kdnb.data import Dataset, Split
+from kdnb.data.dataset import stratified_indices
 from kdnb.evaluation.metrics import chance_recovered, match_subclasses, most_recovered
 from kdnb.experiment import Experiment
 from kdnb.experiment.baselines import baselines, kmeans_recovered
@@ -57,6 +58,15 @@ def test_grey_images_have_neighbours_and_an_svm(tiny_task, store):
     sure = (nearest == agreed.values[:, None]).sum(1) > 1
     assert torch.equal(neighbours[1][sure], (agreed.values == test)[sure])
     assert svm[1].double().mean() > majority[1].double().mean() + 0.3
+
+
+def test_an_svm_sees_no_more_images_than_it_can_take(tiny_task, store, monkeypatch):
+    monkeypatch.setattr("kdnb.experiment.baselines.AT_MOST", 40)
+    lab = Experiment(tiny_task, store=store)
+    few = lab.transfer.take(*stratified_indices(lab.transfer.labels, (40,), 0))
+    of_few = baselines(lab, train=few)["SVM"]
+    assert torch.equal(baselines(lab)["SVM on 40 images"], of_few)
+    assert lab.transfer.labels.unique().equal(few.labels.unique())
 
 
 def test_a_split_of_their_own_and_other_training_images(tiny_task, store):

@@ -305,7 +305,7 @@ def test_a_budget_buys_the_same_in_the_page(browser, tmp_path):
                 assert f" buys {expected}. Rings" in said
                 bought.add((which, expected))
             accuracies = numbers(component)[1:]
-            means = [[100 * r.mean(m) for r in rungs] for m in rungs[0].scores]
+            means = [[100 * r.mean(m) for r in rungs] for m in rungs[0].result.labels]
             torch.testing.assert_close(
                 accuracies, torch.tensor(means, dtype=torch.float64), atol=1e-5, rtol=0
             )

@@ -177,7 +177,8 @@ def compared(**shares):
 
 def said(cells, comparison):
     found = cells["explained"](comparison, KD.label, ALONE.label)
-    return cells["conclusions"](found, KD.label, ALONE.label)
+    is_gain = comparison.gains(ALONE.label)[KD.label].sign > 0
+    return cells["conclusions"](found, KD.label, ALONE.label, is_gain)
 
 
 def test_sentences_say_what_the_rows_allow(cells):
@@ -197,6 +198,15 @@ def test_sentences_say_what_the_rows_allow(cells):
     assert better.endswith("so the gain does not need the images that only the teacher saw.")
 
 
+def test_what_is_undecided_is_said_once(cells):
+    comparison = compared(alone=0.9, kd=0.91, permuted=0.905, argmax=0.905)
+    wide = comparison.correct[2:] ^ (torch.arange(4_000) % 50 < torch.arange(3)[:, None])
+    comparison = replace(comparison, correct=torch.cat([comparison.correct[:2], wide]))
+    (sentence,) = said(cells, comparison)
+    assert sentence.startswith("**permuted; argmax**: not distinguishable from full KD")
+    assert sentence.endswith("undecided.")
+
+
 def test_without_a_gain_nothing_is_explained(cells):
     (sentence,) = said(cells, compared(alone=0.9, kd=0.9, permuted=0.8))
     assert sentence.endswith("there is nothing to explain.")
@@ -210,9 +220,11 @@ def test_every_control_is_explained(cells):
     assert len(sentences) == len(labels) == 4
 
 
-def test_holm_counts_every_claim_of_the_table(cells):
-    comparison = compared(alone=0.9, kd=0.95, permuted=0.92, argmax=0.93)
+def test_holm_counts_every_claim_of_a_column(cells):
+    comparison = compared(alone=0.9, kd=0.95, permuted=0.92, argmax=0.93, smoothed=0.94)
     found = cells["explained"](comparison, KD.label, ALONE.label)
-    assert len(found) == 5
-    expected = holm([comparison.gain(label, over).p for label, over in found])
-    assert [interval.p_holm for interval in found.values()] == expected
+    for over in (ALONE.label, KD.label):
+        column = {label: gain for (label, to), gain in found.items() if to == over}
+        assert list(column) == ["permuted", "argmax", "smoothed"]
+        expected = holm([comparison.gain(label, over).p for label in column])
+        assert [gain.p_holm for gain in column.values()] == expected

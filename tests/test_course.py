@@ -73,6 +73,8 @@ def test_a_claim_is_adjusted_for_the_claims_beside_it():
     assert few.gain("one", "alone") == many.gain("one", "alone")
     assert 0.003 < few.gain("one", "alone").p < 0.05
     assert words.gain_sentence(few, "one", "alone").startswith("**A gain**")
+    p = few.gain("one", "alone").p
+    assert words.gain_sentence(few, "one", "alone").endswith(f"p = {p:.2g}, adjusted (Holm).")
     assert words.gain_sentence(many, "one", "alone").startswith("**Not distinguishable**")
     cells = tables.result_table(many, "alone").text.splitlines()[3]
     assert cells.startswith("| one |") and cells.endswith("| not distinguishable |")

@@ -82,7 +82,8 @@ def gain_sentence(comparison: Comparison, label: str, over: str) -> str:
     """Whether ``label`` beats ``over`` on this split, among all that are compared with it."""
     gain = comparison.gains(over)[label]
     where = f"on {comparison.images:,} {SPLITS[comparison.split]} images"
-    return f"**{verdict(gain)}**: {label} against {over} {where}: {points(gain)}."
+    adjusted_p = f"p = {gain.p_holm:.2g}, adjusted (Holm)"
+    return f"**{verdict(gain)}**: {label} against {over} {where}: {points(gain)}, {adjusted_p}."
 
 
 def verdict(gain: Interval) -> str:

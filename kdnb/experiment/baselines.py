@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdnb.data import Split
+from kdnb.data.dataset import stratified_indices
 from kdnb.evaluation.metrics import match_subclasses
 from kdnb.experiment.experiment import Experiment
 from kdnb.fingerprint import code_fingerprint
@@ -22,6 +23,7 @@ BINS = 8  # of each colour channel
 MAJORITY = "majority"
 # Chosen on validation images (`report/reference/selection.py`); an SVM has an RBF kernel.
 SVM = {"C": 10.0, "gamma": "scale"}
+AT_MOST = 10_000  # images for an SVM, whose time grows with their square
 NEIGHBOURS = {"n_neighbors": 3, "weights": "uniform"}
 
 
@@ -59,13 +61,16 @@ def _classifiers(train: Split, balanced: bool) -> dict[str, Callable[[Split, Spl
         nearest = min(NEIGHBOURS["n_neighbors"], len(train))
         neighbours = KNeighborsClassifier(**{**NEIGHBOURS, "n_neighbors": nearest})
         models[f"{nearest} nearest neighbours"] = (neighbours, _pixels)
-        models["SVM"] = (SVC(**SVM, **weights), _pixels)
+        label = "SVM" if len(train) <= AT_MOST else f"SVM on {AT_MOST:,} images"
+        models[label] = (SVC(**SVM, **weights), _pixels)
     else:
         regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000, **weights))
         models["colour histogram"] = (regression, _histograms)
 
     def fitted(model: object, features: Callable[[Tensor], Tensor]) -> Callable:
         def predict(train: Split, images: Split) -> Tensor:
+            if isinstance(model, SVC) and len(train) > AT_MOST:
+                train = train.take(*stratified_indices(train.labels, (AT_MOST,), seed=0))
             model.fit(features(train.images).numpy(), train.labels.numpy())
             return torch.from_numpy(model.predict(features(images.images).numpy()))
 

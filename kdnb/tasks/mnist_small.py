@@ -46,7 +46,7 @@ MNIST_SMALL = Task(
     student_config=TrainConfig(epochs=200, batch_size=64, learning_rate=3e-3, translate=2),
     # Müller's loss is quicker to train than two views that agree.
     subclass_configs=SubclassConfigs(auxiliary_loss(5, TrainConfig(4, 32, 3e-3, translate=1))),
-    sizes=Sizes(500, (100, 500, 2_000), MLPS[1:5]),
+    sizes=Sizes(500, (100, 250, 500), MLPS[2:]),
     saliency=SaliencySettings(images=60),
     text=TaskText(
         title="MNIST, 5,000 training images (embedded)",

@@ -127,7 +127,8 @@ def price(role: str) -> Callable[[Experiment], float]:
         of, train, views = lab.task, lab.dataset.train, 1
         network, config = of.teacher, of.teacher_config
         if role == "division":
-            config, views = of.subclass_config.train_config, 2
+            config = of.subclass_config.train_config
+            views = of.subclass_config.objective.views_per_image
         if role in ("alone", "distilled"):
             network, config, train = of.student, of.student_config, lab.transfer
         if role == "distilled":
