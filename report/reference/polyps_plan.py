@@ -21,14 +21,14 @@ REGULARISED = (
 STUDENTS = [
     settings | regularised
     for settings in grid(
-        student_images=[150], epochs=[16], learning_rate=[1e-2, 5e-3], batch_size=[16]
+        student_images=[100], epochs=[24], learning_rate=[5e-3, 1e-2], batch_size=[16]
     )
     for regularised in REGULARISED
 ]
 # As many trials as without a teacher. The first is that of notebook 02.
 DISTILLED = grid(
-    temperature=[4.0, 2.0], soft_weight=[0.9], learning_rate=[1e-2, 5e-3]
-) + grid(temperature=[4.0], soft_weight=[1.0], learning_rate=[1e-2, 5e-3])  # fmt: skip
+    temperature=[4.0, 2.0], soft_weight=[0.9], learning_rate=[5e-3, 1e-2]
+) + grid(temperature=[4.0], soft_weight=[1.0], learning_rate=[5e-3, 1e-2])  # fmt: skip
 DIVIDING = grid(weight=[0.3, 1.0], evenness=[1.5])
 
 
