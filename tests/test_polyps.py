@@ -74,7 +74,7 @@ def test_the_same_arguments_draw_the_same_pixels(tmp_path, monkeypatch):
     """On every machine. When this changes on purpose, raise `polyps.DRAWING`."""
     monkeypatch.setenv("KDNB_RUNS", str(tmp_path / "elsewhere"))
     fingerprint = polyps.load(**SMALL).fingerprint
-    assert (polyps.DRAWING, fingerprint[:16]) == (2, "832424b9334a024c")
+    assert (polyps.DRAWING, fingerprint[:16]) == (3, "a170c9933da699b9")
     assert polyps.load(**SMALL, seed=1).fingerprint != fingerprint
 
 
@@ -107,7 +107,7 @@ def test_what_means_nothing_tells_nothing():
     severity, votes = polyps.annotate(2_000, np.random.default_rng((0, 0)))
     looks = [polyps.random_look(np.random.default_rng((0, i + 1))) for i in range(2_000)]
     for values in zip(*looks, strict=True):
-        assert np.std(values) > 0.1 * np.mean(values)
+        assert np.std(values) > 0.07 * np.mean(values)
         for meaningful in (severity, votes):
             assert abs(np.corrcoef(values, meaningful)[0, 1]) < 4 / 2_000**0.5
 

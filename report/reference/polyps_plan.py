@@ -12,9 +12,7 @@ from kdnb.tasks.config import DistillationConfig, Task
 from kdnb.tasks.mhist import subclass_configs
 from kdnb.training.config import TrainConfig
 
-TEACHERS = grid(
-    channels=[(16, 32, 64, 128)], epochs=[4, 6], learning_rate=[5e-3, 1e-2], batch_size=[32]
-)
+TEACHERS = grid(channels=[(16, 32, 64, 128)], epochs=[4, 6], learning_rate=[5e-3], batch_size=[32])
 REGULARISED = (
     {"weight_decay": 0.0, "label_smoothing": 0.0},
     {"weight_decay": 0.0, "label_smoothing": 0.1},
@@ -23,14 +21,14 @@ REGULARISED = (
 STUDENTS = [
     settings | regularised
     for settings in grid(
-        student_images=[300], epochs=[12], learning_rate=[1e-2, 2e-2], batch_size=[32]
+        student_images=[100], epochs=[24], learning_rate=[5e-3, 1e-2], batch_size=[16]
     )
     for regularised in REGULARISED
 ]
 # As many trials as without a teacher. The first is that of notebook 02.
 DISTILLED = grid(
-    temperature=[4.0, 2.0], soft_weight=[0.9], learning_rate=[1e-2, 2e-2]
-) + grid(temperature=[4.0], soft_weight=[1.0], learning_rate=[1e-2, 2e-2])  # fmt: skip
+    temperature=[4.0, 2.0], soft_weight=[0.9], learning_rate=[5e-3, 1e-2]
+) + grid(temperature=[4.0], soft_weight=[1.0], learning_rate=[5e-3, 1e-2])  # fmt: skip
 DIVIDING = grid(weight=[0.3, 1.0], evenness=[1.5])
 
 
@@ -39,8 +37,8 @@ def with_teacher(of: Task, settings: Settings) -> Task:
     config = dict(settings)
     teacher = partial(narrow_resnet_teacher, channels=tuple(config.pop("channels")))
     config = TrainConfig(**config, dihedral=True)
-    configs = subclass_configs(config)
-    return replace(of, teacher=teacher, teacher_config=config, subclass_configs=configs)
+    of = replace(of, teacher=teacher, teacher_config=config)
+    return with_division(of, {})
 
 
 def with_student(of: Task, settings: Settings) -> Task:
@@ -60,7 +58,8 @@ def with_distillation(of: Task, settings: Settings) -> Task:
 
 def with_division(of: Task, settings: Settings) -> Task:
     """The agreement of two views, by which a teacher divides its classes."""
-    return replace(of, subclass_configs=subclass_configs(of.teacher_config, **settings))
+    configs = subclass_configs(of.teacher_config, **settings)
+    return replace(of, subclass_configs=replace(configs, others=configs.others[1:]))
 
 
 def plan(of: Task) -> Plan:
