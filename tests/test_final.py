@@ -112,4 +112,4 @@ def test_the_kept_results_are_of_the_tasks_own_images_and_of_seeds_that_chose_no
     for split, count in images.items():
         rows = [row for table in record[split] for row in table["rows"]]
         assert {row["images"] for row in rows} == {count}
-        assert {len(row["per_seed"]) for row in rows} == {1, len(record["seeds"])}
+        assert {row["n"] for row in rows} == {1, len(record["seeds"])}

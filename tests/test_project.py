@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 import warnings
+from dataclasses import fields
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -16,6 +17,7 @@ from kept import (
     CLASSES,
     CONTROLS,
     KD,
+    PLAIN,
     SUBCLASSES,
     final_row,
     final_table,
@@ -140,6 +142,10 @@ def in_words(seconds):
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
+def interval(row):
+    return Interval(**{field.name: row[field.name] for field in fields(Interval)})
+
+
 def rows_of(label, folder=""):
     return [line for line in page(folder)[0].splitlines() if line.startswith(f"| {label} |")]
 
@@ -170,6 +176,50 @@ def test_the_readmes_results_are_those_of_seeds_that_chose_nothing():
         assert f"{100 * level:.1f} %" in page()[0]
 
 
+SVM_OF_TEACHER, PERMUTED = "SVM, the teacher's images", "KD, wrong classes permuted"
+SMOOTHED = "labels smoothed to the teacher's confidence"
+FEW_IMAGES = "KD from a teacher of the students' images"
+
+
+@pytest.mark.parametrize(
+    ("words", "sign", "claim"),
+    [
+        ("teacher is {:.2f} points ahead of", 1, (PLAIN, "teacher", SVM_OF_TEACHER)),
+        ("without a teacher {:.2f} points ahead of", 1, (PLAIN, ALONE, "SVM")),
+        ("distillation adds {:.2f} points", 1, (CONTROLS, KD, ALONE)),
+        ("with these permuted, {:.2f} of", 1, (CONTROLS, KD, PERMUTED)),
+        ("of {:.2f} points are lost", 1, (CONTROLS, KD, ALONE)),
+        ("the other {:.2f} are distinguishable", 1, (CONTROLS, PERMUTED, ALONE)),
+        ("gain ({:+.2f} and", 0, (CONTROLS, SMOOTHED, ALONE)),
+        ("and {:+.2f}), so", 0, (CONTROLS, "teacher's argmax as hard label", ALONE)),
+        ("images gives {:+.2f};", 1, (CONTROLS, FEW_IMAGES, ALONE)),
+        ("worth another {:.2f}.", 1, (CONTROLS, KD, FEW_IMAGES)),
+        ("subclasses is {:.2f} points ahead", 1, ("distillation", SUBCLASSES, CLASSES)),
+        ("and {:.2f} points ahead of one", 1, ("distillation", SUBCLASSES, KD)),
+    ],
+)
+def test_the_readmes_sentences_are_those_that_the_results_allow(words, sign, claim):
+    gain = final_row("mnist-small-2x5" if claim[0] == "distillation" else "mnist-small", *claim)
+    assert words.format(100 * gain["mean"]) in page()[1] and interval(gain).sign == sign
+
+
+def test_test_and_audit_agree_as_the_pages_say():
+    agree = {"rows": [], "claims": []}
+    for task, kind in product(("mnist-small", "mnist-small-2x5"), agree):
+        for test, audit in zip(*(kept("final")[task][s] for s in ("test", "audit")), strict=True):
+            both = zip(test[kind], audit[kind], strict=True)
+            agree[kind] += [(task, row["label"], final.agree(row, again)) for row, again in both]
+    said = [f"{sum(a for *_, a in rows)} of {len(rows)}" for rows in agree.values()]
+    assert f"agree in {said[0]} accuracies and {said[1]} gains" in page("report")[1]
+    assert {found[:2] for found in agree["claims"] if not found[2]} == {
+        ("mnist-small-2x5", "teacher")
+    }
+    permuted = [final_row("mnist-small", CONTROLS, PERMUTED, ALONE, s) for s in ("test", "audit")]
+    assert [interval(gain).sign for gain in permuted] == [1, 0]
+    test, audit = (f"p = {gain['p_holm']:.2g}" for gain in permuted)
+    assert f"{test}, but not on the audit's, {audit}" in page()[1]
+
+
 @pytest.mark.parametrize(
     ("words", "claim"),
     [
@@ -179,9 +229,8 @@ def test_the_readmes_results_are_those_of_seeds_that_chose_nothing():
     ],
 )
 def test_what_difference_can_be_seen_follows_from_the_kept_intervals(words, claim):
-    gain = final_row(*claim)
-    gain = Interval(*(gain[name] for name in ("mean", "low", "high", "n")))
-    assert words.format(f"{100 * detectable_difference(gain):.1f}") in page("report")[1]
+    seen = detectable_difference(interval(final_row(*claim)))
+    assert words.format(f"{100 * seen:.1f}") in page("report")[1]
 
 
 def test_the_pages_count_the_kept_trials():
@@ -289,9 +338,9 @@ def test_the_readmes_subclass_numbers_are_those_of_the_reference_run():
     assert f"over the same teacher's classes: {own}" in page()[1]
     (divided,) = [r for r in kept("mnist-03")["results"] if "divisions" in r]
     for teachers in divided["divisions"].values():
-        found = [100 * teacher["recovered"] for teacher in teachers]
-        mean, ends = sum(found) / len(found), mean_interval(found)
-        between = f"{ends.low:.1f} to {min(ends.high, 100):.1f}".removesuffix(".0")
+        found = [teacher["recovered"] for teacher in teachers]
+        mean, ends = 100 * sum(found) / len(found), mean_interval(found)
+        between = f"{100 * ends.low:.1f} to {min(100 * ends.high, 100):.1f}".removesuffix(".0")
         assert re.search(rf"{mean:.1f} %[^(%]*\({between}\)", page()[1])
 
 
