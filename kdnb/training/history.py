@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-VALIDATIONS = 40
+VALIDATIONS = 20
 
 
 def is_validated(epoch: int, epochs: int) -> bool:
