@@ -50,8 +50,8 @@ MNIST_SMALL = Task(
     distillation=DistillationConfig(temperature=8.0, soft_weight=0.9, train_config=DISTILLED),
     # Müller's loss is quicker to train than two views that agree.
     subclass_configs=SubclassConfigs(auxiliary_loss(5, replace(TEACHER, epochs=6))),
-    sizes=Sizes(500, (100, 250, 500), MLPS[2:]),
-    saliency=SaliencySettings(images=60),
+    sizes=Sizes(500, (100, 250, 500), (*MLPS[2:4], MLPS[5])),
+    saliency=SaliencySettings(images=40),
     text=TaskText(
         title="MNIST, 5,000 training images (embedded)",
         teacher=CNN,

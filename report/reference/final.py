@@ -248,7 +248,6 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     options = parser.parse_args()
     os.environ[pretrained.VARIABLE] = "random"  # polyps are for narrow networks
-    record = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     for name in options.task:
         require_unseen(name, options.seeds)
         audit = None
@@ -258,13 +257,15 @@ def main() -> None:
             except DataError as error:
                 print(f"{name}: no audit, {error}")
         lab = Experiment(task(name))
-        record[name] = {
+        found = {
             "seeds": options.seeds,
             "data_fingerprint": lab.dataset.fingerprint,
             "engine": code_fingerprint(),
             "provenance": provenance(lab.device),
             **final(task(name), TABLES[name], options.seeds, audit),
         }
+        record = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+        record[name] = found
         FILE.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(markdown({name: record[name] for name in options.task}))
 

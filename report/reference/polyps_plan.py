@@ -23,7 +23,7 @@ REGULARISED = (
 STUDENTS = [
     settings | regularised
     for settings in grid(
-        student_images=[150], epochs=[32], learning_rate=[5e-3, 1e-2], batch_size=[16]
+        student_images=[100], epochs=[32], learning_rate=[5e-3, 1e-2], batch_size=[16]
     )
     for regularised in REGULARISED
 ]
