@@ -23,14 +23,15 @@ REGULARISED = (
 STUDENTS = [
     settings | regularised
     for settings in grid(
-        student_images=[100], epochs=[32], learning_rate=[5e-3, 1e-2], batch_size=[16]
+        student_images=[150], epochs=[32], learning_rate=[5e-3, 1e-2], batch_size=[16]
     )
     for regularised in REGULARISED
 ]
 # As many trials as without a teacher. The first is that of notebook 02.
-DISTILLED = grid(
-    temperature=[4.0, 2.0], soft_weight=[0.9], learning_rate=[5e-3, 1e-2]
-) + grid(temperature=[4.0], soft_weight=[1.0], learning_rate=[5e-3, 1e-2])  # fmt: skip
+DISTILLED = [
+    *grid(temperature=[4.0, 2.0], soft_weight=[0.9], learning_rate=[5e-3, 1e-2]),
+    *grid(temperature=[4.0, 2.0], soft_weight=[0.9], learning_rate=[1e-2], weight_decay=[0.1]),
+]
 DIVIDING = grid(weight=[0.3, 1.0], evenness=[1.5])
 
 
@@ -51,10 +52,10 @@ def with_student(of: Task, settings: Settings) -> Task:
 
 
 def with_distillation(of: Task, settings: Settings) -> Task:
-    """The defaults of distillation; a student with a teacher has neither decay nor smoothing."""
-    config = dict(settings)
+    """The defaults of distillation; without a word of them there is no decay and no smoothing."""
+    config = {"weight_decay": 0.0, "label_smoothing": 0.0} | settings
     numbers = config.pop("temperature"), config.pop("soft_weight")
-    config = replace(of.student_config, weight_decay=0.0, label_smoothing=0.0, **config)
+    config = replace(of.student_config, **config)
     return replace(of, distillation=DistillationConfig(*numbers, config))
 
 
