@@ -573,14 +573,13 @@ def test_the_bar_is_full_at_the_last_cell(cells, capsys):
         assert bar.strip(" ") == bar
 
 
-def test_reports_side_by_side_say_a_line_for_each_notebook(capsys):
-    from kdnb.course.report.execution import CellDone
+def test_of_reports_side_by_side_there_is_a_line_for_each_notebook(capsys):
     from kdnb.course.report.terminal import ReportProgress
 
     with ReportProgress([("00_a", ["x"]), ("01_b", ["x"])], {}, "mnist-small") as progress:
         for notebook in ("00_a", "01_b"):
-            progress.start_notebook(notebook)
-            progress.cell_done(CellDone(notebook, "x", 1, 1))
+            progress.notebook_done(notebook, {f"{notebook}/x": 1.5})
+    assert progress.seconds == {"00_a/x": 1.5, "01_b/x": 1.5} and progress.time_left() == 0
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("mnist-small [1/2] 00_a done, ") and "left" in first
     assert second.startswith("mnist-small [2/2] 01_b done, ")

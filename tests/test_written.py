@@ -180,7 +180,7 @@ def test_whatever_is_written_in_turns_no_reader_loses_a_file(tmp_path_factory, t
 def report(tmp_path, monkeypatch):
     """Runs `python -m kdnb report --only 00`, whose notebook is not run but made up."""
 
-    def executed(notebook, output, parameters, **options):
+    def executed(notebook, output, parameters, *rest, **options):
         output.parent.mkdir(parents=True, exist_ok=True)
         ran.append(notebook.name)
         node = nbformat.read(notebook, 4)

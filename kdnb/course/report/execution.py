@@ -58,10 +58,10 @@ def execute(
     notebook: Path,
     output: Path,
     parameters: Mapping[str, object],
-    *,
-    on_cell: Callable[[CellDone], None] | None = None,
     cell_timeout: int | None = None,
     cells: NotebookNode | None = None,
+    *,
+    on_cell: Callable[[CellDone], None] | None = None,
 ) -> NotebookNode:
     """Run one notebook in its own folder and save it, executed, as ``output``; returns it.
 

@@ -66,7 +66,7 @@ def _typed(name: str, text: str, default: object) -> object:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = text
-    if isinstance(default, float) and type(value) is int:
+    if (isinstance(default, float) or name in FLOATS) and type(value) is int:
         value = float(value)
     if default is not None and type(value) is not type(default):
         raise NotebookError(f"{name} must be like {default!r}, got {text!r}")
@@ -85,6 +85,7 @@ def _count(fewest: int, value: object) -> None:
 
 
 TEXTS = ("label",)  # parameters that are text although their default is None
+FLOATS = ("temperature", "soft_weight")  # the same of numbers
 # What each parameter's value must be, beyond the type of the notebook's own.
 CHECKS: Mapping[str, Callable[[object], None]] = {
     "seed": check_seed,

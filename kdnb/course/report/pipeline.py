@@ -3,14 +3,16 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from nbformat import NotebookNode
 
 from kdnb.course.report.editions import edition as edition_of
-from kdnb.course.report.execution import environment, execute, find_notebooks
+from kdnb.course.report.execution import CellDone, environment, execute, find_notebooks
 from kdnb.course.report.page import published_results, render_chapter, render_page, seeds_of
 from kdnb.course.report.parameters import check_label, parse_parameters
 from kdnb.course.report.terminal import ReportProgress
@@ -22,127 +24,216 @@ from kdnb.tasks import task
 from kdnb.tasks.config import APART
 
 REPORTS = PROJECT / "report"
+AT_ONCE = 2  # chapters of several reports; more would train the same models beside one another
 VERSIONS = ("kdnb", "python", "torch", "torchvision", "numpy")
 
 
 def make_reports(task_names: Sequence[str], **options: object) -> Iterator[Path]:
-    """`make_report` for several tasks side by side, each in a process with its share of threads.
+    """`make_report` for several tasks: `AT_ONCE` chapters at a time, each in a process of its own.
 
-    Gives the path of each page as soon as it is written. What one task raises is raised at the end,
-    when the others are done. Raises ValueError for a task that is named twice: two processes would
-    write the same files.
+    Chapters come in the order of the tasks, so that the first page is soon there. The last chapter
+    of a report, which needs what the others trained, waits for them. Gives the path of each page as
+    soon as it is written. What one task raises is raised at the end, when the others are done.
+    Raises ValueError for a task that is named twice: two reports would write the same files.
     """
     plain = [name.replace(".py:", ":") for name in task_names]
     if twice := [name for name in task_names if plain.count(name.replace(".py:", ":")) > 1]:
         raise ValueError(f"the task {twice[0]} is named twice: name each task once")
-    share = max(1, torch.get_num_threads() // len(task_names))
+    share = max(1, torch.get_num_threads() // AT_ONCE)
+    errors, running = [], {}
     with (
         environment(OMP_NUM_THREADS=str(share)),  # processes and their kernels inherit it
-        ProcessPoolExecutor(len(task_names), get_context("spawn")) as pool,
+        ProcessPoolExecutor(AT_ONCE, get_context("spawn")) as pool,
+        ExitStack() as stack,
     ):
-        running = [pool.submit(make_report, name, label=name, **options) for name in task_names]
-        for done in as_completed(running):
-            if done.exception() is None:
-                yield done.result()
-        for done in running:
-            done.result()
+        names, reports = list(task_names), []
+        while names or reports:
+            if names and len(running) < AT_ONCE and not any(r.ready for r in reports):
+                try:  # its data are loaded while chapters of other reports run
+                    reports.append(_Report(names.pop(0), **options))
+                    reports[-1].progress = stack.enter_context(reports[-1].new_progress())
+                except Exception as error:
+                    errors.append(error)
+                continue
+            free = [report for report in reports if report.ready][: AT_ONCE - len(running)]
+            for report in free:
+                running[report.submit(pool)] = report
+            if free:
+                continue
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                report = running.pop(done)
+                if error := report.finished(done):
+                    errors.append(error)
+            for report in [r for r in reports if r.complete and r not in running.values()]:
+                reports.remove(report)
+                if not report.failed:
+                    yield report.write()
+    if errors:
+        raise errors[0]
 
 
-def make_report(
-    task_name: str,
-    *,
-    settings: Sequence[str] = (),
-    only: Sequence[str] = (),
-    output: Path = REPORTS,
-    cell_timeout: int | None = None,
-    edition: str = "report",
-    label: str = "",
-    force: bool = False,
-) -> Path:
+def make_report(task_name: str, **options: object) -> Path:
     """Run the notebooks on a task and write ``output/<task's name>.html``; returns its path.
 
     ``settings`` are "name=value" texts for notebook parameters, ``only`` the numbers of the
-    notebooks to run, ``edition`` what becomes of their exercises (`kdnb.course.report.editions`),
-    ``label`` what lines of progress start with. Beside the page lie ``<task>.json`` with the
-    results and the seconds of each cell, and ``<task>/`` with the executed notebooks. What is there
-    and not as kdnb wrote it is overwritten with ``force`` alone.
+    notebooks to run, ``edition`` what becomes of their exercises (`kdnb.course.report.editions`).
+    Beside the page lie ``<task>.json`` with the results and the seconds of each cell, and
+    ``<task>/`` with the executed notebooks. What is there and not as kdnb wrote it is overwritten
+    with ``force`` alone.
 
     Raises ValueError, `kdnb.data.DataError` or `kdnb.store.StoreError` before any notebook starts,
     and `kdnb.course.report.execution.NotebookError` if one does not run to its end.
     """
-    chosen = task(task_name)
-    data = chosen.load() if not chosen.text.notebooks else None
-    fitting = chosen.text.notebooks or chosen.chapters(data)
-    notebooks = find_notebooks(only or fitting)
-    if unfit := [number for number in only if number not in (*fitting, *APART)]:
-        raise ValueError(
-            f"notebook {unfit[0]} does not fit the task {chosen.name}: "
-            f"choose from {', '.join(fitting)}"
-        )
-    parameters = parse_parameters(notebooks, settings)
-    if cell_timeout is not None and cell_timeout < 1:
-        raise ValueError(f"a cell needs at least 1 second, got --cell-timeout {cell_timeout}")
-    name, written = "-".join([chosen.name, *dict.fromkeys(only)]), Written(output, chosen.name)
-    executed_as = {notebook: f"{chosen.name}/{notebook.name}" for notebook in notebooks}
-    targets = [f"{name}.html", f"{name}.json", *executed_as.values()]
-    written.require_folder()
-    written.require_unchanged(targets, sources=notebooks, force=force)
-    data = data or chosen.load()
-    check_label(parameters, data.class_names)
-    Store().require_writable()
+    report = _Report(task_name, **options)
+    with report.new_progress() as report.progress:
+        for notebook in report.notebooks:
+            report.run(notebook)
+    return report.write()
 
-    start = time.perf_counter()
-    nodes = {notebook: edition_of(notebook, edition) for notebook in notebooks}
-    cells = {path.stem: [cell.id for cell in node.cells] for path, node in nodes.items()}
-    chapters, results, seeds = [], [], {}
-    expected = _expected_seconds(written, chosen.name)
-    with ReportProgress(list(cells.items()), expected, label) as progress:
-        for notebook in notebooks:
-            progress.start_notebook(notebook.stem)
-            with written.noting(executed_as[notebook]) as target:
-                executed = execute(
-                    notebook,
-                    target,
-                    {"task": task_name, **parameters[notebook]},
-                    on_cell=progress.cell_done,
-                    cell_timeout=cell_timeout,
-                    cells=nodes[notebook],
-                )
-            chapters.append(render_chapter(executed, notebook.stem, cells, data.stamp))
+
+class _Report:
+    """One report: what it runs, what has run, and the page made of it."""
+
+    def __init__(
+        self,
+        task_name: str,
+        *,
+        settings: Sequence[str] = (),
+        only: Sequence[str] = (),
+        output: Path = REPORTS,
+        cell_timeout: int | None = None,
+        edition: str = "report",
+        force: bool = False,
+    ):
+        chosen = task(task_name)
+        data = chosen.load() if not chosen.text.notebooks else None
+        fitting = chosen.text.notebooks or chosen.chapters(data)
+        self.notebooks = find_notebooks(only or fitting)
+        if unfit := [number for number in only if number not in (*fitting, *APART)]:
+            raise ValueError(
+                f"notebook {unfit[0]} does not fit the task {chosen.name}: "
+                f"choose from {', '.join(fitting)}"
+            )
+        self.parameters = parse_parameters(self.notebooks, settings)
+        if cell_timeout is not None and cell_timeout < 1:
+            raise ValueError(f"a cell needs at least 1 second, got --cell-timeout {cell_timeout}")
+        self.name = "-".join([chosen.name, *dict.fromkeys(only)])
+        self.written = Written(output, chosen.name)
+        self.targets = {path: f"{chosen.name}/{path.name}" for path in self.notebooks}
+        names = [f"{self.name}.html", f"{self.name}.json", *self.targets.values()]
+        self.written.require_folder()
+        self.written.require_unchanged(names, sources=self.notebooks, force=force)
+        self.data = data or chosen.load()
+        check_label(self.parameters, self.data.class_names)
+        Store().require_writable()
+        self.task, self.task_name, self.settings = chosen, task_name, settings
+        self.cell_timeout, self.start = cell_timeout, time.perf_counter()
+        self.nodes = {path: edition_of(path, edition) for path in self.notebooks}
+        self.cells = {path.stem: [c.id for c in node.cells] for path, node in self.nodes.items()}
+        self.waiting, self.failed = list(self.notebooks), False
+        self.executed: dict[Path, NotebookNode] = {}
+        self._noting: dict[Future, tuple[Path, ExitStack]] = {}
+        self.progress: ReportProgress | None = None
+
+    def new_progress(self) -> ReportProgress:
+        """Its progress on the terminal."""
+        expected = _expected_seconds(self.written, self.task.name)
+        return ReportProgress(list(self.cells.items()), expected, self.task.name)
+
+    def run(self, notebook: Path) -> None:
+        """Run one notebook here, with a bar of its cells."""
+        self.progress.start_notebook(notebook.stem)
+        with self.written.noting(self.targets[notebook]) as target:
+            self.executed[notebook] = execute(
+                *self._how(notebook, target), on_cell=self.progress.cell_done
+            )
+
+    def _how(self, notebook: Path, target: Path) -> tuple:
+        parameters = {"task": self.task_name, **self.parameters[notebook]}
+        return notebook, target, parameters, self.cell_timeout, self.nodes[notebook]
+
+    @property
+    def ready(self) -> bool:
+        """Whether a notebook can start; the last one waits for all others."""
+        return bool(self.waiting) and not (len(self.waiting) == 1 and self._noting)
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing left to run."""
+        return not self.waiting
+
+    def submit(self, pool: ProcessPoolExecutor) -> Future:
+        """Start the next notebook in a process of the pool."""
+        notebook, stack = self.waiting.pop(0), ExitStack()
+        target = stack.enter_context(self.written.noting(self.targets[notebook]))
+        future = pool.submit(_timed, self._how(notebook, target))
+        self._noting[future] = notebook, stack
+        return future
+
+    def finished(self, future: Future) -> BaseException | None:
+        """Take what a notebook gave; an error, which is returned, ends the report."""
+        notebook, stack = self._noting.pop(future)
+        stack.close()
+        if error := future.exception():
+            self.waiting, self.failed = [], True
+            return error
+        self.executed[notebook], seconds = future.result()
+        self.progress.notebook_done(notebook.stem, seconds)
+        return None
+
+    def write(self) -> Path:
+        """Write the page and its JSON, of all notebooks in their order."""
+        total = time.perf_counter() - self.start
+        chapters, results, seeds = [], [], {}
+        for notebook in self.notebooks:
+            executed = self.executed[notebook]
+            chapters.append(render_chapter(executed, notebook.stem, self.cells, self.data.stamp))
             results += published_results(executed)
             if used := seeds_of(executed):
                 seeds.setdefault(used, []).append(notebook.stem[:2])
-    total = time.perf_counter() - start
+        origin, data = provenance(best_device()), self.data
+        numbers = ", ".join(path.stem[:2] for path in self.notebooks)
+        page = render_page(
+            chapters,
+            title=f"Knowledge distillation: {self.task.text.title}",
+            about="What distillation is and how it works, what it gains and what it costs. "
+            "Every number below was computed by this run or loaded from the run store it names.",
+            facts=[
+                ("ran", f"chapters {numbers} in {total:.0f} s"),
+                ("set for this run", ", ".join(self.settings) or "nothing: all defaults"),
+                ("data", data.about),
+                ("data fingerprint", data.fingerprint),
+                ("seeds", "; ".join(f"{used} in {', '.join(who)}" for used, who in seeds.items())),
+                ("device", origin["device"]),
+                ("versions", ", ".join(f"{name} {origin[name]}" for name in VERSIONS)),
+                ("system", origin["system"]),
+            ],
+        )
+        record = {
+            "task": self.task.name,
+            "settings": list(self.settings),
+            "data_fingerprint": data.fingerprint,
+            "provenance": origin,
+            "wall_seconds": round(total, 1),
+            "cell_seconds": self.progress.seconds,
+            "results": results,
+        }
+        text = json.dumps(record, indent=1) + "\n"
+        contents = {f"{self.name}.json": text.encode(), f"{self.name}.html": page.encode()}
+        self.written.write(contents)
+        return self.written.folder / f"{self.name}.html"
 
-    origin = provenance(best_device())
-    page = render_page(
-        chapters,
-        title=f"Knowledge distillation: {chosen.text.title}",
-        about="What distillation is and how it works, what it gains and what it costs. "
-        "Every number below was computed by this run or loaded from the run store it names.",
-        facts=[
-            ("ran", f"chapters {', '.join(n.stem[:2] for n in notebooks)} in {total:.0f} s"),
-            ("set for this run", ", ".join(settings) or "nothing: all defaults"),
-            ("data", data.about),
-            ("data fingerprint", data.fingerprint),
-            ("seeds", "; ".join(f"{used} in {', '.join(who)}" for used, who in seeds.items())),
-            ("device", origin["device"]),
-            ("versions", ", ".join(f"{name} {origin[name]}" for name in VERSIONS)),
-            ("system", origin["system"]),
-        ],
-    )
-    record = {
-        "task": chosen.name,
-        "settings": list(settings),
-        "data_fingerprint": data.fingerprint,
-        "provenance": origin,
-        "wall_seconds": round(total, 1),
-        "cell_seconds": progress.seconds,
-        "results": results,
-    }
-    text = json.dumps(record, indent=1) + "\n"
-    written.write({f"{name}.json": text.encode(), f"{name}.html": page.encode()})
-    return output / f"{name}.html"
+
+def _timed(how: tuple) -> tuple[NotebookNode, dict[str, float]]:
+    """An executed notebook, and what each "notebook/cell" took."""
+    seconds, before = {}, time.monotonic()
+
+    def cell_done(cell: CellDone) -> None:
+        nonlocal before
+        now = time.monotonic()
+        seconds[f"{cell.notebook}/{cell.cell_id}"], before = round(now - before, 2), now
+
+    return execute(*how, on_cell=cell_done), seconds
 
 
 def _expected_seconds(written: Written, task_name: str) -> dict[str, float]:

@@ -16,7 +16,7 @@ UNKNOWN_CELL = 0.5  # seconds expected of a cell that has never been timed
 class ReportProgress:
     """One bar per notebook, and the time left for all of them; use as a context manager.
 
-    With a ``label`` there is a line after each notebook instead: for reports side by side.
+    Of notebooks that run elsewhere there is a line after each, which starts with the ``label``.
     ``cells`` lists (notebook, ids of its cells) in the order in which they will run; ``expected``
     gives the seconds that "notebook/cell" took on an earlier run, which the pace of this machine
     scales as far as it is known.
@@ -31,7 +31,7 @@ class ReportProgress:
         self.seconds: dict[str, float] = {}  # what each finished "notebook/cell" took
         self._names = [notebook for notebook, _ in cells]
         self._order = [f"{notebook}/{cell}" for notebook, ids in cells for cell in ids]
-        self._expected, self._label, self._notebook = expected, label, ""
+        self._expected, self._label = expected, label
         self._start = self._cell_start = time.monotonic()
         self._bar: tqdm | None = None
         self._lock, self._stopped = threading.Lock(), threading.Event()
@@ -41,16 +41,13 @@ class ReportProgress:
         """Close the last notebook's bar and open this one's."""
         with self._lock:
             self._close()
-            number = self._names.index(notebook) + 1
-            self._notebook = f"[{number}/{len(self._names)}] {notebook}"
-            if not self._label:
-                self._bar = tqdm(
-                    total=sum(name.startswith(f"{notebook}/") for name in self._order),
-                    desc=self._notebook,
-                    bar_format="{desc} |{bar:16}|{postfix}",
-                    mininterval=0,
-                )
-                self._show()
+            self._bar = tqdm(
+                total=sum(name.startswith(f"{notebook}/") for name in self._order),
+                desc=self._numbered(notebook),
+                bar_format="{desc} |{bar:16}|{postfix}",
+                mininterval=0,
+            )
+            self._show()
 
     def cell_done(self, cell: CellDone) -> None:
         """A cell has run."""
@@ -64,6 +61,13 @@ class ReportProgress:
                 self._bar.total = cell.total
                 self._bar.update(cell.number - self._bar.n)
                 self._show()
+
+    def notebook_done(self, notebook: str, seconds: Mapping[str, float]) -> None:
+        """A notebook has run elsewhere, whose "notebook/cell" took so many ``seconds``."""
+        with self._lock:
+            self.seconds |= seconds
+            done = f"{self._label} {self._numbered(notebook)} done, {self._times()}"
+            print(done, file=sys.stderr, flush=True)
 
     def time_left(self) -> float:
         """Seconds until the last notebook is done, as far as can be told."""
@@ -100,9 +104,10 @@ class ReportProgress:
         gone = tqdm.format_interval(time.monotonic() - self._start)
         return f"{gone} gone, about {tqdm.format_interval(self.time_left())} left"
 
+    def _numbered(self, notebook: str) -> str:
+        return f"[{self._names.index(notebook) + 1}/{len(self._names)}] {notebook}"
+
     def _close(self) -> None:
-        if self._label and self._notebook:
-            print(f"{self._label} {self._notebook} done, {self._times()}", file=sys.stderr)
         if self._bar is not None:
             self._bar.close()
             self._bar = None
