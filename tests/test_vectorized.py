@@ -111,7 +111,7 @@ def test_validation_follows_the_epochs_that_it_follows_alone():
     models, alone = [student(seed) for seed in seeds], student(seeds[0])
     histories = fit_vectorized(models, TRAIN, VAL, config, seeds, objectives, device=CPU)
     expected = fit(alone, TRAIN, VAL, config, seeds[0], objective=objectives[0], device=CPU)
-    assert len(expected.validated) == 20 and 81 in expected.validated
+    assert len(expected.validated) == 10 and 81 in expected.validated
     assert all(list(history.validated) == list(expected.validated) for history in histories)
 
 

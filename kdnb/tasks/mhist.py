@@ -148,7 +148,7 @@ POLYPS = Polyps(
             PRETRAINED_POLYPS.sizes,
             students=tuple(
                 (f"width {width:g}", partial(narrow_mobilenet_v2_student, width=width))
-                for width in (0.5, 0.35)
+                for width in (0.35, 0.2)
             ),
         ),
         "text": replace(
