@@ -69,6 +69,12 @@ def in_points(gain: dict) -> str:
     return f"{100 * gain['mean']:+.2f} ({100 * gain['low']:+.2f} to {100 * gain['high']:+.2f})"
 
 
+def three_decimals(measured: dict) -> str:
+    """A correlation with its interval, without a minus before 0."""
+    mean, low, high = (f"{measured[name]:.3f}" for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})".replace("-0.000", "0.000")
+
+
 def written(row: dict) -> str:
     """An accuracy or a gain with its interval, the gain with Holm's p."""
     if "over" in row:

@@ -5,6 +5,7 @@ import re
 import tomllib
 import warnings
 from dataclasses import fields
+from datetime import datetime
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -24,6 +25,7 @@ from kept import (
     in_points,
     kept,
     rows_of_tables,
+    three_decimals,
 )
 from packaging.requirements import Requirement
 from test_coverage import old_ways, scenarios
@@ -164,6 +166,10 @@ def test_the_readmes_numbers_are_those_of_the_reference_runs():
     assert in_points(result["gain"][KD]) in page()[0]
     for name in ("mnist-small", "polyps", "mnist"):
         assert in_words(kept(name)["wall_seconds"]) in page()[0]
+    first, second = (kept(name)["provenance"]["date"] for name in ("mnist-small", "polyps"))
+    between = datetime.fromisoformat(second) - datetime.fromisoformat(first)
+    both = kept("mnist-small")["wall_seconds"] + between.total_seconds()
+    assert f"takes about {in_words(both)} on two cores" in page()[1]
 
 
 def test_the_readmes_results_are_those_of_seeds_that_chose_nothing():
@@ -311,11 +317,11 @@ def test_the_readmes_similarities_and_size_sweep_are_those_of_the_reference_run(
     )
     for label, by_measure in measured["gradient"].items():
         wanted = [by_measure[name] for name in ("rank correlation", "cosine")]
-        cells = [f"{v['mean']:.3f} ({v['low']:.3f} to {v['high']:.3f})" for v in wanted]
-        assert f"| {label} | {' | '.join(cells)} |" in rows_of(label)
+        assert f"| {label} | {' | '.join(map(three_decimals, wanted))} |" in rows_of(label)
     (ladder,) = (r["size_sweep"] for r in kept("mnist-small")["results"] if "size_sweep" in r)
     gains = [f"{in_points(rung['gain'])} for {rung['name']}" for rung in ladder]
     assert f"{', '.join(gains[:-1])} and {gains[-1]}" in page()[1]
+    assert all(interval(rung["gain"]).sign == 1 for rung in ladder)
 
 
 def test_the_readmes_size_sweep_on_mnist_is_that_of_the_reference_run():
