@@ -90,7 +90,7 @@ def test_notebooks_have_the_courses_anatomy(path):
     cells = nbformat.read(path, as_version=4).cells
     title = cells[0].source.splitlines()
     assert title[0].startswith("# ") and title[0].endswith("?"), "the title is a question"
-    assert re.search(r"Measured on two CPU cores.*\d+ s", cells[0].source)
+    assert re.search(r"Measured on two CPU cores.*\d+ (s|min)", cells[0].source)
     (parameters,) = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
     for line in parameters.source.splitlines():
         assert "#" in line, f"a parameter without a comment: {line}"
