@@ -360,4 +360,4 @@ def test_the_size_sweep_finds_the_pads_students_in_the_store(tiny_task, store):
     distilled = conventional(task.temperature, task.soft_weight)
     (rung,) = size_sweep(lab, [ALONE, distilled], [0], seconds=0.01)
     assert store.names("run-") == trained
-    assert all(run.loaded for (run,) in rung.runs.values())
+    assert all(run.loaded for (run,) in rung.result.runs.values())

@@ -336,12 +336,12 @@ class _Watch:
     """Reports how much of a unit is trained, and ends it when the sweep is stopped."""
 
     def __init__(self, sweep: str):
-        self.sweep, self.unit = sweep, get_worker().get_current_task()
+        self.sweep, self.unit, self.share = sweep, get_worker().get_current_task(), 0.0
 
     def __call__(self, update: Update) -> None:
         if not update.loaded:
-            share = len(update.history.epochs) / update.epochs
-            get_worker().log_event(self.sweep, [self.unit, share])
+            self.share = max(self.share, len(update.history.epochs) / update.epochs)
+            get_worker().log_event(self.sweep, [self.unit, self.share])
 
     def step(self, images: int) -> None:
         """Raises KeyboardInterrupt if the sweep was stopped."""
