@@ -23,6 +23,7 @@ from kdnb.experiment.requests import RunRequest
 from kdnb.experiment.sweep import sweep
 from kdnb.models import StudentMLP, TeacherCNN
 from kdnb.store.store import Store
+from kdnb.tasks.config import DistillationConfig
 from kdnb.tasks.mnist_small import MNIST_SMALL
 from kdnb.training.config import TrainConfig
 from kdnb.training.loop import TrainingDivergedError
@@ -34,6 +35,7 @@ SMALL = replace(
     teacher_config=TrainConfig(epochs=1, batch_size=64, learning_rate=2e-3),
     student=partial(StudentMLP, hidden=(16, 16)),
     student_config=TrainConfig(epochs=3, batch_size=10, learning_rate=3e-3),
+    distillation=DistillationConfig(),  # with a teacher as without one
 )
 # Too large to be trained together, so the same to the bit wherever it is trained by one thread.
 LONG = replace(
