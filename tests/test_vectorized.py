@@ -80,29 +80,24 @@ def test_after_twenty_steps_weights_are_those_of_training_alone(grid):
             assert ours.val_accuracy == theirs.val_accuracy
 
 
-def test_class_weights_count_as_they_do_alone():
-    weights = (0.5, 2.0, 1.0, 1.5)
-    grid = [(s, replace(o, class_weights=weights)) for s, o in GRID]
+def require_as_alone(config, grid):
     seeds, objectives = zip(*grid, strict=True)
     together = [student(seed) for seed in seeds]
-    fit_vectorized(together, TRAIN, VAL, STEPS_20, seeds, objectives, device=CPU)
-    for model, (seed, objective) in zip(together, grid, strict=True):
-        alone = student(seed)
-        fit(alone, TRAIN, VAL, STEPS_20, seed, objective=objective, device=CPU)
-        for name, expected in alone.state_dict().items():
-            torch.testing.assert_close(model.state_dict()[name], expected, atol=1e-4, rtol=0)
-
-
-def test_smoothed_labels_and_decayed_weights_are_those_of_training_alone():
-    config = replace(STEPS_20, label_smoothing=0.2, weight_decay=0.5)
-    seeds, objectives = zip(*GRID, strict=True)
-    together = [student(seed) for seed in seeds]
     fit_vectorized(together, TRAIN, VAL, config, seeds, objectives, device=CPU)
-    for model, (seed, objective) in zip(together, GRID, strict=True):
+    for model, (seed, objective) in zip(together, grid, strict=True):
         alone = student(seed)
         fit(alone, TRAIN, VAL, config, seed, objective=objective, device=CPU)
         for name, expected in alone.state_dict().items():
             torch.testing.assert_close(model.state_dict()[name], expected, atol=1e-4, rtol=0)
+
+
+def test_class_weights_count_as_they_do_alone():
+    weights = (0.5, 2.0, 1.0, 1.5)
+    require_as_alone(STEPS_20, [(s, replace(o, class_weights=weights)) for s, o in GRID])
+
+
+def test_smoothed_labels_and_decayed_weights_are_those_of_training_alone():
+    require_as_alone(replace(STEPS_20, label_smoothing=0.2, weight_decay=0.5), GRID)
 
 
 def test_validation_follows_the_epochs_that_it_follows_alone():

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import nbformat
@@ -255,6 +256,67 @@ def test_a_forced_report_that_came_to_nothing_leaves_the_readers_file_the_reader
         patch.setattr(pipeline, "execute", dead)
         assert report("--force")[0] == 1
     assert report()[0] == 1 and mine.read_text() == "mine"
+
+
+# Several reports
+
+
+SIDE_BY_SIDE = ("mnist-small", "mnist-small-2x5")
+
+
+@pytest.fixture
+def reports(tmp_path, monkeypatch, report):
+    """Makes chapters 01 and 05 of two tasks, in threads; what cannot run there is made up."""
+    monkeypatch.setattr(pipeline, "ProcessPoolExecutor", lambda n, _: ThreadPoolExecutor(n))
+    how = {"only": ["01", "05"], "output": tmp_path}
+    return lambda: list(pipeline.make_reports(SIDE_BY_SIDE, **how))
+
+
+def test_what_stopped_reports_left_is_kdnbs_too(reports, monkeypatch, tmp_path):
+    def stopped(running, **options):
+        wait(running)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "wait", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            reports()
+    assert list(tmp_path.glob("mnist-small/01_*.ipynb"))
+    assert [path.name for path in reports()] == [f"{task}-01-05.html" for task in SIDE_BY_SIDE]
+
+
+def test_a_report_that_fails_leaves_the_others_alone(reports, monkeypatch, tmp_path):
+    made_up = pipeline.execute
+
+    def execute(notebook, output, parameters, *rest, **options):
+        if parameters["task"] == SIDE_BY_SIDE[0]:
+            raise execution.NotebookError("stopped")
+        return made_up(notebook, output, parameters, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "execute", execute)
+        with pytest.raises(execution.NotebookError):
+            reports()
+    assert [path.name for path in tmp_path.glob("*.html")] == ["mnist-small-2x5-01-05.html"]
+    assert len(reports()) == 2
+
+
+def test_the_last_chapter_waits_for_the_others(reports, monkeypatch):
+    """It needs what they have trained; chapters of another report run meanwhile."""
+    running, made_up = [], pipeline.execute
+
+    def execute(notebook, output, parameters, *rest, **options):
+        here = (parameters["task"], notebook.name[:2])
+        if here[1] == "05":
+            assert (here[0], "01") not in running
+        running.append(here)
+        try:
+            return made_up(notebook, output, parameters, *rest, **options)
+        finally:
+            running.remove(here)
+
+    monkeypatch.setattr(pipeline, "execute", execute)
+    assert len(reports()) == 2
 
 
 def test_make_clean_takes_nothing_of_the_readers(tmp_path):

@@ -85,7 +85,7 @@ def _count(fewest: int, value: object) -> None:
 
 
 TEXTS = ("label",)  # parameters that are text although their default is None
-FLOATS = ("temperature", "soft_weight")  # the same of numbers
+FLOATS = ("temperature", "soft_weight")  # parameters with decimals, although it is None
 # What each parameter's value must be, beyond the type of the notebook's own.
 CHECKS: Mapping[str, Callable[[object], None]] = {
     "seed": check_seed,

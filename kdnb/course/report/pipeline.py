@@ -40,34 +40,32 @@ def make_reports(task_names: Sequence[str], **options: object) -> Iterator[Path]
     if twice := [name for name in task_names if plain.count(name.replace(".py:", ":")) > 1]:
         raise ValueError(f"the task {twice[0]} is named twice: name each task once")
     share = max(1, torch.get_num_threads() // AT_ONCE)
-    errors, running = [], {}
+    names, reports, running, errors = list(task_names), [], {}, []
     with (
         environment(OMP_NUM_THREADS=str(share)),  # processes and their kernels inherit it
+        ExitStack() as opened,  # closed after the pool: then no notebook runs any more
         ProcessPoolExecutor(AT_ONCE, get_context("spawn")) as pool,
-        ExitStack() as stack,
     ):
-        names, reports = list(task_names), []
         while names or reports:
-            if names and len(running) < AT_ONCE and not any(r.ready for r in reports):
+            free = AT_ONCE - len(running)
+            if ready := [report for report in reports if report.ready][:free]:
+                running |= {report.submit(pool): report for report in ready}
+            elif names and free:
                 try:  # its data are loaded while chapters of other reports run
-                    reports.append(_Report(names.pop(0), **options))
-                    reports[-1].progress = stack.enter_context(reports[-1].new_progress())
+                    report = _Report(names.pop(0), **options)
                 except Exception as error:
                     errors.append(error)
-                continue
-            free = [report for report in reports if report.ready][: AT_ONCE - len(running)]
-            for report in free:
-                running[report.submit(pool)] = report
-            if free:
-                continue
-            for done in wait(running, return_when=FIRST_COMPLETED).done:
-                report = running.pop(done)
-                if error := report.finished(done):
-                    errors.append(error)
-            for report in [r for r in reports if r.complete and r not in running.values()]:
-                reports.remove(report)
-                if not report.failed:
-                    yield report.write()
+                else:
+                    reports.append(report)
+                    report.progress = opened.enter_context(report.new_progress())
+                    opened.callback(report.close)
+            else:
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    errors += running.pop(done).finished(done)
+                for report in [r for r in reports if not r.waiting and r not in running.values()]:
+                    reports.remove(report)
+                    if not report.failed:
+                        yield report.write()
     if errors:
         raise errors[0]
 
@@ -157,29 +155,29 @@ class _Report:
         """Whether a notebook can start; the last one waits for all others."""
         return bool(self.waiting) and not (len(self.waiting) == 1 and self._noting)
 
-    @property
-    def complete(self) -> bool:
-        """Whether there is nothing left to run."""
-        return not self.waiting
-
     def submit(self, pool: ProcessPoolExecutor) -> Future:
         """Start the next notebook in a process of the pool."""
-        notebook, stack = self.waiting.pop(0), ExitStack()
-        target = stack.enter_context(self.written.noting(self.targets[notebook]))
+        notebook, noting = self.waiting.pop(0), ExitStack()
+        target = noting.enter_context(self.written.noting(self.targets[notebook]))
         future = pool.submit(_timed, self._how(notebook, target))
-        self._noting[future] = notebook, stack
+        self._noting[future] = notebook, noting
         return future
 
-    def finished(self, future: Future) -> BaseException | None:
-        """Take what a notebook gave; an error, which is returned, ends the report."""
-        notebook, stack = self._noting.pop(future)
-        stack.close()
+    def finished(self, future: Future) -> list[BaseException]:
+        """Take what a notebook gave; its error, if there is one, ends the report."""
+        notebook, noting = self._noting.pop(future)
+        noting.close()
         if error := future.exception():
             self.waiting, self.failed = [], True
-            return error
+            return [error]
         self.executed[notebook], seconds = future.result()
         self.progress.notebook_done(notebook.stem, seconds)
-        return None
+        return []
+
+    def close(self) -> None:
+        """Take for kdnb's what notebooks wrote that were stopped half-way."""
+        for _, noting in self._noting.values():
+            noting.close()
 
     def write(self) -> Path:
         """Write the page and its JSON, of all notebooks in their order."""
