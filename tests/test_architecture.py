@@ -108,7 +108,8 @@ def test_the_tables_are_whole():
     assert len({file for _, file, _ in rows("The way of one parameter")}) <= 5
     for change, *cells in rows("Three changes"):
         files = [name for name in quoted(" ".join(cells)) if re.search(r"\.(py|ipynb|md)$", name)]
-        assert 1 <= len(files) <= 3, change
+        # A chapter is in the tables of README.md and of notebooks/README.md.
+        assert 1 <= len(files) <= 3 + (change == "a chapter"), change
         for file in files:
             is_new = "flowers" in file or "…" in file
             assert is_new or (PACKAGE / file).is_file() or (ROOT / file).is_file(), file

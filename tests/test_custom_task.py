@@ -381,14 +381,14 @@ def test_a_task_of_the_course_may_be_named_in_a_module(tmp_path, monkeypatch):
 
 
 def own_module() -> str:
-    """The lines that README shows."""
-    section = (ROOT / "README.md").read_text().split("## On your own data")[1]
+    """The lines that data/README.md shows."""
+    section = (ROOT / "data" / "README.md").read_text().split("## On your own data")[1]
     block = re.search(r"\n\n((?:    .*\n|\n)+)", section)[1]
     return "".join(line[4:] if line.strip() else line for line in block.splitlines(True))
 
 
 @pytest.mark.slow
-def test_the_readmes_lines_make_a_task(tmp_path, monkeypatch):
+def test_the_lines_of_data_readme_make_a_task(tmp_path, monkeypatch):
     text = own_module()
     statements = [line for line in text.splitlines() if line and not line.startswith(("from", "#"))]
     assert len(statements) < 10
