@@ -173,11 +173,14 @@ def test_the_minutes_and_the_numbers_on_mnist_are_those_of_the_reference_runs():
     assert said in page("")[1]
 
 
+TWO = "mnist-small-2x5"
+
+
 def test_the_readmes_results_are_those_of_the_last_word():
     """One row a task: teacher, student alone, distilled student, and the gain's interval."""
     rows = {
         "ten digits": ("mnist-small", CONTROLS, "teacher", KD),
-        "the same images": ("mnist-small-2x5", "distillation", "teacher with subclasses", SUBCLASSES),
+        "the same images": (TWO, "distillation", "teacher with subclasses", SUBCLASSES),
         "generated polyps": ("polyps", "distillation", "teacher", KD),
     }
     signs = []
@@ -230,15 +233,9 @@ def test_sentences_are_those_that_the_results_allow(words, sign, claim):
 
 
 def test_sentences_on_two_classes_and_polyps_are_those_that_the_results_allow():
-    two = "mnist-small-2x5"
     said = {
-        "subclasses is {:.2f} points ahead": (
-            "mnist-small-2x5",
-            "distillation",
-            SUBCLASSES,
-            CLASSES,
-        ),
-        "and {:.2f} points ahead of a student whose": (two, "distillation", SUBCLASSES, KD),
+        "subclasses is {:.2f} points ahead": (TWO, "distillation", SUBCLASSES, CLASSES),
+        "and {:.2f} points ahead of a student whose": (TWO, "distillation", SUBCLASSES, KD),
         "teacher is {:.2f} points ahead of the student": ("polyps", PLAIN, "teacher", ALONE),
         "student is {:.2f} points ahead of a colour": ("polyps", PLAIN, ALONE, "colour histogram"),
     }
