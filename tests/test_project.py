@@ -32,7 +32,7 @@ from test_coverage import old_ways, scenarios
 from test_final import final
 
 from kdnb.course.tables import score_range
-from kdnb.evaluation.statistics import Interval, detectable_difference, mean_interval
+from kdnb.evaluation.statistics import Interval, adjusted, detectable_difference, mean_interval
 from kdnb.tasks.config import COURSE
 
 ROOT = Path(__file__).parents[1]
@@ -341,11 +341,17 @@ def test_similarities_and_the_size_sweep_are_those_of_the_reference_run():
     gains = [f"{in_points(rung['gain'])} for {rung['name']}" for rung in ladder]
     assert f"{', '.join(gains[:-1])} and {gains[-1]}" in page()[1]
     assert all(interval(rung["gain"]).sign == 1 for rung in ladder)
+    big, over_big = ladder[0]["accuracy"][ALONE], {}
+    for rung in ladder:
+        pairs = zip(rung["accuracy"][KD], big, strict=True)
+        over_big[rung["name"]] = mean_interval([distilled - alone for distilled, alone in pairs])
+    p = adjusted(over_big)["64-64"].p_holm
+    assert f"in every seed (p = {p:.2g} after Holm's adjustment for the three sizes)" in page()[1]
 
 
 def test_the_size_sweep_on_mnist_is_that_of_the_reference_run():
     (ladder,) = (r["size_sweep"] for r in kept("mnist-05")["results"] if "size_sweep" in r)
-    big = ladder[0]["accuracy"]["student without teacher"]
+    big, gains = ladder[0]["accuracy"]["student without teacher"], {}
     assert [len(rung["accuracy"]["student + conventional KD"]) for rung in ladder] == [3] * 6
     for rung in ladder:
         alone, distilled = (
@@ -353,12 +359,19 @@ def test_the_size_sweep_on_mnist_is_that_of_the_reference_run():
             for label in ("student without teacher", "student + conventional KD")
         )
         gain = mean_interval([a - b for a, b in zip(distilled, big, strict=True)])
+        gains[rung["name"]] = gain
         means = [f"{100 * sum(values) / len(values):.2f} %" for values in (alone, distilled)]
         cells = [
             f"{rung['cost']['parameters']:,}", f"{rung['cost']['flops'] / 1e6:.3f}", *means,
             f"{100 * gain.mean:+.2f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})",
         ]  # fmt: skip
         assert f"| {rung['name']} | {' | '.join(cells)} |" in page()[0]
+    p = {name: gain.p_holm for name, gain in adjusted(gains).items()}
+    clear = {name: gains[name].sign for name in gains if p[name] < 0.05}
+    assert clear == {"784-784": 1, "64-64": -1, "32-32": -1, "16-16": -1}
+    assert f"teacher (p = {p['784-784']:.2g}). The distilled students 256-256" in page()[1]
+    assert f"distinguishable from it (p = {p['256-256']:.2g} each)" in page()[1]
+    assert f"{p['256-256']:.2g}" == f"{p['128-128']:.2g}"
 
 
 def test_the_published_bounds_are_met_on_mnist():
