@@ -146,9 +146,9 @@ def test_commands_are_those_of_the_command_line():
         elif words[0] == "make":
             assert f"\n{words[1]}:" in makefile
         else:
-            assert {"jupyter", ".venv/bin/jupyter", "mkdir"} & set(words), words
+            assert {".venv/bin/jupyter", ".venv/bin/pip", "mkdir", "nbgrader"} & set(words), words
     used = {options.run.__name__ for options in parsed}
-    assert used == {"_report", "_edition", "_sweep", "_verify"}
+    assert used >= {"_report", "_edition", "_sweep", "_verify"}
     for options in parsed:
         names = getattr(options, "task", [])
         for name in [names] if isinstance(names, str) else names:
