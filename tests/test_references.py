@@ -215,3 +215,23 @@ def test_the_page_lists_what_its_chapters_cite():
 def test_a_page_that_cites_nothing_has_no_references():
     page = page_of("See [elsewhere](https://example.org/).")
     assert "#references" not in page and "#ref-" not in page and 'id="ref' not in page
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_citation_leads_to_its_work_below_the_bar_and_asks_for_nothing(browser, tmp_path, width):
+    cited = [f"[{work.label}]({work.url})" for work in WORKS]
+    file = tmp_path / "page.html"
+    file.write_text(page_of("\n\n".join(cited)), encoding="utf-8")
+    page = browser.new_page(viewport={"width": width, "height": 800}, reduced_motion="reduce")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(file.as_uri())
+    page.locator("a", has_text="Holm 1979").click()
+    entry = page.locator("#ref-holm1979")
+    bar = page.locator("nav").bounding_box() if width < 960 else {"y": 0, "height": 0}
+    page.locator("nav .here", has_text="References").wait_for(state="attached")
+    top = entry.bounding_box()["y"]
+    assert bar["y"] + bar["height"] <= top < 800
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert asked == [file.as_uri()]
+    page.close()
