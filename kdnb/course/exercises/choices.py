@@ -178,6 +178,6 @@ real_gain = Function(
         "best seed against best seed": "You compared two lucky runs: average the differences.",
         "only the mean": "A mean alone does not show whether the gain is real: give (low, high).",
     },
-    praise="A gain is real only if this whole interval is above 0. The interval covers other "
-    "seeds. The tables of the course also cover other test images (`joint_interval`).",
+    praise="Claim a gain only if this whole interval is above 0. The interval covers other seeds. "
+    "The tables of the course also cover other test images (`joint_interval`).",
 )

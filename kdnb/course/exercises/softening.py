@@ -133,7 +133,7 @@ soft_target_bits = Function(
         "0 · log 0": "The logarithm of 0 is minus infinity, and 0 times infinity is not a number. "
         "The limit of p · log p for p → 0 is 0: use `torch.xlogy`.",
     },
-    praise="A certain prediction has 0 bits, an even one has log₂ of the number of classes.",
+    praise="A certain prediction has 0 bits, an even distribution log₂ of the number of classes.",
 )
 
 
