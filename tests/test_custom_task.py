@@ -468,8 +468,8 @@ def test_notebooks_run_on_a_folder_of_images(reported):
 @pytest.mark.slow
 def test_the_page_says_what_does_not_apply_and_escapes_the_names(reported):
     page = (reported / "out" / f"{NAME}.html").read_text()
-    assert "The pad is left out" in page and "Nobody knows true subclasses" in page
-    assert "Here there are 3 classes" in page
+    assert "The pad is left out" in page and "The true subclasses are unknown" in page
+    assert "This task has 3 classes: read 3 where" in page
     assert "&lt;i&gt;blue &amp; co" in page and "<i>blue" not in page
 
 

@@ -178,6 +178,15 @@ def test_a_question_with_a_wrong_answer_does_not_tell_the_right_one():
     assert "1.3" not in verdict.text
 
 
+@pytest.mark.parametrize("temperature", [1, 4, 64])
+def test_the_praise_of_why_t2_has_the_lengths_that_its_exercise_asks_for(temperature):
+    """A teacher with the logits 12, 0, …, 0 and a student with equal logits, ten classes."""
+    teacher = 12 * F.one_hot(torch.tensor([0]), 10).double()
+    gradient = exercises.why_t2.right(torch.zeros(1, 10).double(), teacher, temperature)
+    length = (temperature**2 * gradient).norm()
+    assert f"{length:.2f} at T = {temperature}" in exercises.why_t2.praise
+
+
 # What is shown
 
 
