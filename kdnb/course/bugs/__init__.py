@@ -1,4 +1,4 @@
-"""Spot the bug: short snippets, each a bug from published code, rewritten and run.
+"""Spot the bug: short snippets, each a bug from public code, rewritten and run.
 
 ``published.py`` holds the bugs, `run` trains each with and without its repair, and ``views.py``
 asks for a guess and shows the outcome.

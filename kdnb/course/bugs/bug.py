@@ -1,4 +1,4 @@
-"""One published bug: the function as published, its wrong lines, and their repair."""
+"""One bug: the function as it was found, its wrong lines, and their repair."""
 
 import linecache
 from collections.abc import Callable
@@ -54,7 +54,7 @@ class Bug:
 
     @property
     def source(self) -> str:
-        """The function as it was published."""
+        """The function with the bug."""
         return self._lines(" -")
 
     @property

@@ -1,4 +1,4 @@
-"""Eight bugs from published code, rewritten; the source shown is the source run."""
+"""Eight bugs from public code, rewritten; the source shown is the source run."""
 
 from kdnb.course.bugs.bug import Bug, Place
 from kdnb.course.bugs.running import STEPS, TO_LABELS, TO_TEACHER, TRAINING_LOSS
@@ -22,7 +22,9 @@ ELEMENTWISE_MEAN = Bug(
     'tenth of the intended weight. `F.kl_div(..., reduction="mean")` has the same effect; use '
     '`reduction="batchmean"`.',
     TRAINING_LOSS,
-    "published code, including libraries; this mean is the default of PyTorch's `F.kl_div`",
+    "public code, including libraries. This mean is the default of [`torch.nn.functional.kl_div`]"
+    "(https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.kl_div.html), whose "
+    "documentation recommends `batchmean`",
 )
 
 SOFTMAX_TWICE = Bug(
@@ -46,7 +48,7 @@ SOFTMAX_TWICE = Bug(
     "both networks agree. `F.cross_entropy` contains a softmax: remove the softmax layer at the "
     "end of the network.",
     TO_TEACHER,
-    "published notebooks whose networks end in a softmax layer",
+    "public notebooks whose networks end in a softmax layer",
 )
 
 TEACHERS_HARD_LOSS = Bug(
@@ -66,7 +68,7 @@ TEACHERS_HARD_LOSS = Bug(
     "effect. A teacher that is right on nearly all training images passes the labels on through "
     "its logits, so the accuracy may not reveal this bug.",
     TO_LABELS,
-    "published code, under a variable name that promises the student's loss",
+    "public code, under a variable name that promises the student's loss",
 )
 
 ONE_LOG = Bug(
@@ -87,7 +89,7 @@ ONE_LOG = Bug(
     "student that puts all probability on the teacher's top class. The teacher's probabilities of "
     "the other classes lose their effect.",
     TRAINING_LOSS,
-    "published code, whose own printed log shows the negative loss",
+    "public code, whose own printed log shows the negative loss",
 )
 
 SHUFFLED_CACHE = Bug(
@@ -107,7 +109,7 @@ SHUFFLED_CACHE = Bug(
     "Row n of the cache belongs to another image, so the soft target usually contradicts the "
     "label. The training loss falls anyway, because a network can memorise wrong targets too.",
     TO_TEACHER,
-    "published code that caches logits with its shuffling training loader",
+    "public code that caches logits with its shuffling training loader",
 )
 
 TEACHER_IN_TRAIN_MODE = Bug(
@@ -127,7 +129,7 @@ TEACHER_IN_TRAIN_MODE = Bug(
     "step. Batch-norm layers, if the teacher has any, also update their statistics on the "
     "student's batches. `no_grad` prevents neither.",
     TO_TEACHER,
-    "published code in which one module contains both networks",
+    "public code in which one module contains both networks",
 )
 
 FIRST_LABELS = Bug(
@@ -150,7 +152,7 @@ FIRST_LABELS = Bug(
     "oppose the wrong labels and hide much of the harm. Train the student *without* a teacher by "
     "the same code to see the harm.",
     TO_LABELS,
-    "a published comparison, in which each batch had the first 32 labels",
+    "a public comparison, in which each batch had the first 32 labels",
 )
 
 ONE_STUDENT_FOR_ALL = Bug(
@@ -171,7 +173,7 @@ ONE_STUDENT_FOR_ALL = Bug(
     "Each temperature continues with the student of the previous one, so the last temperature has "
     "the most training. With falling temperatures, as here, the sweep flatters low temperatures.",
     STEPS,
-    "several published sweeps",
+    "several public sweeps",
 )
 
 ALL: tuple[Bug, ...] = (
