@@ -8,7 +8,7 @@ import torch
 from IPython.display import Markdown
 
 from kdnb.course.tables.table import Table
-from kdnb.course.text import markdown_table, percent, verdict
+from kdnb.course.text import ADJUSTED, markdown_table, percent, verdict
 from kdnb.evaluation.statistics import Interval, adjusted, pair_interval
 from kdnb.experiment.saliency_study import OTHER_TEACHER, RANDOM, Measured
 
@@ -105,10 +105,10 @@ def teacher_pairs(
     says = {1: "two teachers are more similar", -1: "two teachers are less similar"}
     rows = [
         [kind, f"{label} and its teacher", f"{gap.mean:+.3f}", f"{gap.low:+.3f} to {gap.high:+.3f}",
-         says.get(gap.sign, verdict(gap).lower())]
+         f"{says.get(gap.sign, verdict(gap).lower())}, p = {gap.p_holm:.2g}"]
         for (kind, label), gap in found.items()
     ]  # fmt: skip
-    return Markdown(markdown_table(head, rows))
+    return Markdown(f"{markdown_table(head, rows)}\n\n{ADJUSTED}")
 
 
 def _verdict(more: int, less: int, total: int) -> str:
