@@ -47,8 +47,7 @@ gap_won_back = Function(
     header=Header("What fraction of the gap is closed?", difficulty=1, minutes=8, where=GAIN),
     solved_by=my_gap_won_back,
     hints=(
-        "The gap is teacher minus student alone. The gain is distilled student minus student "
-        "alone.",
+        "The gap is teacher minus alone. The gain is distilled minus alone.",
         "Do you average over seeds before or after dividing? Consider a seed with a gap near 0.",
     ),
     right=my_gap_won_back,
@@ -79,8 +78,7 @@ gap_won_back = Function(
         "a share of the errors": "You divided by the errors of the student alone, the gap to a "
         "perfect student. Divide by the gap to the teacher.",
         "the wrong sign": "Divide distilled minus alone by teacher minus alone.",
-        "what is still missing": "You computed the fraction of the gap that is left. Subtract it "
-        "from 1.",
+        "what is still missing": "You computed the fraction that is left. Subtract it from 1.",
         "upside down": "You divided the gap by the gain. Divide the gain by the gap.",
         "not divided by the gap": "You computed the gain. Divide the gain by the gap.",
         "distilled over teacher": "You divided the two accuracies, a ratio that is near 1 even "
@@ -165,17 +163,14 @@ my_allowed_claims = [(gain.low > 0) - (gain.high < 0) for gain in gains]""",
         "nothing may be claimed": lambda table: (0,) * len(CLAIMS),
     },
     says={
-        "means alone": "You compared means. With few seeds, means differ by chance. Use the "
-        "interval.",
+        "means alone": "With few seeds, means differ by chance. Use the interval.",
         "one clear, the other not, so they differ": "One gain excludes 0 and the other does "
         "not. This does not show that the two differ: compute the interval of their difference.",
         "overlapping intervals": "You compared the intervals of the two accuracies. Both models "
         "share the luck of a seed, so use the interval of the paired difference.",
         "best seed against best seed": "You compared two lucky runs. Use the mean difference.",
-        "the wrong way round": "You exchanged gains and losses. Enter 1 where the *first* is "
-        "better.",
-        "nothing may be claimed": "You claimed nothing. An interval that excludes 0 allows a "
-        "claim.",
+        "the wrong way round": "You exchanged gains and losses. 1 means that the first is better.",
+        "nothing may be claimed": "An interval that excludes 0 allows a claim.",
     },
     praise="Not distinguishable does not mean no gain: these seeds do not show one. Four claims "
     "are four chances of an error, so the course's tables adjust p (Holm).",
@@ -237,8 +232,7 @@ difference_of_gains = Function(
     note=": a 95 % interval",
     hints=(
         "Each seed gives one number: the small student's gain minus the large student's gain.",
-        "The interval of the mean of these numbers is mean ± t · s / √n, with Student's t, the "
-        "standard deviation s and n seeds.",
+        "The interval of the mean of n such numbers is mean ± t · s / √n, with Student's t.",
     ),
     right=_difference,
     cases=(

@@ -121,29 +121,21 @@ layer_flops = Function(
         "parameters instead of FLOPs": lambda m, x: sum(p.numel() for p in m.parameters()),
     },
     says={
-        "MACs instead of FLOPs": "You counted each multiply-add once. A multiply-add is two "
-        "operations.",
+        "MACs instead of FLOPs": "A multiply-add is two operations. You counted one.",
         "bias forgotten": "You left out the biases. Each value of the output needs one addition.",
         "bias counted twice": "A bias is added, not multiplied. Count one operation, not two.",
         "bias at one place only": "A convolution adds its bias at every position of the output.",
-        "a bias that is not there": "You counted a bias that the layer does not have. Check "
-        "`layer.bias`.",
+        "a bias that is not there": "This layer has no bias. Check `layer.bias`.",
         "the whole batch": "You counted the whole batch. Count one image.",
         "each weight used once": "A convolution uses each weight at every position of its output.",
-        "the input's places": "You counted the positions of the input. The output has fewer, "
-        "because of stride and border.",
-        "stride forgotten": "You ignored the stride. With stride 2 the kernel visits every second "
-        "pixel.",
+        "the input's places": "You counted positions of the input. Count those of the output.",
+        "stride forgotten": "With stride 2 the kernel visits every second pixel only.",
         "padding forgotten": "You ignored the padding, which enlarges the image first.",
-        "one side of the kernel": "You used one side of the kernel. Each pair of channels has k × "
-        "k weights.",
+        "one side of the kernel": "Each pair of channels has k × k weights. You counted k.",
         "kernel forgotten": "You counted one pixel per position. The kernel reads k × k pixels.",
-        "input channels forgotten": "You left out the input channels. An output channel reads all "
-        "input channels of its group.",
-        "groups forgotten": "You ignored the groups. A channel reads only the input channels of "
-        "its group.",
-        "only dense layers": "You counted 0 for convolutions, which often need most of the "
-        "operations.",
+        "input channels forgotten": "An output channel reads all input channels of its group.",
+        "groups forgotten": "A channel reads only the input channels of its own group.",
+        "only dense layers": "You counted 0 for convolutions. Count their operations too.",
         "parameters instead of FLOPs": "You counted parameters. Count the operations.",
     },
     read={"parameters instead of FLOPs": CURRENCIES},
@@ -188,16 +180,12 @@ my_which_currency = (
         "currencies exchanged": "Parameters come first, FLOPs second.",
         "parameters for FLOPs": "Both ratios are of the parameters. A convolution uses each "
         "weight at many positions, so the ratio of the FLOPs is different.",
-        "FLOPs for parameters": "Both ratios are of the FLOPs. Give the ratio of the parameters "
-        "first.",
-        "what is saved instead of what is left": "You gave the fraction that is saved. Give the "
-        "ratio of student to teacher.",
-        "differences instead of shares": "You subtracted the numbers. Divide the student's by the "
-        "teacher's.",
+        "FLOPs for parameters": "Both ratios are of the FLOPs. Start with the parameters.",
+        "what is saved instead of what is left": "You gave what is saved. Give the ratio.",
+        "differences instead of shares": "You subtracted. Divide student by teacher.",
         "per cent instead of shares": "You gave per cent. A ratio of 1 is 100 %, so divide by 100.",
         "one currency only": "One number is missing. Give both ratios.",
     },
     read={"parameters for FLOPs": COUNTING},
-    praise="A model can be smaller in one currency and larger in another, so always name the "
-    "currency.",
+    praise="A model can be smaller in one currency and larger in another: name the currency.",
 )

@@ -73,8 +73,7 @@ map_similarity = Function(
     solved_by=my_map_similarity,
     hints=(
         "Spearman's correlation is Pearson's correlation of the ranks.",
-        "The rank of a pixel is the number of smaller pixels. `argsort` returns positions, not "
-        "ranks.",
+        "A pixel's rank is the number of smaller pixels. `argsort` returns positions, not ranks.",
         "Many pixels are exactly 0. They share their mean rank, as in `scipy.stats.rankdata`.",
     ),
     right=my_map_similarity,
@@ -108,29 +107,23 @@ map_similarity = Function(
         "ties broken by their place": differs_on(TIED, my_map_similarity),
     },
     says={
-        "Pearson instead of ranks": "You correlated the values, so a few extreme pixels dominate. "
-        "Use ranks.",
+        "Pearson instead of ranks": "A few extreme values dominate. Correlate the ranks.",
         "cosine without centring": "You computed the cosine of the values. Two maps with a large "
         "mean are similar for that reason alone. Use ranks and subtract their mean.",
         "ranks not centred": "All ranks are positive. Subtract the mean rank first.",
-        "positions instead of ranks": "`argsort` returns positions. Apply `argsort` twice to get "
-        "ranks.",
+        "positions instead of ranks": "`argsort` returns positions. Apply it twice to get ranks.",
         "magnitude of one map only": "One map lost its signs. Keep the signs of both maps.",
-        "signs thrown away": "You used magnitudes, for which a map equals its negative. Keep the "
-        "signs.",
+        "signs thrown away": "For magnitudes, a map equals its negative. Keep the signs.",
         "all images as one map": "You ranked the pixels of all images together, so images with "
         "larger gradients dominate. Rank the pixels of each image separately.",
         "mean map first": "You averaged the maps first, which removes the differences between "
         "images. Compare each pair first.",
-        "averaged over the images": "You returned the mean over the images. Return one value for "
-        "each image.",
-        "ranked across the images": "You ranked the images at each pixel. Rank the pixels of each "
-        "image.",
+        "averaged over the images": "You returned the mean. Return one value for each image.",
+        "ranked across the images": "You ranked the images. Rank the pixels of each image.",
         "Kendall instead of Spearman": "You computed Kendall's correlation, which counts pairs of "
         "pixels in the same order. Correlate the ranks instead.",
         "distance instead of similarity": "Equal maps must give 1. Do not subtract from 1.",
-        "the short formula where pixels are equal": "The formula holds only where all ranks "
-        "differ. Correlate the ranks.",
+        "the short formula where pixels are equal": "This formula needs ranks without ties.",
         "ties broken by their place": "`argsort` ranks equal pixels by position, in the same order "
         "in both maps, so empty borders look similar. Give equal pixels their mean rank.",
     },
@@ -240,19 +233,13 @@ deletion_area = Function(
         "of deleted pixels, from 0 to 1, so divide by the number of steps.",
         "rectangles instead of trapezoids": "Your sum omits one end of the curve, so the area of a "
         "falling curve is too large or too small. Count both ends half.",
-        "the empty image forgotten": "Your curve stops before all pixels are deleted. "
-        "`range(steps)` ends too early.",
-        "the whole image forgotten": "Your curve lacks its first point, the probability for the "
-        "whole image.",
+        "the empty image forgotten": "The curve must end with all pixels deleted.",
+        "the whole image forgotten": "The curve must start with the whole image.",
         "the least important first, or insertion": "You deleted the smallest values of the map "
         "first, or inserted the largest. Delete the largest values first.",
-        "by magnitude": "You ordered the pixels by magnitude, so negative pixels are deleted "
-        "early. Keep the sign.",
-        "removed pixels come back": "Each of your steps starts from the whole image. Deleted "
-        "pixels stay deleted.",
-        "the brightest instead of the most important": "You deleted the brightest pixels "
-        "first. The map gives the order, not the image.",
+        "by magnitude": "You ordered the pixels by magnitude. Keep the sign of the map.",
+        "removed pixels come back": "Deleted pixels must stay deleted in later steps.",
+        "the brightest instead of the most important": "The map gives the order, not the image.",
     },
-    praise="A lower area is better. Compare the area with that of pixels in random order, not with "
-    "the area of another model.",
+    praise="Lower is better. Compare with pixels in random order, not with another model's area.",
 )
