@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from dataclasses import replace
 
 import nbformat
@@ -275,6 +276,13 @@ def test_the_notebook_asks_about_each_bug_before_it_runs():
         assert f"bugs.ask(bugs.ALL[{number - 1}], {number}, task)" in cells[f"bug-{number}"]
         assert f"bugs.run(lab, bugs.ALL[{number - 1}], setting)" in cells[f"bug-{number}-run"]
         assert order.index(f"bug-{number}-run") == order.index(f"bug-{number}") + 1
+
+
+def test_no_notebook_gives_an_answer_away():
+    texts = [path.read_text(encoding="utf-8").lower() for path in find_notebooks()]
+    for bug in bugs.ALL:
+        for answer in (bug.name, *re.split(r"(?<=[.:]) ", bug.why)):
+            assert not any(answer.lower() in text for text in texts), answer
 
 
 @pytest.mark.slow
