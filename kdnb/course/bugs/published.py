@@ -89,7 +89,7 @@ ONE_LOG = Bug(
     "student that puts all probability on the teacher's top class. The teacher's probabilities of "
     "the other classes lose their effect.",
     TRAINING_LOSS,
-    "public code, whose own printed log shows the negative loss",
+    "public code whose own printed log shows the negative loss",
 )
 
 SHUFFLED_CACHE = Bug(
@@ -137,7 +137,7 @@ FIRST_LABELS = Bug(
     Place.INDEXED_LOSS,
     '''\
  def loss(student_logits, index, train_labels, train_logits, temperature, soft_weight):
-     """The loss of a batch: of the images whose numbers are in index."""
+     """The loss of a batch, whose images have the indices in index."""
 -    labels = train_labels[: len(index)]
 +    labels = train_labels[index]
      teacher_logits = train_logits[index]
