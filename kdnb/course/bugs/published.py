@@ -22,9 +22,8 @@ ELEMENTWISE_MEAN = Bug(
     'tenth of the intended weight. `F.kl_div(..., reduction="mean")` has the same effect; use '
     '`reduction="batchmean"`.',
     TRAINING_LOSS,
-    "public code, including libraries. This mean is the default of [`torch.nn.functional.kl_div`]"
-    "(https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.kl_div.html), whose "
-    "documentation recommends `batchmean`",
+    "public code. This mean is the default of PyTorch's [`kl_div`]"
+    "(https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.kl_div.html)",
 )
 
 SOFTMAX_TWICE = Bug(
@@ -42,11 +41,10 @@ SOFTMAX_TWICE = Bug(
      hard = F.cross_entropy(student, labels)
      return soft_weight * soft + (1 - soft_weight) * hard
 ''',
-    "The second softmax takes inputs between 0 and 1, so its output is nearly uniform for any "
-    "logits, and the soft targets hardly differ between images. The hard term cannot fall below "
-    "log(1 + (C − 1)/e), which is 1.46 for ten classes. The soft term can still reach 0, where "
-    "both networks agree. `F.cross_entropy` contains a softmax: remove the softmax layer at the "
-    "end of the network.",
+    "The second softmax takes inputs between 0 and 1, so its output is nearly uniform. The hard "
+    "term cannot fall below log(1 + (C − 1)/e), which is 1.46 for ten classes. The soft term can "
+    "still reach 0, where both networks agree. `F.cross_entropy` contains a softmax: remove the "
+    "softmax layer at the end of the network.",
     TO_TEACHER,
     "public notebooks whose networks end in a softmax layer",
 )
@@ -170,8 +168,8 @@ ONE_STUDENT_FOR_ALL = Bug(
          accuracies[temperature] = train(student, temperature)
      return accuracies
 ''',
-    "Each temperature continues with the student of the previous one, so the last temperature has "
-    "the most training. With falling temperatures, as here, the sweep flatters low temperatures.",
+    "Each temperature continues with the student of the previous temperature, so the last has the "
+    "most training. With falling temperatures, as here, the sweep flatters low temperatures.",
     STEPS,
     "several public sweeps",
 )

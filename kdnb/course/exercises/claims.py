@@ -75,8 +75,7 @@ gap_won_back = Function(
         "a share of the teacher's accuracy": "You divided by the teacher's accuracy, most of "
         "which the student reaches alone. Divide by the gap.",
         "a share of the student's accuracy": "You computed the relative gain. Divide by the gap.",
-        "a share of the errors": "You divided by the errors of the student alone, the gap to a "
-        "perfect student. Divide by the gap to the teacher.",
+        "a share of the errors": "You divided by the gap to a perfect student. Use the teacher's.",
         "the wrong sign": "Divide distilled minus alone by teacher minus alone.",
         "what is still missing": "You computed the fraction that is left. Subtract it from 1.",
         "upside down": "You divided the gap by the gain. Divide the gain by the gap.",
@@ -87,9 +86,8 @@ gap_won_back = Function(
         "per cent instead of a share": "You gave per cent. The whole gap is 1 here, not 100.",
     },
     praise="Below 0 distillation did harm, above 1 the student is better than its teacher. Gain "
-    "and gap both have an error and both contain the student alone, so the ratio needs Fieller's "
-    "interval: `kdnb.evaluation.statistics.share_of_gap`. There is none where the gap is not "
-    "distinguishable from 0.",
+    "and gap both have an error and contain the student alone: `statistics.share_of_gap` gives "
+    "Fieller's interval, and none where the gap is not distinguishable from 0.",
 )
 
 

@@ -114,14 +114,11 @@ map_similarity = Function(
         "positions instead of ranks": "`argsort` returns positions. Apply it twice to get ranks.",
         "magnitude of one map only": "One map lost its signs. Keep the signs of both maps.",
         "signs thrown away": "For magnitudes, a map equals its negative. Keep the signs.",
-        "all images as one map": "You ranked the pixels of all images together, so images with "
-        "larger gradients dominate. Rank the pixels of each image separately.",
-        "mean map first": "You averaged the maps first, which removes the differences between "
-        "images. Compare each pair first.",
+        "all images as one map": "You ranked all images together. Rank each image separately.",
+        "mean map first": "You averaged the maps first. Compare each pair first.",
         "averaged over the images": "You returned the mean. Return one value for each image.",
         "ranked across the images": "You ranked the images. Rank the pixels of each image.",
-        "Kendall instead of Spearman": "You computed Kendall's correlation, which counts pairs of "
-        "pixels in the same order. Correlate the ranks instead.",
+        "Kendall instead of Spearman": "You computed Kendall's correlation. Correlate the ranks.",
         "distance instead of similarity": "Equal maps must give 1. Do not subtract from 1.",
         "the short formula where pixels are equal": "This formula needs ranks without ties.",
         "ties broken by their place": "`argsort` ranks equal pixels by position, in the same order "

@@ -82,8 +82,7 @@ def teacher_pairs(
 ) -> Markdown | None:
     """How much more similar two teachers are than a student and its teacher; None without pairs.
 
-    Of each pair of seeds: the similarity of both teachers, less the mean of both seeds' students.
-    Differences that share a seed are not independent, which `pair_interval` takes into account.
+    Each pair of seeds gives a difference; `pair_interval` takes into account the seeds they share.
     """
     if any(OTHER_TEACHER not in each.values for each in similarity.values()):
         return None
@@ -98,14 +97,11 @@ def teacher_pairs(
         for kind, measured in similarity.items()
         for label in students
     })  # fmt: skip
-    head = [
-        "map", "two teachers against", f"difference in {measure}",
-        "95 % interval over seeds and images", "in words (p adjusted, Holm)",
-    ]  # fmt: skip
+    head = ["map", "two teachers against", f"difference in {measure}", "95 % interval", "in words"]
     says = {1: "two teachers are more similar", -1: "two teachers are less similar"}
     rows = [
         [kind, f"{label} and its teacher", f"{gap.mean:+.3f}", f"{gap.low:+.3f} to {gap.high:+.3f}",
-         f"{says.get(gap.sign, verdict(gap).lower())}, p = {gap.p_holm:.2g}"]
+         f"{says.get(gap.sign, verdict(gap).lower())}, p = {gap.p_holm:.2g} (Holm)"]
         for (kind, label), gap in found.items()
     ]  # fmt: skip
     return Markdown(f"{markdown_table(head, rows)}\n\n{ADJUSTED}")
