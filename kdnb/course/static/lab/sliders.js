@@ -1,5 +1,5 @@
-// JupyterLab runs this in an output beside some sliders of ipywidgets (`element` is that output).
-// Names their handles after their labels, and has them read out what stands beside them.
+// JupyterLab runs this in an output beside some sliders of ipywidgets (`element` is this output).
+// Gives their handles the sliders' labels as names and the values shown as spoken values.
 const whenShown = () => {
   const box = element.closest(".widget-vbox:has(.widget-inline-hbox)");
   if (!box) {
