@@ -245,7 +245,7 @@ def test_a_prediction_headless_is_nobodys():
     guess = bugs.ask(bugs.ALL[0], 1, "tiny")
     assert guess.choice == bugs.Outcome.SAME and guess.value == 0
     said = guess.reveal_choice(bugs.Outcome.LESS.value, -2.0, -3.0, -1.0).data
-    assert "nobody chose" in said and "Nobody guessed here" in said
+    assert said.startswith("Outcome: *less is learnt*. Result:") and "show no guesses" in said
     (kept,) = Guesses("tiny").all().values()
     assert kept.guess is None and kept.choice == "" and kept.outcome == "less is learnt"
 
@@ -253,14 +253,14 @@ def test_a_prediction_headless_is_nobodys():
 def test_a_choice_is_compared_with_what_happened(monkeypatch):
     monkeypatch.setattr("kdnb.course.interactive.widgets.live_kernel", lambda: True)
     for choice, verdict in (
-        (bugs.Outcome.LESS, "and so it is"),
-        (bugs.Outcome.SAME, "it is *less"),
+        (bugs.Outcome.LESS, "which is right"),
+        (bugs.Outcome.SAME, "which is wrong"),
     ):
         guess = bugs.ask(bugs.ALL[0], 1, choice.name)
         guess.box.children[1].value = bugs.Outcome.BETTER.value
         guess.box.children[1].value = choice.value
         said = guess.reveal_choice(bugs.Outcome.LESS.value, -2.0, -3.0, -1.0).data
-        assert f"You said *{choice.value}*" in said and verdict in said
+        assert f"You predicted *{choice.value}*, {verdict}." in said
 
 
 def test_the_notebook_asks_about_each_bug_before_it_runs():

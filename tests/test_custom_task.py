@@ -327,7 +327,7 @@ def test_a_network_that_does_not_fit_is_one_sentence(flowers, teacher, says):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"name": "a/b"}, "a task's name is also that of a file"),
+        ({"name": "a/b"}, "a task's name is also a file name"),
         ({"data": "flowers"}, "data must be an ImageFolder"),
         ({"teacher": nn.Linear(2, 2)}, "must be a class or a function that builds a new network"),
         ({"subclasses": 1}, "subclasses must be a whole number of at least 2"),
@@ -468,7 +468,7 @@ def test_notebooks_run_on_a_folder_of_images(reported):
 @pytest.mark.slow
 def test_the_page_says_what_does_not_apply_and_escapes_the_names(reported):
     page = (reported / "out" / f"{NAME}.html").read_text()
-    assert "The pad is left out" in page and "Nobody knows true subclasses" in page
+    assert "No drawing pad here" in page and "Nobody knows true subclasses" in page
     assert "Here there are 3 classes" in page
     assert "&lt;i&gt;blue &amp; co" in page and "<i>blue" not in page
 

@@ -80,7 +80,7 @@ class Layout:
             self.load()
         assert not store_root().exists() or not list(store_root().iterdir())
         message = str(error.value)
-        assert "\n" not in message and message.endswith("): copy the authors' files there anew")
+        assert "\n" not in message and message.endswith("): copy the authors' files there again")
         return message
 
 

@@ -93,7 +93,7 @@ def test_points_of_long_names_are_dots_with_a_legend(drawn):
     votes = torch.arange(80) % 8
     picture = figures.logit_map({"a": torch.randn(80, 2), "b": torch.randn(80, 2)}, votes // 4,
                               votes, VOTES)  # fmt: skip
-    assert "darker from subclass to subclass" in picture.alt
+    assert "darker for each further subclass" in picture.alt
     (legend,) = drawn[0].legends
     assert [text.get_text() for text in legend.get_texts()] == VOTES
     points = {c.get_label(): c for c in drawn[0].axes[1].collections}

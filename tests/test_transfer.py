@@ -501,9 +501,9 @@ def test_the_card_says_where_weights_come_from(pictures, store):
 def test_recipes_in_words():
     text = words.recipe_in_words(BOTH)
     assert text == (
-        "2 epochs in batches of 16, learning rate up to 0.01, eight views turned and mirrored, "
-        "only from stage `output` on; then 2 epochs in batches of 16, learning rate up to 0.001, "
-        "only from stage `block2` on"
+        "2 epochs, batch size 16, peak learning rate 0.01, eight rotated and mirrored views, "
+        "stages before `output` frozen; then 2 epochs, batch size 16, peak learning rate 0.001, "
+        "stages before `block2` frozen"
     )
     regularised = TrainConfig(2, 16, 1e-3, weight_decay=0.05, label_smoothing=0.1)
     assert words.recipe_in_words(regularised).endswith(", weight decay 0.05, label smoothing 0.1")

@@ -105,9 +105,9 @@ def pareto_front(sizes: Sequence[SizeResult], by: str) -> list[tuple[SizeResult,
 
 
 def best_within(sizes: Sequence[SizeResult], by: str, budget: int) -> tuple[SizeResult, str, float]:
-    """The (size, method) with the highest mean within a budget, and the budget's limit.
+    """The best (size, method) that a budget buys, and its limit.
 
-    ``budget`` runs from 0, the cost of the cheapest student, to `STEPS`, that of the costliest.
+    ``budget`` is 0 for what the cheapest student needs and `STEPS` for what the dearest does.
     """
     costs = [spent(size, by) for size in sizes]
     limit = min(costs) * (max(costs) / min(costs)) ** (budget / STEPS) * 1.001

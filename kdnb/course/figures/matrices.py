@@ -87,7 +87,7 @@ def subclass_tables(
         ]
         alt.append(f"{label}: {'; '.join(used)}; {len(counts) - len(used)} have none")
     axes[0, 0].set_ylabel("invented subclass")
-    return Picture(figure, f"Invented against true subclasses. {'. '.join(alt)}.")
+    return Picture(figure, f"Images by invented and true subclasses. {'. '.join(alt)}.")
 
 
 def by_partner(matching: Matching, classes: int, true_subclasses: int) -> list[int]:

@@ -48,7 +48,7 @@ def saliency_grid(
             share, y, x = evidence(values)
             alt.append(
                 f"{row}, {column}: strongest at row {y}, column {x}, "
-                f"{percent(share, 0)} of the magnitude positive"
+                f"{percent(share, 0)} of its magnitude is positive"
             )
     return Picture(
         figure,

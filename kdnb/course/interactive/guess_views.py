@@ -58,7 +58,7 @@ class Summary:
         low, high = (sum(v.startswith(f"too {way}") for v in verdicts) for way in ("low", "high"))
         if chosen := [each for each in made if each.choice]:
             right = sum(each.choice == each.outcome for each in chosen)
-            text = f" You predicted the outcome {len(chosen)} times, {right} times right.{text}"
+            text = f" Of {len(chosen)} predicted outcomes {right} came true.{text}"
         return Markdown(
             f"You made **{len(made)}** of {len(self.guessed)} guesses: **{hits}** within the "
             f"interval or right, {low} too low, {high} too high.{text}"

@@ -123,9 +123,9 @@ def majority_class(experiment: Experiment, split: str = "test") -> tuple[str, fl
 
 
 def reference_table(name: str, dataset: str) -> Markdown:
-    """A stored comparison from ``report/reference`` as a table that names its origin.
+    """A comparison kept under ``report/reference`` as a table that says where it comes from.
 
-    A sentence instead where no such run is stored.
+    Where that run is not kept, a sentence says so.
     """
     path = REFERENCE / f"{name}.json"
     if not path.is_file():

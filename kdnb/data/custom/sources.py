@@ -39,7 +39,7 @@ class Source(ABC):
 
     @abstractmethod
     def given(self) -> Given:
-        """What is read or was handed over, once it is checked."""
+        """The data as read from a folder or passed in, after checks."""
 
     def __call__(self) -> Dataset:
         """The dataset; raises `DataError` in one sentence if it cannot be made."""
@@ -77,9 +77,9 @@ class ImageFolder(Source):
     absolute is looked for where the command was started.
 
     Where the folder holds ``train/`` and ``test/``, each with the class folders, these are the
-    splits, with ``val/`` if it is there; ``Training``, ``dev`` and the like are understood.
-    Otherwise what is missing is drawn with ``seed``, the ``shares`` of each class for validation
-    and testing. No pixels stand in two splits. The dataset's ``about`` counts what was left out.
+    splits, with ``val/`` if it exists; names such as ``Training`` or ``dev`` are understood too.
+    Missing splits are drawn with ``seed``, the ``shares`` of each class for validation and
+    testing. No pixels are in two splits. The dataset's ``about`` counts the files left out.
     """
 
     folder: str | Path

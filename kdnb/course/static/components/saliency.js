@@ -19,7 +19,7 @@ COMPONENTS.saliency = (data) => {
     const about = `${kind.value} for ${data.classes[c]}, ${data.images[i].name}`;
     says.textContent = shown.length ? `${about}. ` + shown.map(({ name, map }) => {
       const [share, y, x] = map.says[i][c];
-      return `${name}: ${(100 * share).toFixed(0)} % of the magnitude positive, strongest at row ${y}, column ${x}`;
+      return `${name}: ${(100 * share).toFixed(0)} % of its magnitude is positive, strongest at row ${y}, column ${x}`;
     }).join("; ") + "." : `${model.value} has no feature maps, so there is no ${kind.value}.`;
     const over = ({ name, map }) => element("figure", {},
       element("div", { class: "over", role: "img", "aria-label": `${name}: ${about}` },
