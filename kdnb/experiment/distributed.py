@@ -146,10 +146,10 @@ def train(
 ) -> None:
     """Train the runs that the store lacks on the workers of a cluster, until the store has them.
 
-    A unit whose worker dies is trained by another. ``report`` is called about twice a second and may
-    stop the sweep with KeyboardInterrupt: then workers stop after the current step and store their
-    checkpoints. Raises `ClusterError` if the cluster cannot be used, and the first error of a unit
-    when all others are done.
+    A unit whose worker dies is trained by another. ``report`` is called about twice a second and
+    may stop the sweep with KeyboardInterrupt: then workers stop after the current step and store
+    their checkpoints. Raises `ClusterError` if the cluster cannot be used, and the first error of a
+    unit when all others are done.
     """
     experiment.store.require_writable()
     sweep = _Sweep(client, experiment, requests)

@@ -41,7 +41,7 @@ def sweep(
     check_seeds(seeds)
     if workers is not None and (workers < 1 or scheduler):
         raise ValueError(
-            f"workers is a number of processes of this machine, at least 1 and not with a "
+            f"workers is a number of processes of this machine, at least 1 and without a "
             f"scheduler's address, got {workers}"
         )
     methods = [ALONE] + [
