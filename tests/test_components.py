@@ -300,11 +300,10 @@ def test_a_budget_buys_the_same_in_the_page(browser, tmp_path):
                     moved.press(key)
                 slider.value = int(moved.input_value())
                 picture = live.box.children[1].value
-                expected = (
-                    picture.split("best within ")[1].split(".  ")[0].split('"')[0].rstrip(".")
-                )
+                expected = picture.split(f"{by.value}: ")[1].split(".  ")[0].split('"')[0]
+                expected = expected.rstrip(".")
                 said = component.locator("[role=status]").inner_text()
-                assert f"Best within {expected}. Rings" in said
+                assert f" {by.value}: {expected}. Rings" in said
                 bought.add((which, expected))
             accuracies = numbers(component)[1:]
             means = [[100 * r.mean(m) for r in rungs] for m in rungs[0].result.labels]
@@ -340,7 +339,7 @@ def test_the_sweep_in_the_page_says_what_the_widget_says(browser, tmp_path):
             for row in component.locator("tbody tr").all():
                 name = row.locator("th").inner_text()
                 total = sum(int(n) for n in row.locator("td").all_inner_texts())
-                assert f"{name} holds {total} images" in alt or total == 0
+                assert f"{name} has {total} images" in alt or total == 0
             seen.add(said)
     assert len(seen) == 5
 

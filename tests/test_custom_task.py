@@ -288,7 +288,7 @@ def test_two_unequal_classes_are_balanced_and_leave_out_notebook_00():
     data = task.load()
     fitted = task.resolved(data)
     assert fitted.balanced and fitted.chapters(data) == TWO_CLASSES
-    assert "Notebook 00" in fitted.text.choices and "counts the same" in fitted.text.choices
+    assert "Notebook 00" in fitted.text.choices and "has the same weight" in fitted.text.choices
 
 
 def gives(outputs):
@@ -356,7 +356,7 @@ def test_a_task_that_makes_no_sense_is_one_sentence(settings, says):
             "from dataclasses import replace\nfrom kdnb.tasks.mnist_small import MNIST_SMALL\n"
             "t = replace(MNIST_SMALL, balanced=True)",
             "mod_f:t",
-            "the name 'mnist-small' is that of a task of the course",
+            "the name 'mnist-small' belongs to a task of the course",
         ),
     ],
 )

@@ -316,7 +316,9 @@ def test_nothing_is_written_beside_the_readers_files(layout):
 def test_without_a_place_for_decoded_images_it_says_so(layout, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("KDNB_RUNS", str(tmp_path / "file" / "runs"))
-    with pytest.raises(DataError, match=r"cannot write decoded-.*: set KDNB_RUNS to a folder"):
+    with pytest.raises(
+        DataError, match=r"cannot write decoded-.*: set KDNB_RUNS to a writable folder"
+    ):
         layout.load()
 
 
