@@ -202,7 +202,7 @@ def test_errors_of_a_worker_arrive_as_they_are(client, tmp_path, monkeypatch):
 
     lab = lab_in(tmp_path / "x")
     lab.transfer.images[0] += 1
-    with pytest.raises(ClusterError, match=r"another run than was asked for: .* version of kdnb"):
+    with pytest.raises(ClusterError, match=r"another run than requested: .* version of kdnb"):
         cluster.train(client, lab, [RunRequest(0, ALONE)])
 
 

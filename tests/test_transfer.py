@@ -311,9 +311,9 @@ def test_features_are_paired_with_their_own_labels(pictures):
 def test_features_and_a_recipe_without_frozen_stages_exclude_each_other(pictures):
     features = CachedFeatures([torch.zeros(51, 8)], ("as it is",))
     whole = TrainConfig(1, 16, 1e-3)
-    with pytest.raises(ValueError, match="features go with a config that trains the last stages"):
+    with pytest.raises(ValueError, match="features are needed to train the last stages only"):
         fit(tiny_network(), pictures.train, pictures.val, whole, 0, features=(features, features))
-    with pytest.raises(ValueError, match="features go with a config that trains the last stages"):
+    with pytest.raises(ValueError, match="features are needed to train the last stages only"):
         fit(tiny_network(), pictures.train, pictures.val, HEAD, 0)
     with pytest.raises(ValueError, match="no stage 'blok2': choose one of normalise, block1"):
         tiny_network().split("blok2")

@@ -63,8 +63,8 @@ def in_line(model: nn.Module) -> nn.Sequential:
     if isinstance(model, nn.Sequential):
         return model
     raise ValueError(
-        f"the order of layers in a {type(model).__name__} is unknown: pass a TeacherCNN, a "
-        "StudentMLP or an nn.Sequential"
+        f"the page does not know the order of layers in a {type(model).__name__}: pass a "
+        "TeacherCNN, a StudentMLP or an nn.Sequential"
     )
 
 
@@ -192,6 +192,6 @@ def rounding_sentence(
             f"(accuracy {right[0]:.2f} %, with eight bits {right[1]:.2f} %)"
         )
     return Markdown(
-        f"In the page each weight has eight bits. Of the predictions for {len(val):,} validation "
-        f"images, this changes {'; '.join(parts)}."
+        f"In the page each weight has eight bits. Changed predictions, out of {len(val):,} on "
+        f"validation images: {'; '.join(parts)}."
     )
