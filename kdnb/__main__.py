@@ -28,7 +28,7 @@ from kdnb.store.store import Store
 from kdnb.tasks import TASKS, task
 from kdnb.training.loop import TrainingDivergedError
 
-OVERWRITE = "overwrite files that are not as kdnb wrote them, such as notebooks with your answers"
+OVERWRITE = "overwrite files that kdnb did not write, such as notebooks with your answers"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -34,7 +34,7 @@ def baselines(
     """(N,) bool by label: which images of ``split`` each baseline classifies correctly.
 
     They are trained on ``train``, by default on the images that students see.
-    Where the task is balanced, every class counts the same. Predictions are kept in the run store.
+    In a balanced task every class has the same weight. Predictions are kept in the run store.
     """
     train, images = train or experiment.transfer, getattr(experiment.dataset, split)
     names, correct = experiment.dataset.class_names, {}

@@ -94,7 +94,7 @@ class StoredRuns:
         half = self.store.get(name)
         if members and half is None:
             # Killed before there is a checkpoint, they are trained in the same group again.
-            with suppress(StoreError):  # whoever wants to keep more is told
+            with suppress(StoreError):  # storing the run itself will report this
                 self.store.put(name, {}, about)
         resume = Checkpoint.from_entry(half) if half and half.tensors else None
         return {"resume": resume, "on_stop": keep, "on_checkpoint": CheckpointThrottle(keep)}

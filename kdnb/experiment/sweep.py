@@ -23,7 +23,7 @@ def sweep(
     scheduler: str | None = None,
     workers: int | None = None,
 ) -> Comparison:
-    """Conventional distillation at every temperature and weight, beside the student alone.
+    """Conventional distillation at every temperature and weight, and the student alone.
 
     Small students are trained together (`Experiment.train_ahead`). Accuracies are those on the
     validation split, since a sweep serves to choose. Stored runs are not trained again, so a

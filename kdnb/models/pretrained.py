@@ -115,7 +115,7 @@ def _weights(network: str) -> Enum:
 
 
 def _downloaded(weights: Enum) -> dict[str, Tensor]:
-    """What torchvision downloads to its cache and compares with the hash in the file's name."""
+    """The file that torchvision downloads to its cache and checks with the hash in its name."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:

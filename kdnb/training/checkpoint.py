@@ -184,7 +184,7 @@ class Keeper:
     """``history`` and ``weights`` of a training after its last whole epoch.
 
     ``last`` is its last checkpoint, taken as often as copying all of it is cheap. A training that
-    goes on from ``resume`` must `Training.restore` it before its first step.
+    starts from ``resume`` must `Training.restore` it before its first step.
     """
 
     def __init__(

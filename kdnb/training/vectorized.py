@@ -63,7 +63,7 @@ def fit_vectorized(
 
     ``on_epoch`` and ``on_step`` are called as by `fit`, with all histories and all images, and
     ``on_checkpoint`` and ``on_stop`` with one checkpoint of all. With ``resume``, a checkpoint of
-    the same models in the same order, training goes on from there as `fit` does.
+    the same models in the same order, training resumes from there, as in `fit`.
 
     Raises ValueError for what cannot be trained at once: other objectives, configs that warp
     images, train the last stages only or ask for mixed precision, and `NotVectorizableError` for

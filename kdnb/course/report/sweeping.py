@@ -27,7 +27,7 @@ class SweepLine:
         where = f"run {update.number} of {update.total}, " if update.total > 1 else ""
         name = f"{where}{update.label}, seed {update.seed}"
         if update.history.interrupted:
-            self._say(f"{name}: stopped after {epochs} epochs; run again to go on", last=True)
+            self._say(f"{name}: stopped after {epochs} epochs; run again to continue", last=True)
         elif not update.loaded:
             self._say(f"{name}: epoch {epochs} of {update.epochs}", last=update.run_finished)
 

@@ -22,7 +22,7 @@ from PIL import ExifTags, Image
 from kdnb.data.custom.names import plain
 from kdnb.data.dataset import DataError
 
-# Raise this with every change of what pixels come out: those that are kept are then decoded again.
+# Raise this with every change that affects pixels: stored images are then decoded again.
 VERSION = 2
 KINDS = {"I": "whole numbers", "F": "floats"}  # by the first letter of Pillow's mode
 DEPTHS = (1, 2, 4, 8, 10, 12, 14, 16)  # bits: of files, cameras and scanners

@@ -32,7 +32,7 @@ Given = tuple[str, str, tuple[str, ...], dict[str, Split]]
 
 
 class Source(ABC):
-    """What gives a `Dataset` when it is called; the splits that it lacks are drawn."""
+    """A source that returns a `Dataset` when called; missing splits are drawn."""
 
     shares: tuple[float, float]
     seed: int
@@ -104,7 +104,7 @@ class ImageFolder(Source):
 
 @lru_cache(maxsize=2)
 def _read(folder: Path, size: int, grey: bool, found: Layout) -> Given:
-    """What `ImageFolder.given` gives, of the files that were ``found``."""
+    """The result of `ImageFolder.given` for the files ``found``."""
     names = [file.name for _, files in found.parts for file in files]
     address = [VERSION, str(folder), size, grey, found.parts]
     kept = store_root() / f"pixels-{digest_of(address)[:20]}"
