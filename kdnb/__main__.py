@@ -4,10 +4,10 @@ import os
 import sys
 
 if __name__ == "__main__":
-    # No command opens a window, and what a reader's MPLBACKEND names may not be there.
+    # No command opens a window, and the backend in a reader's MPLBACKEND may be missing.
     os.environ["MPLBACKEND"] = "agg"
     if not sys.flags.safe_path:
-        # A random.py where the command is started must not be taken for Python's own.
+        # A random.py in the working directory must not replace Python's own.
         sys.path.append(sys.path.pop(0))
 
 import argparse
@@ -28,7 +28,7 @@ from kdnb.store.store import Store
 from kdnb.tasks import TASKS, task
 from kdnb.training.loop import TrainingDivergedError
 
-OVERWRITE = "overwrite files that are not as kdnb wrote them, such as notebooks with your answers"
+OVERWRITE = "overwrite files that kdnb did not write, such as notebooks with your answers"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,33 +43,33 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"kdnb: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nkdnb: stopped; finished runs are kept and will be used again", file=sys.stderr)
+        print("\nkdnb: stopped; finished runs are stored and will be reused", file=sys.stderr)
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m kdnb", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    tasks = f"{', '.join(TASKS)}, or of your own: my_module:my_task"
+    tasks = f"{', '.join(TASKS)}, or your own as my_module:my_task"
 
     about = "run the notebooks and write one HTML file"
     add = _command(commands, "report", _report, about).add_argument
-    several = f"one or more, which are then run side by side, of: {tasks}"
+    several = f"one or more tasks, run in parallel: {tasks}"
     add("--task", nargs="+", default=["mnist-small"], help=several)
-    setting = "a notebook parameter, such as temperature=8 (repeatable)"
+    setting = "set a notebook parameter, such as temperature=8 (repeatable)"
     add("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help=setting)
-    only = "only this notebook (repeatable)"
+    only = "run only this notebook (repeatable)"
     add("--only", action="append", default=[], metavar="NN", help=only)
-    add("--cell-timeout", type=int, metavar="SECONDS", help="give up on a cell after this long")
+    add("--cell-timeout", type=int, metavar="SECONDS", help="time limit for each cell")
     add("--output", type=Path, default=REPORTS, help="folder (default: report/)")
-    exercises = "exercises: unsolved, solved or left out (default: report, which leaves them out)"
+    exercises = "exercises unsolved, solved or omitted (default: report, which omits them)"
     add("--edition", choices=EDITIONS, default="report", help=exercises)
     add("--force", action="store_true", help=OVERWRITE)
 
     about = "write the notebooks with stubs, with solutions or without exercises"
     add = _command(commands, "edition", _edition, about).add_argument
     add("edition", choices=EDITIONS)
-    folder = "(default: editions/ and the edition's name)"
+    folder = "(default: editions/ with the edition's name)"
     add("--output", type=Path, metavar="FOLDER", help=folder)
     source = (
         "what Colab installs: git+https://... of your copy (default: a wheel beside the notebook)"
@@ -77,26 +77,26 @@ def _parser() -> argparse.ArgumentParser:
     add("--source", default=WHEEL, metavar="PACKAGE", help=source)
     add("--force", action="store_true", help=OVERWRITE)
 
-    about = "distil at every temperature, weight and seed; validation accuracies"
+    about = "distil at every temperature, weight and seed, and print validation accuracies"
     sweep = _command(commands, "sweep", _sweep, about)
     add = sweep.add_argument
-    add("--task", default="mnist-small", help=f"one of: {tasks}")
+    add("--task", default="mnist-small", help=f"a task: {tasks}")
     add("--temperature", nargs="+", type=float, required=True, metavar="T")
     add("--soft-weight", nargs="+", type=float, required=True, metavar="W")
     add("--seed", nargs="+", type=int, required=True, metavar="N")
     add = sweep.add_mutually_exclusive_group().add_argument
     add("--scheduler", metavar="ADDRESS", help="train on this Dask cluster")
-    processes = "train in so many processes of this machine (default: as many as suit it)"
+    processes = "number of processes on this machine (default: chosen for its cores)"
     add("--workers", type=int, metavar="N", help=processes)
 
-    store = commands.add_parser("store", help="list, verify or prune what finished runs left")
+    store = commands.add_parser("store", help="list, verify or prune stored runs")
     actions = store.add_subparsers(required=True, metavar="ACTION")
-    _command(actions, "list", _list, "what there is")
-    _command(actions, "verify", _verify, "read it all, name what is damaged")
-    prune = _command(actions, "prune", _prune, "remove what would not be loaded again")
-    prune.add_argument("--dry-run", action="store_true", help="only say what and why")
+    _command(actions, "list", _list, "list all stored files")
+    _command(actions, "verify", _verify, "read all stored files and name damaged ones")
+    prune = _command(actions, "prune", _prune, "remove files that kdnb will not load again")
+    prune.add_argument("--dry-run", action="store_true", help="only list them with reasons")
 
-    _command(commands, "doctor", _doctor, "what this machine has and what is missing")
+    _command(commands, "doctor", _doctor, "check this machine and name what is missing")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What this machine has, what is missing, and what to do about each."""
+"""Checks of this machine, with a remedy for each missing part."""
 
 import platform
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from kdnb.models.pretrained import NETWORKS, VARIABLE, local_file
 from kdnb.store.store import Store
 from kdnb.torchvision_remedy import import_torchvision, operators_declared
 
-# What need not be there: each is for one task, and the others run without it.
+# Optional parts: each belongs to one task, and the others run without it.
 OPTIONAL = ("mnist", "mhist", "ImageNet weights")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: ``ok`` or not, what was found, and the remedy if there is one."""
+    """The result of one check: ``ok`` or not, what was found, and a remedy if there is one."""
 
     name: str
     ok: bool
@@ -31,7 +31,7 @@ class Finding:
 
 
 def examine(*names: str) -> list[Finding]:
-    """Look at Python, packages, device, data and run store, or only at those of these ``names``.
+    """Check Python, packages, device, data and run store, or only the parts in ``names``.
 
     Nothing is downloaded or changed.
     """
@@ -57,7 +57,7 @@ def report(findings: list[Finding]) -> str:
 
 
 def _finding(name: str, check: Callable[[], str], remedy: str) -> Finding:
-    """What ``check`` returns, or raises where something is missing."""
+    """The result of ``check``, or its error as a missing part."""
     try:
         return Finding(name, True, check())
     except (ImportError, RuntimeError, ValueError, OSError) as error:
@@ -73,7 +73,7 @@ def _version(needed: Requirement) -> str:
 
 def _torchvision() -> str:
     import_torchvision()
-    return "without compiled operators: none is needed" if operators_declared() else "complete"
+    return "without compiled operators (not needed)" if operators_declared() else "complete"
 
 
 def _loaded(name: str) -> str:
@@ -90,14 +90,14 @@ def _mnist() -> str:
 
 
 def _mhist() -> str:
-    """Only whether its files are there: decoding and checking them takes seconds."""
+    """Only whether the files exist: decoding and checking them takes seconds."""
     folder = data_root() / "mhist"
     missing = [] if (folder / "annotations.csv").is_file() else ["annotations.csv"]
     if not (folder / "images").is_dir() and not (folder / "images.zip").is_file():
         missing.append("images.zip")
     if missing:
         raise FileNotFoundError(f"{' and '.join(missing)} missing in {folder}")
-    return f"its files are in {folder}; they are checked when used"
+    return f"files found in {folder}; they are checked when used"
 
 
 def _weights() -> str:
@@ -112,28 +112,28 @@ def _store() -> str:
     return f"{store.root}: {len(store.names('run-'))} finished runs"
 
 
-# What is looked at, and what to do where it is missing.
+# Each check, and the remedy where a part is missing.
 CHECKS = {
     "torchvision import": (_torchvision, "install torchvision again so that it matches torch"),
     "device": (lambda: device_name(best_device()), ""),
     "mnist-small": (
         lambda: _loaded("mnist-small"),
-        "install kdnb again: its own images are damaged",
+        "install kdnb again: its embedded images are damaged",
     ),
     "mnist": (
         _mnist,
-        "python -m kdnb report --task mnist downloads its four IDX files; without a network copy "
-        "them there or set KDNB_DATA (the task mnist-small needs none of this)",
+        "python -m kdnb report --task mnist downloads the four IDX files; without a network, copy "
+        "them to this folder or set KDNB_DATA (mnist-small needs no download)",
     ),
     "mhist": (
         _mhist,
-        "data/README.md says how its authors give it and where it goes (the polyps task runs the "
-        "same code on generated pictures and needs none of this)",
+        "data/README.md explains how to get MHIST from its authors and where to put it (the polyps "
+        "task runs the same code on generated images and needs no download)",
     ),
     "ImageNet weights": (
         _weights,
-        f"the polyps task downloads them; without a network put torchvision's files into a folder "
-        f"and set {VARIABLE} to it (until then polyps has narrow networks, mhist random weights)",
+        f"the polyps task downloads them; without a network, set {VARIABLE} to a folder with "
+        "torchvision's files (until then polyps has narrow networks, mhist random weights)",
     ),
-    "run store": (_store, "set KDNB_RUNS to a folder you can write"),
+    "run store": (_store, "set KDNB_RUNS to a writable folder"),
 }

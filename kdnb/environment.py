@@ -1,4 +1,4 @@
-"""The machine a run happens on: device, seeds, and what a reader needs to repeat it."""
+"""The machine of a run: device, seeds, and the provenance that a repetition needs."""
 
 import platform
 import random
@@ -38,7 +38,7 @@ def device_name(device: torch.device) -> str:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's, numpy's and Python's random numbers, and leave them outside as they were.
+    """Seed torch's, numpy's and Python's random numbers, and restore them after the block.
 
     torch takes any 64 bits as a seed, numpy the lower 32 of them.
     """
@@ -60,7 +60,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Inside the block torch computes with one thread: the same sums in the same order anywhere."""
+    """Inside the block torch uses one thread: the same order of sums on every machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -92,13 +92,13 @@ def onednn_products(parameters: int = sys.maxsize) -> Iterator[None]:
 
 @cache
 def _products_are_exact() -> bool:
-    """Whether a product with the identity keeps what bfloat16 and TF32 would lose."""
+    """Whether a product with the identity keeps the digits that bfloat16 and TF32 lose."""
     numbers = torch.full((256, 256), 1 + torch.finfo(torch.float32).eps)
     return torch.equal((numbers @ torch.eye(256)).float(), numbers)
 
 
 def provenance(device: torch.device) -> dict[str, str]:
-    """Where and with what something was computed: versions, device, date (UTC)."""
+    """The provenance of a computation: versions, device, date (UTC)."""
     return {
         "kdnb": kdnb.__version__,
         "python": platform.python_version(),

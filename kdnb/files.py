@@ -1,4 +1,4 @@
-"""Where files are kept, and how files and folders are written whole or not at all."""
+"""The folders of kdnb, and how files and folders are written completely or not at all."""
 
 import json
 import os
@@ -25,20 +25,20 @@ def data_root(root: str | Path | None = None) -> Path:
 
 
 def store_root(root: str | Path | None = None) -> Path:
-    """Where what the program makes is kept: ``root``, else ``$KDNB_RUNS``, else ``data/runs``."""
+    """The folder of the run store: ``root``, else ``$KDNB_RUNS``, else ``data/runs``."""
     return folder_of(root or os.environ.get("KDNB_RUNS") or PROJECT / "data" / "runs")
 
 
 def start_folder() -> Path:
-    """Where the command was started: ``$KDNB_START``, else the working directory.
+    """The folder in which the command was started: ``$KDNB_START``, else the working directory.
 
-    A notebook's kernel works in the notebook's folder, so the two are not the same there.
+    A notebook's kernel works in the notebook's folder, so the two differ there.
     """
     return folder_of(os.environ.get("KDNB_START") or ".")
 
 
 def folder_of(path: str | Path) -> Path:
-    """The whole path of a folder; ``~`` is the reader's own, which no shell has put in its place.
+    """The full path of a folder, with ``~`` replaced by the reader's home folder.
 
     Raises `DataError` for the ``~`` of a user whom this machine does not know.
     """
@@ -53,8 +53,8 @@ def folder_of(path: str | Path) -> Path:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to fill, which becomes ``folder`` at the end of the block, or not at all.
 
-    A folder that was made so before is replaced; nothing else is. Raises `DataError` if something
-    else stands there, and if the block or the renaming raises `OSError`.
+    Only a folder made in this way is replaced. Raises `DataError` if anything else has its name,
+    and if the block or the renaming raises `OSError`.
     """
     part = None
     try:
@@ -73,8 +73,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         new.rename(folder)
     except OSError as error:
         raise DataError(
-            f"cannot write {folder.name} to {folder.parent} ({error}): set KDNB_RUNS to a folder "
-            f"that you can write"
+            f"cannot write {folder.name} to {folder.parent} ({error}): set KDNB_RUNS to a writable "
+            f"folder"
         ) from error
     finally:
         if part:
@@ -82,9 +82,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether `whole_folder` made it under this name and nobody put anything else into it.
+    """Whether `whole_folder` made the folder under this name and nothing else was put into it.
 
-    Also one, beside its place, that it was filling when its process was killed, or fills now.
+    True also for its temporary folder, left by a killed process or still being filled.
     """
     try:
         mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
@@ -101,7 +101,7 @@ def is_ours(folder: Path) -> bool:
 
 
 def _mark(folder: Path, name: str, made: list[str]) -> None:
-    """kdnb's mark: the name that the folder gets, and what was written into it."""
+    """kdnb's mark: the name of the finished folder, and the list of its files."""
     text = json.dumps({"made by kdnb as": name, "files": made}) + "\n"
     (folder / MARK).write_text(text, encoding="utf-8")
 
@@ -115,9 +115,9 @@ def _require_replaceable(folder: Path) -> None:
 
 
 def write_whole(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
-    """Write a file beside its place and move it there: nobody sees half of it.
+    """Write a file under a temporary name and rename it, so that no reader sees half a file.
 
-    A file that is there is replaced; of a link the link, not what it leads to. Raises OSError.
+    An existing file is replaced; for a link, the link and not its target. Raises OSError.
     """
     part = path.with_name(f".{path.name}-{secrets.token_hex(4)}.part")
     try:
@@ -130,7 +130,7 @@ def write_whole(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
 
 
 def patiently(move: Callable[[], object]) -> None:
-    """Try again for a second: Windows moves and removes no file that another process has open."""
+    """Retry for a second: Windows cannot move or remove a file that another process has open."""
     for pause in (0.01, 0.1, 1.0):
         try:
             move()

@@ -1,4 +1,4 @@
-"""kdnb's own source as this process imported it, for which the keys of stored runs stand."""
+"""kdnb's own source as this process imported it, a part of the keys of stored runs."""
 
 import hashlib
 import inspect
@@ -8,7 +8,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 PACKAGE = Path(__file__).parent
-# The course shows what the engine computes; these only call it, or say who shall.
+# The course shows the engine's results, and the other files only call the engine.
 BESIDE_THE_ENGINE = (
     "course/",
     "__main__.py",
@@ -20,7 +20,7 @@ BESIDE_THE_ENGINE = (
 
 
 def _digests() -> dict[str, str]:
-    """SHA-256 of every file's text; the ends of lines, which git may change, do not count."""
+    """SHA-256 of every file's text without line endings, which git may change."""
     return {path.relative_to(PACKAGE).as_posix(): _digest(path) for path in PACKAGE.rglob("*.py")}
 
 
@@ -37,7 +37,7 @@ _SEEN: dict[str, dict[str, CodeType | None]] = {}
 def code_fingerprint(*more: str) -> str:
     """Digest of the engine's source, and of ``more`` files of kdnb, as they were imported.
 
-    Any change of the text counts, a comment too: what decides a result is not left to judgement.
+    Any change of the text counts, even of a comment, so that no judgement is needed.
     """
     files = {name for name in IMPORTED if not name.startswith(BESIDE_THE_ENGINE)}
     total = "".join(f"{name} {IMPORTED[name]}\n" for name in sorted({*files, *more}))
@@ -45,10 +45,10 @@ def code_fingerprint(*more: str) -> str:
 
 
 def replaced() -> str:
-    """What of the running engine is not what `code_fingerprint` stands for; empty if all is.
+    """The part of the running engine that `code_fingerprint` does not describe; empty if none.
 
-    Functions and methods may be replaced in a living kernel: by assignment, by reloading a module
-    that was edited, or by a module that is edited before it is imported.
+    Functions and methods may be replaced in a running kernel: by assignment, by reloading an
+    edited module, or by editing a module before it is imported.
     """
     for file, imported in IMPORTED.items():
         name = f"kdnb/{file}".removesuffix(".py").removesuffix("/__init__").replace("/", ".")

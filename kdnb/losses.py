@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NO_LABEL = torch.iinfo(torch.int64).min  # cross_entropy ignores -100 unless told another number
+NO_LABEL = torch.iinfo(torch.int64).min  # cross_entropy ignores -100 by default
 
 
 class DistillationLoss(NamedTuple):
@@ -35,7 +35,7 @@ def soft_target_loss(
     Both logits are (N, C); the result is a scalar. Its gradient with respect to the student's
     logits is T · (p_s − p_t) / N: the factor T² keeps its size when T grows (Hinton, Vinyals &
     Dean 2015, §2). No gradient reaches the teacher. ``soft_targets`` (N, C) are p_t where they
-    were computed ahead by `soften`; then nobody needs the teacher's logits.
+    were computed ahead by `soften`; then the teacher's logits are not needed.
 
     Raises ValueError if the temperature is not positive and finite or the shapes differ.
 
@@ -72,7 +72,7 @@ def label_loss(
     """Cross-entropy of (N, C) logits with the labels (N,) int64 in [0, C), at T = 1.
 
     ``class_weights`` (C,) weigh the images by their label, divided by the sum of their weights.
-    ``label_smoothing`` in [0, 1) is the share of each label that all classes get alike.
+    ``label_smoothing`` in [0, 1) is the share of each label spread evenly over all classes.
 
     Raises ValueError for labels out of range (on a GPU torch itself asserts) or of another number.
 
@@ -139,7 +139,7 @@ def class_logits(subclass_logits: Tensor, num_classes: int) -> Tensor:
 def subclass_auxiliary_loss(
     subclass_logits: Tensor, num_classes: int, temperature: float = 1.0
 ) -> Tensor:
-    """What keeps subclasses alive: the answers to the images of a batch shall differ.
+    """Müller's auxiliary loss, which keeps subclasses alive by spreading a batch's logits.
 
         (1/n) Σ_i log Σ_j exp(v̂_iᵀ v̂_j / T) − 1/T − log n
 
@@ -166,7 +166,7 @@ def subclass_agreement_loss(
     num_classes: int,
     evenness: float = 1.0,
 ) -> Tensor:
-    """Two views of an image shall get one subclass, and all subclasses shall be used.
+    """The loss (IIC) for the same subclass in two views of an image and an even use of subclasses.
 
     Minus the mutual information of the subclass k of one view and the subclass k' of the other,
     inside the class that the label names; the classes weigh as many images as they have.
@@ -174,9 +174,9 @@ def subclass_agreement_loss(
         Σ_kk' P_kk' (λ log P_k + λ log P_k' − log P_kk'),   P_kk' = mean of p_k p'_k'
 
     p and p' (N, s) are the softmax over the subclasses of the image's class, λ is ``evenness``:
-    above 1, leaving a subclass unused costs more than the information that it could carry. The
-    smallest value, (1 − 2λ) log s, means: all subclasses equally often, and always the same for
-    both views. A scalar in nats (Ji, Henriques & Vedaldi 2019, arXiv 1807.06653, here once per
+    above 1, an unused subclass costs more than the information that it could carry. The smallest
+    value, (1 − 2λ) log s, means: all subclasses equally often, and always the same for both
+    views. A scalar in nats (Ji, Henriques & Vedaldi 2019, arXiv 1807.06653, here once per
     class).
 
     Raises ValueError if the shapes differ or do not fit labels and ``num_classes``.
@@ -189,8 +189,8 @@ def subclass_agreement_loss(
     p, q = (F.softmax(view[rows, labels], dim=1) for view in by_class)
     member = F.one_hot(labels, num_classes).to(p.dtype)
     joint = torch.einsum("nc,nk,nj->ckj", member, p, q)
-    # Which view is called the first is chance, so both orders count. A class without an image in
-    # this batch has no joint distribution and weighs nothing.
+    # The order of the two views is arbitrary, so both orders count. A class without an image in
+    # this batch has no joint distribution and weight 0.
     joint = (joint + joint.mT) / 2 / member.sum(0).clamp(min=1)[:, None, None]
     tiny = torch.finfo(joint.dtype).tiny
     log_joint, log_share = joint.clamp(min=tiny).log(), joint.sum(2).clamp(min=tiny).log()
@@ -257,7 +257,7 @@ def within_class_loss(
 def check_temperature(temperature: float | Tensor) -> None:
     """Raise ValueError unless the temperature is a positive, finite number.
 
-    Of a tensor, one temperature for each of many students, nothing is read.
+    A tensor, one temperature for each of many students, is not checked.
     """
     if not isinstance(temperature, Tensor) and not (
         _is_number(temperature) and 0 < temperature < math.inf
@@ -266,7 +266,7 @@ def check_temperature(temperature: float | Tensor) -> None:
 
 
 def check_soft_weight(soft_weight: float | Tensor) -> None:
-    """Raise ValueError unless the weight is a number in [0, 1]; of a tensor nothing is read."""
+    """Raise ValueError unless the weight is a number in [0, 1]; a tensor is not checked."""
     if not isinstance(soft_weight, Tensor) and not (
         _is_number(soft_weight) and 0 <= soft_weight <= 1
     ):

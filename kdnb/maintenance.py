@@ -1,7 +1,7 @@
-"""The run store looked after: what it holds, whether all of it is whole, and what may go.
+"""Maintenance of the run store: list, verify and prune its files.
 
-Only what carries kdnb's mark is listed or removed: a store may be a folder with files of others.
-A link is never followed, and a file of kdnb's name without its mark is at most called damaged.
+Only files with kdnb's mark are listed or removed: a store may be a folder with other files. A link
+is never followed, and a file with kdnb's name but without its mark is at most reported as damaged.
 """
 
 import json
@@ -37,10 +37,10 @@ LEFT_FOR = 6 * 3600  # seconds after which no living process can still be writin
 
 @dataclass(frozen=True)
 class Item:
-    """What kdnb wrote into the store: its size in bytes, its age in seconds, what it is about.
+    """A file or folder in the store: its size in bytes, its age in seconds, and its contents.
 
-    ``marked``: its content says so too; what is not may be somebody else's, and stays.
-    ``unfinished``: a process was writing it, or still is.
+    ``marked``: the content has kdnb's mark; an item without one may be another's and stays.
+    ``unfinished``: a process was writing the item, or still is.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class Item:
 
 
 def items(store: Store) -> list[Item]:
-    """All that kdnb wrote into the store, newest last; nothing is compared with its digests."""
+    """All of kdnb's items in the store, newest last, without comparing digests."""
     found = []
     for path in sorted(store.root.iterdir()) if store.root.is_dir() else []:
         with suppress(FileNotFoundError):  # another process moved or removed it
@@ -83,7 +83,7 @@ def _item(path: Path) -> Item | None:
 
 
 def _about(header: dict[str, str]) -> str:
-    """Label, task and seed, where the record tells them."""
+    """Label, task and seed, as far as the record has them."""
     try:
         record = json.loads(header["record"])
         seed = record.get("seed", record.get("settings", {}).get("seed"))
@@ -94,7 +94,7 @@ def _about(header: dict[str, str]) -> str:
 
 
 def problems(store: Store) -> Iterator[tuple[Item, str]]:
-    """Read everything: each damaged item, and what is wrong with it."""
+    """Read everything and yield each damaged item with the problem."""
     for item in items(store):
         try:
             if not item.unfinished:
@@ -104,7 +104,7 @@ def problems(store: Store) -> Iterator[tuple[Item, str]]:
 
 
 def superfluous(store: Store) -> Iterator[tuple[Item, str]]:
-    """What the present code will not load, and why."""
+    """The items that the present code will not load, with the reason."""
     for item in items(store):
         if item.marked and (why := _why(store, item)):
             yield item, why
@@ -130,10 +130,10 @@ def _read(store: Store, item: Item) -> Entry | None:
 
 
 def _why(store: Store, item: Item) -> str:
-    """Why the present code will not load it; empty if it may."""
+    """The reason why the present code will not load an item; empty if it may."""
     if item.unfinished:
         killed = item.age > LEFT_FOR
-        return "left by a process that was killed while it wrote" if killed else ""
+        return "left by a process that was killed while writing" if killed else ""
     try:
         entry = _read(store, item)
     except DAMAGED as error:

@@ -1,8 +1,8 @@
 """Import torchvision even where its compiled operators do not fit the installed torch.
 
 A CPU build of torch beside the registry's torchvision (or the reverse) cannot load the compiled
-library, and then ``import torchvision`` fails, because it describes two operators before anybody
-asks for them. Models, transforms and datasets need none: declaring the two is enough.
+library. Then ``import torchvision`` fails, because it describes two operators on import. Models,
+transforms and datasets need neither: declaring the two is enough.
 """
 
 import importlib

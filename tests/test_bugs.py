@@ -250,7 +250,7 @@ def test_a_prediction_headless_is_nobodys():
     guess = bugs.ask(bugs.ALL[0], 1, "tiny")
     assert guess.choice == bugs.Outcome.SAME and guess.value == 0
     said = guess.reveal_choice(bugs.Outcome.LESS.value, -2.0, -3.0, -1.0).data
-    assert "nobody chose" in said and "Nobody guessed here" in said
+    assert said.startswith("Outcome: *less is learnt*. Result:") and "show no guesses" in said
     (kept,) = Guesses("tiny").all().values()
     assert kept.guess is None and kept.choice == "" and kept.outcome == "less is learnt"
 
@@ -258,14 +258,14 @@ def test_a_prediction_headless_is_nobodys():
 def test_a_choice_is_compared_with_what_happened(monkeypatch):
     monkeypatch.setattr("kdnb.course.interactive.widgets.live_kernel", lambda: True)
     for choice, verdict in (
-        (bugs.Outcome.LESS, "and so it is"),
-        (bugs.Outcome.SAME, "it is *less"),
+        (bugs.Outcome.LESS, "which is right"),
+        (bugs.Outcome.SAME, "which is wrong"),
     ):
         guess = bugs.ask(bugs.ALL[0], 1, choice.name)
         guess.box.children[1].value = bugs.Outcome.BETTER.value
         guess.box.children[1].value = choice.value
         said = guess.reveal_choice(bugs.Outcome.LESS.value, -2.0, -3.0, -1.0).data
-        assert f"You said *{choice.value}*" in said and verdict in said
+        assert f"You predicted *{choice.value}*, {verdict}." in said
 
 
 def test_the_notebook_asks_about_each_bug_before_it_runs():
@@ -298,7 +298,7 @@ def test_the_notebook_makes_a_page_of_its_own(reports, tmp_path, browser, monkey
     assert complaints == [] and page.evaluate("document.documentElement.scrollWidth") <= 390
     for bug in bugs.ALL:
         assert bug.name in text and bug.source.splitlines()[0] in text
-    assert text.count("nobody chose.") == 8
+    assert text.count("Headless reports show no guesses;") == 8
     alts = page.eval_on_selector_all("img:not([role=img] *)", "images => images.map(i => i.alt)")
     assert len(alts) >= 9 and all(len(alt) > 20 for alt in alts)
     assert page.locator(".highlight .k").count() > 0

@@ -279,6 +279,6 @@ def test_stopping_still_works_where_nothing_can_be_kept(tiny_task, store, monkey
         raise StoreError("disk full")
 
     monkeypatch.setattr(store, "put", full)
-    with pytest.warns(UserWarning, match="trained, but not kept: disk full"):
+    with pytest.warns(UserWarning, match="trained, but not stored: disk full"):
         run = lab_of(tiny_task, store, Stopping(ALONE.label, 8)).student(ALONE, 0)
     assert run.history.interrupted and len(run.history.epochs) == 1

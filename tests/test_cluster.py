@@ -202,7 +202,7 @@ def test_errors_of_a_worker_arrive_as_they_are(client, tmp_path, monkeypatch):
 
     lab = lab_in(tmp_path / "x")
     lab.transfer.images[0] += 1
-    with pytest.raises(ClusterError, match=r"another run than was asked for: .* version of kdnb"):
+    with pytest.raises(ClusterError, match=r"another run than requested: .* version of kdnb"):
         cluster.train(client, lab, [RunRequest(0, ALONE)])
 
 
@@ -321,7 +321,7 @@ def test_ctrl_c_on_a_terminal_leaves_no_process_and_no_traceback(tmp_path):
     finally:
         running.kill()
     assert running.returncode == 130
-    assert said.strip() == "kdnb: stopped; finished runs are kept and will be used again"
+    assert said.strip() == "kdnb: stopped; finished runs are stored and will be reused"
     end = time.monotonic() + PATIENCE
     while alive(running.pid) and time.monotonic() < end:
         time.sleep(0.1)

@@ -74,7 +74,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(where, tmp
     (tmp_path / "file").write_text("")
     assert run("report", "--only", "00", "--output", str(tmp_path / where)) == 1
     error = capsys.readouterr().err
-    assert "give --output a folder that you can write" in error and "gone, about" not in error
+    assert "give --output a writable folder" in error and "gone, about" not in error
 
 
 @pytest.mark.parametrize("name", ["KDNB_RUNS", "KDNB_DATA", "KDNB_START"])
@@ -113,9 +113,9 @@ def test_a_sweep_prints_what_it_found(seeds, monkeypatch, tmp_path, tiny_task, c
     ]  # fmt: skip
     # A mean and two ends; of a gain the level of its interval.
     assert [row.count(" %") for row in rows] == ([3, 4, 4] if plural else [1, 1, 1])
-    assert ("one seed has no interval: give --seed a second one to compare" in table) != bool(
-        plural
-    )
+    assert (
+        "one seed has no interval: give --seed a second number to compare methods" in table
+    ) != bool(plural)
     assert table[-1].startswith(f"{3 * len(seeds)} students, ")
 
 
@@ -191,14 +191,14 @@ def test_missing_mnist_is_said_before_any_notebook_runs(tmp_path, monkeypatch, c
 def test_missing_mhist_is_said_before_any_notebook_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KDNB_DATA", str(tmp_path / "none"))
     assert run("report", "--task", "mhist", "--output", str(tmp_path)) == 1
-    assert "its authors give it to whoever signs their agreement" in capsys.readouterr().err
+    assert "its authors give it to those who sign their agreement" in capsys.readouterr().err
 
 
 def test_unwritable_store_is_said_before_any_notebook_runs(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("KDNB_RUNS", str(tmp_path / "file" / "runs"))
     assert run("report", "--output", str(tmp_path)) == 1
-    assert "set KDNB_RUNS to a folder that you can write" in capsys.readouterr().err
+    assert "set KDNB_RUNS to a writable folder" in capsys.readouterr().err
 
 
 def test_ctrl_c_is_not_a_traceback(tmp_path, monkeypatch, capsys):
@@ -207,7 +207,7 @@ def test_ctrl_c_is_not_a_traceback(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("kdnb.course.report.pipeline.execute", stop)
     assert run("report", "--output", str(tmp_path)) == 130
-    assert "finished runs are kept" in capsys.readouterr().err
+    assert "finished runs are stored" in capsys.readouterr().err
 
 
 def test_a_parameter_goes_to_the_notebooks_that_know_it():

@@ -94,7 +94,7 @@ def test_the_temperature_slider_shows_torchs_numbers(page):
         said = page.locator("[role=status]").inner_text()
         bits = -(expected[1] * expected[1].log2()).sum()
         assert f"{bits:.2f} bits" in said
-        assert f"{100 * (1 - expected[1].max()):.1f} % lie outside" in said
+        assert f"{100 * (1 - expected[1].max()):.1f} % of the probability lies outside" in said
         assert slider.get_attribute("aria-valuetext") in said
         seen.add((image, t))
     assert len(seen) == 5 and {0.5, 64.0} <= {t for _, t in seen}
@@ -186,7 +186,7 @@ def test_the_subclass_explorer_shows_torchs_sums(others):
         torch.testing.assert_close(numbers(component), expected, atol=1e-5, rtol=0)
         said = component.locator("[role=status]").inner_text()
         bits = [-(q * q.log2()).sum() for q in (classes, p)]
-        assert f"hold {bits[0]:.2f} bits, the subclasses {bits[1]:.2f}" in said
+        assert f"classes: {bits[0]:.2f} bits, over subclasses: {bits[1]:.2f} bits" in said
 
 
 def test_the_calibration_slider_shows_torchs_error(browser, tmp_path):
@@ -301,9 +301,10 @@ def test_a_budget_buys_the_same_in_the_page(browser, tmp_path):
                     moved.press(key)
                 slider.value = int(moved.input_value())
                 picture = live.box.children[1].value
-                expected = picture.split(" buys ")[1].split(".  ")[0].split('"')[0].rstrip(".")
+                expected = picture.split(f"{by.value}: ")[1].split(".  ")[0].split('"')[0]
+                expected = expected.rstrip(".")
                 said = component.locator("[role=status]").inner_text()
-                assert f" buys {expected}. Rings" in said
+                assert f" {by.value}: {expected}. Rings" in said
                 bought.add((which, expected))
             accuracies = numbers(component)[1:]
             means = [[100 * r.mean(m) for r in rungs] for m in rungs[0].result.labels]
@@ -339,7 +340,7 @@ def test_the_sweep_in_the_page_says_what_the_widget_says(browser, tmp_path):
             for row in component.locator("tbody tr").all():
                 name = row.locator("th").inner_text()
                 total = sum(int(n) for n in row.locator("td").all_inner_texts())
-                assert f"{name} holds {total} images" in alt or total == 0
+                assert f"{name} has {total} images" in alt or total == 0
             seen.add(said)
     assert len(seen) == 5
 
@@ -393,7 +394,7 @@ def pixels(element):
     x, y = (float(p.rstrip("%")) / 100 for p in position.split())
     left, top = round(x * (columns - 1)) * 28, round(y * (rows - 1)) * 28
     cut = colours[top : top + 28, left : left + 28]
-    sign = torch.where(cut[..., 0] > cut[..., 2], 1.0, -1.0)  # orange speaks for, blue against
+    sign = torch.where(cut[..., 0] > cut[..., 2], 1.0, -1.0)  # orange is positive, blue negative
     return (sign * cut[..., 3] / 255).float()
 
 

@@ -58,8 +58,10 @@ def test_a_sweep_names_what_cannot_be_told_from_the_best():
     rows = {"T = 4": [0.90, 0.91, 0.92], "T = 8": [0.91, 0.90, 0.91], "T = 1": [0.70, 0.71, 0.72]}
     sweep = comparison(rows, 300, "val")
     text = words.sweep_sentence(sweep, sweep.labels).data
-    assert "Best on average: **T = 4** with 91.00 %" in text and "300 validation images" in text
-    assert "chosen on these images" in text
+    assert (
+        "Highest mean accuracy: **T = 4** with 91.00 %" in text and "300 validation images" in text
+    )
+    assert "this accuracy is biased upwards" in text
     assert re.search(r"Not distinguishable from it \(Holm-adjusted\): T = 8\.", text)
     assert re.search(r"Worse \(Holm-adjusted\): T = 1\.", text)
 
@@ -74,7 +76,7 @@ def test_a_claim_is_adjusted_for_the_claims_beside_it():
     assert 0.003 < few.gain("one", "alone").p < 0.05
     assert words.gain_sentence(few, "one", "alone").startswith("**A gain**")
     p = few.gain("one", "alone").p
-    assert words.gain_sentence(few, "one", "alone").endswith(f"p = {p:.2g}, adjusted (Holm).")
+    assert words.gain_sentence(few, "one", "alone").endswith(f"Holm-adjusted p = {p:.2g}.")
     assert words.gain_sentence(many, "one", "alone").startswith("**Not distinguishable**")
     cells = tables.result_table(many, "alone").text.splitlines()[3]
     assert cells.startswith("| one |") and cells.endswith("| not distinguishable |")
@@ -133,7 +135,7 @@ def test_a_kept_result_says_where_it_comes_from(tmp_path, monkeypatch):
     points = f"-10.00 points (95 % interval {-10:+.2f} to {-10:+.2f}, 3 seeds)"
     assert f"| {ALONE.label} | 80.00 % | {points} |" in other
     assert "Not computed here" in text and "a toaster" in text and "2026-01-02" in text
-    assert "No run on mnist is kept" in tables.reference_table("lost", "mnist").data
+    assert "has no run on mnist" in tables.reference_table("lost", "mnist").data
 
 
 # Figures
@@ -183,19 +185,19 @@ def test_the_words_say_what_the_figure_shows():
     image = torch.zeros(1, 28, 28, dtype=torch.uint8)
     alt = figures.softened(image, logits, NAMES, [1.0], 2).alt
     # e² / (e² + 2) = 0.7870
-    assert "labelled c" in alt and "at T = 1 c has probability 0.787" in alt
+    assert "labelled c" in alt and "at T = 1, class c has probability 0.787" in alt
     alt = figures.comparison(CLEAR, ALONE.label, guess=3.0).alt
-    assert f"{KD} 90.00 %" in alt and "+10.00 points" in alt and "your guess was +3.0" in alt
+    assert f"{KD} 90.00 %" in alt and "+10.00 points" in alt and "your guess +3.0" in alt
     counts = torch.tensor([[8, 2, 0], [0, 9, 1], [0, 0, 10]])
     alt = figures.confusion_matrix(counts, NAMES).alt
-    assert "27 of 30 images right" in alt and "a taken for b 2 times" in alt
+    assert "27 of 30 images classified correctly" in alt and "a predicted as b (2 times)" in alt
 
 
 def test_tables_of_subclasses_name_partners_and_the_dead():
     """Rows in order of their partners: 2 (partner x), 1 (y); class B has one without images."""
     alt = figures.subclass_tables({"so": MATCHING}, ["A", "B"], ["x", "y"]).alt
-    assert "A no. 2 holds 4 images, most often x; A no. 1 holds 7 images, most often y" in alt
-    assert "B no. 2 holds 4 images" in alt and alt.endswith("1 hold none.")
+    assert "A no. 2 has 4 images, most often x; A no. 1 has 7 images, most often y" in alt
+    assert "B no. 2 has 4 images" in alt and alt.endswith("1 have none.")
 
 
 def test_bars_of_subclasses_add_up_to_their_class():
@@ -203,9 +205,9 @@ def test_bars_of_subclasses_add_up_to_their_class():
     logits = torch.tensor([3.0, 1.0, 1.0, 1.0]).log()
     image = torch.zeros(1, 28, 28, dtype=torch.uint8)
     alt = figures.subclass_bars(image, logits, ["A", "B"], 0, 1.0).alt
-    assert "A 0.667, B 0.333, 0.92 bits" in alt
+    assert "A 0.667, B 0.333, entropy 0.92 bits" in alt
     # −½ log2 ½ − 3 · 1/6 log2 1/6 = 1.79
-    assert "no. 1 of A has most with 0.500, in all 1.79 bits" in alt
+    assert "subclass is no. 1 of A with 0.500, entropy of all subclasses 1.79 bits" in alt
 
 
 @pytest.mark.slow
@@ -264,12 +266,12 @@ def test_the_temperature_slider_moves_the_picture():
     logits = torch.tensor([[0.0, 0.0, 2.0], [3.0, 0.0, 0.0]])
     live = interactive.temperature_explorer(images, torch.tensor([2, 0]), logits, NAMES, 4.0)
     choice, slider = live.box.children[0].children
-    assert "at T = 4 c has probability" in alt_of(live)
+    assert "at T = 4, class c has probability" in alt_of(live)
     slider.value = 1.0
-    assert "at T = 1 c has probability 0.787" in alt_of(live)
+    assert "at T = 1, class c has probability 0.787" in alt_of(live)
     choice.value = 1
     # e³ / (e³ + 2) = 0.9094
-    assert "at T = 1 a has probability 0.909" in alt_of(live)
+    assert "at T = 1, class a has probability 0.909" in alt_of(live)
 
 
 def test_the_loss_explorer_follows_both_sliders():
@@ -278,10 +280,10 @@ def test_the_loss_explorer_follows_both_sliders():
     temperature, weight = live.box.children[0].children
     weight.value = 0.0
     # Labels only, even student: loss ln 3, push on the label's logit 1 − 1/3.
-    assert "loss 1.099 nats; logit c is pushed up by 0.667" in alt_of(live)
+    assert "loss 1.099 nats; logit c is pushed up most, by 0.667" in alt_of(live)
     temperature.value, weight.value = 1.0, 1.0
     # Teacher only at T = 1: push p_t − p_s = 0.787 − 0.333.
-    assert "logit c is pushed up by 0.454" in alt_of(live)
+    assert "logit c is pushed up most, by 0.454" in alt_of(live)
 
 
 def test_the_subclass_explorer_follows_its_controls():
@@ -293,7 +295,7 @@ def test_the_subclass_explorer_follows_its_controls():
     choice, slider = live.box.children[0].children
     assert "A 0.667, B 0.333" in alt_of(live)
     choice.value = 1
-    assert "A 0.333, B 0.667" in alt_of(live) and "no. 2 of B has most" in alt_of(live)
+    assert "A 0.333, B 0.667" in alt_of(live) and "is no. 2 of B with" in alt_of(live)
     slider.value = 64.0
     assert "A 0.4" in alt_of(live) or "A 0.5" in alt_of(live)
 
@@ -311,7 +313,8 @@ def test_the_sweep_explorer_shows_every_cell_that_was_kept():
     assert len(seen) == len(record["cells"]) >= 18
     assert [len(control.options) for control in controls] == [2, 3, 4]
     alive = ", ".join(str(t["live"]) for t in cell["teachers"])
-    assert f"alive per seed: {alive} of {len(cell['teachers'][0]['counts'])}" in alt_of(live)
+    alive = f"{alive} of {len(cell['teachers'][0]['counts'])}"
+    assert f"live subclasses per seed: {alive}" in alt_of(live)
 
 
 def test_the_calibration_slider_moves_the_picture():
@@ -391,7 +394,7 @@ def test_live_too_it_says_so(monkeypatch, epochs):
     stopped = history(epochs)
     stopped.interrupted = True
     Progress()(Update("teacher", 0, 1, 1, stopped, 5))
-    kept = "whose weights are kept; run again to go on"
+    kept = "weights stored; run again to continue"
     assert titles == [f"teacher, seed 0: stopped after {epochs} epochs, {kept}"]
 
 

@@ -288,7 +288,7 @@ def test_two_unequal_classes_are_balanced_and_leave_out_notebook_00():
     data = task.load()
     fitted = task.resolved(data)
     assert fitted.balanced and fitted.chapters(data) == TWO_CLASSES
-    assert "Notebook 00" in fitted.text.choices and "counts the same" in fitted.text.choices
+    assert "Notebook 00" in fitted.text.choices and "has the same weight" in fitted.text.choices
 
 
 def gives(outputs):
@@ -327,7 +327,7 @@ def test_a_network_that_does_not_fit_is_one_sentence(flowers, teacher, says):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"name": "a/b"}, "a task's name is also that of a file"),
+        ({"name": "a/b"}, "a task's name is also a file name"),
         ({"data": "flowers"}, "data must be an ImageFolder"),
         ({"teacher": nn.Linear(2, 2)}, "must be a class or a function that builds a new network"),
         ({"subclasses": 1}, "subclasses must be a whole number of at least 2"),
@@ -356,7 +356,7 @@ def test_a_task_that_makes_no_sense_is_one_sentence(settings, says):
             "from dataclasses import replace\nfrom kdnb.tasks.mnist_small import MNIST_SMALL\n"
             "t = replace(MNIST_SMALL, balanced=True)",
             "mod_f:t",
-            "the name 'mnist-small' is that of a task of the course",
+            "the name 'mnist-small' belongs to a task of the course",
         ),
     ],
 )
@@ -468,7 +468,7 @@ def test_notebooks_run_on_a_folder_of_images(reported):
 @pytest.mark.slow
 def test_the_page_says_what_does_not_apply_and_escapes_the_names(reported):
     page = (reported / "out" / f"{NAME}.html").read_text()
-    assert "The pad is left out" in page and "The true subclasses are unknown" in page
+    assert "No drawing pad here" in page and "The true subclasses are unknown" in page
     assert "This task has 3 classes: read 3 where" in page
     assert "&lt;i&gt;blue &amp; co" in page and "<i>blue" not in page
 

@@ -245,10 +245,10 @@ def test_work_is_not_lost_when_the_disk_fills_up(lab, monkeypatch):
     from kdnb.store.store import StoreError
 
     def full(*args):
-        raise StoreError("disk full: set KDNB_RUNS to a folder that you can write")
+        raise StoreError("disk full: set KDNB_RUNS to a writable folder")
 
     monkeypatch.setattr(lab.store, "put", full)
-    with pytest.warns(UserWarning, match="trained, but not kept: disk full"):
+    with pytest.warns(UserWarning, match="trained, but not stored: disk full"):
         run = lab.student(ALONE, 0)
     assert len(run.history.epochs) == 3
 

@@ -100,10 +100,10 @@ def test_a_split_may_be_written_in_any_case(word, added, loud):
 @pytest.mark.parametrize(
     ("folders", "says"),
     [
-        ("train/a train/b test/a test/b misc/a", "holds test, train, .*beside misc: take away"),
-        ("bus train car", "holds train, called like a split, beside bus, car: .* if that is a"),
+        ("train/a train/b test/a test/b misc/a", "holds test, train, .*beside misc: remove"),
+        ("bus train car", "holds train, named like a split, beside bus, car: .* if that is a"),
         ("Validation_Set rose", "holds Validation_Set, .*beside rose"),
-        ("train/a train/val test/a test/val", "x/train holds val, which is called like a split"),
+        ("train/a train/val test/a test/val", "x/train holds val, which is named like a split"),
         ("test/a/dev test/b train/a train/b", r"the class a holds test/a/dev, .*such as dev/a"),
         ("cat/train cat/test dog/train", "the class cat holds cat/test"),
         ("train/a train/b val/a valid/a test/a", "holds val, valid, which all mean val"),
@@ -231,9 +231,10 @@ def test_pixels_of_the_test_split_are_not_trained_on(tmp_path):
     shutil.copy(folder / "val" / "b" / "0.png", folder / "train" / "b" / "more.png")
     data = ImageFolder(folder, SIZE)()
     assert sizes(data) == [40, 40, 40]
-    assert "3 left out of train, for their pixels stand in another split too" in data.about
+    assert "3 left out of train, since their pixels are also in another split" in data.about
     assert (
-        "1 left out of val, for" in data.about and "1 with the pixels of another of a" in data.about
+        "1 left out of val, since" in data.about
+        and "1 with the pixels of another of a" in data.about
     )
     for i in range(10):
         shutil.copy(folder / "test" / "a" / f"{i}.png", folder / "train" / "a" / f"copy{i}.png")
@@ -242,7 +243,9 @@ def test_pixels_of_the_test_split_are_not_trained_on(tmp_path):
     for i in range(20):
         shutil.copy(folder / "test" / "b" / f"{i}.png", folder / "val" / "b" / f"{i}.png")
     (folder / "val" / "b" / "copy.bmp").unlink()
-    with pytest.raises(DataError, match="x cannot be used: the class b has no image in val whose"):
+    with pytest.raises(
+        DataError, match="x cannot be used: the class b has only images in val whose"
+    ):
         read(folder)
 
 

@@ -42,11 +42,11 @@ def kept(key="02", task="mnist-small"):
 
 def test_headless_the_resting_place_is_nobodys_guess():
     guess = asked()
-    assert guess.value == 2 and guess.whose == "resting place"
+    assert guess.value == 2 and guess.whose == "slider's default"
     said = guess.reveal(7.5, 6.4, 8.6).data
     assert said == (
-        "Nobody guessed here: the slider's resting place is **+2.0 points**; it was **+7.5 points "
-        "(95 % interval +6.4 to +8.6)** (too low by 5.5)."
+        "Result: **+7.5 points (95 % interval +6.4 to +8.6)**. Headless reports show no guesses; "
+        "the slider's default is **+2.0 points** (too low by 5.5)."
     )
     assert kept().guess is None and not kept().shown and kept().value == 7.5
 
@@ -63,7 +63,7 @@ def test_the_last_position_before_the_answer_counts(live):
     move(guess, 7)
     assert guess.whose == "your guess"
     said = guess.reveal(7.5, 6.4, 8.6).data
-    assert "You expected **+7.0 points**" in said and "(within the interval)" in said
+    assert "Your guess: **+7.0 points**" in said and "(within the interval)" in said
     assert kept().guess == 7
 
 
@@ -81,9 +81,9 @@ def test_what_is_moved_after_the_answer_does_not_count(live):
     guess.reveal(7.5)
     move(guess, 7.5)
     said = guess.reveal(7.5).data
-    assert "You expected **+3.0 points**" in said and "after the answer was shown" in said
+    assert "Your guess: **+3.0 points**" in said and "after the result was shown" in said
     again = asked()  # the notebook is run again, another day
-    assert "You expected **+3.0 points**" in again.reveal(7.5).data
+    assert "Your guess: **+3.0 points**" in again.reveal(7.5).data
     move(again, 7.5)
     again.reveal(7.5)
     assert kept().guess == 3
@@ -94,7 +94,7 @@ def test_who_first_saw_the_answer_cannot_guess_any_more(live):
     guess.reveal(7.5)
     move(guess, 7.5)
     said = guess.reveal(7.5).data
-    assert "You made no guess" in said and "after the answer was shown" in said
+    assert "You made no guess" in said and "after the result was shown" in said
     assert kept().guess is None
 
 
@@ -106,7 +106,7 @@ def test_a_headless_run_neither_takes_nor_spoils_a_guess(live):
     move(guess, 4)
     guess.reveal(7.5)
     live(False)
-    assert "Nobody guessed here" in asked().reveal(8.0).data
+    assert "Headless reports show no guesses" in asked().reveal(8.0).data
     assert kept().guess == 4 and kept().value == 8.0 and kept().shown
 
 
@@ -115,7 +115,7 @@ def test_without_a_key_nothing_is_kept_but_the_first_guess_counts(live, tmp_path
     move(guess, 6)
     guess.reveal(9)
     move(guess, 9)
-    assert "You expected **6.0**" in guess.reveal(9).data
+    assert "Your guess: **6.0**" in guess.reveal(9).data
     assert list(tmp_path.rglob("guesses*")) == []
 
 
@@ -139,7 +139,8 @@ def test_how_far_off_in_words(guess, outcome, verdict):
 
 
 def test_an_outcome_without_a_number_is_said():
-    assert "it was **no number** (nothing to compare with)" in asked().reveal(None).data
+    said = asked().reveal(None).data
+    assert "Result: **no number**." in said and "(nothing to compare with)" in said
 
 
 # What is kept
@@ -174,13 +175,13 @@ def test_a_file_that_holds_no_guesses_is_named_and_left_as_it_is(text):
     path = Guesses("mnist-small").path
     path.parent.mkdir()
     path.write_bytes(text.encode("latin-1"))
-    with pytest.warns(UserWarning, match="there are no guesses in"):
+    with pytest.warns(UserWarning, match="holds no guesses"):
         assert Guesses("mnist-small").all() == {}
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         asked().reveal(7.5)
-    assert str(told[-1].message).startswith("this guess is not kept: there are no guesses in")
-    assert str(told[-1].message).endswith("move it away to keep new ones")
+    assert str(told[-1].message).startswith(f"this guess is not stored: {path} holds no guesses")
+    assert str(told[-1].message).endswith("move this file to store new guesses")
     assert path.read_bytes() == text.encode("latin-1")
     path.unlink()
     asked().reveal(7.5)
@@ -192,8 +193,8 @@ def test_what_cannot_be_written_is_said_and_breaks_nothing(tmp_path, monkeypatch
     monkeypatch.setenv("KDNB_RUNS", str(tmp_path / "file" / "runs"))
     guess = asked()
     move(guess, 3)
-    with pytest.warns(UserWarning, match="not kept: cannot write"):
-        assert "You expected **+3.0 points**" in guess.reveal(7.5).data
+    with pytest.warns(UserWarning, match="not stored: cannot write"):
+        assert "Your guess: **+3.0 points**" in guess.reveal(7.5).data
 
 
 # The summary
@@ -214,8 +215,8 @@ def test_the_summary_counts_what_readers_guessed(live):
     assert "| 01 | Gain | no guess |" in table
     assert "| 04 | Does a student look at what its teacher looks at? | open |" in table
     alt = summary.picture.alt
-    assert "02 it was +7.5 points" in alt and "your guess +7.0 points" in alt
-    assert "01 it was" in alt and alt.count("your guess") == 3
+    assert "02 result +7.5 points" in alt and "your guess +7.0 points" in alt
+    assert "01 result" in alt and alt.count("your guess") == 3
 
 
 def test_a_page_without_a_reader_shows_nobodys_guesses(live):
@@ -224,7 +225,7 @@ def test_a_page_without_a_reader_shows_nobodys_guesses(live):
     guess.reveal(7.5, 6.4, 8.6)
     live(False)
     summary = Summary(MNIST_SMALL)
-    assert "Nobody guessed here" in summary.words.data
+    assert "Headless reports show no guesses" in summary.words.data
     assert "+7.0" not in summary.table.data and "| +2.0 points | +7.5" in summary.table.data
     assert "your guess" not in summary.table.data + summary.picture.alt
 
@@ -233,11 +234,11 @@ def test_a_summary_of_nothing_lists_what_is_open():
     summary = Summary(TASKS["polyps"])
     assert summary.words.data.endswith("Open: 01, 02, 03, 04, 05, 06.")
     assert summary.table.data.count("| open | not run yet |") == 6
-    assert summary.picture.alt == "Guesses and outcomes: none yet."
+    assert summary.picture.alt == "Guesses and results: none yet."
 
 
 def test_the_summary_says_how_choices_did(live):
     said = Guessed("?", "points", 2, [-80, 20], 0, -2.0, -3.0, -1.0, -10.0, "less", "less", True)
     Guesses("mnist-small").keep("08/1", said)
-    assert "Of 1 times you said what happens, 1 were right." in Summary(MNIST_SMALL).words.data
+    assert "Of 1 predicted outcomes 1 came true." in Summary(MNIST_SMALL).words.data
     assert "| -10.00 points, less | -2.00 points" in Summary(MNIST_SMALL).table.data

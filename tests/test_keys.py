@@ -129,7 +129,7 @@ def test_with_a_replaced_function_nothing_is_loaded_or_kept(
     entries = store.names()
     original = getattr(owner, name)
     monkeypatch.setattr(owner, name, lambda *args, **kwargs: original(*args, **kwargs))
-    with pytest.warns(UserWarning, match=f"neither loaded nor kept.*{name}.*restart the kernel"):
+    with pytest.warns(UserWarning, match=f"neither loaded nor stored.*{name}.*restart the kernel"):
         run = Experiment(tiny_task, store=store, device=CPU).student(KD, 0)
     assert not run.loaded and run.keys == () and store.names() == entries
     monkeypatch.undo()
@@ -550,7 +550,7 @@ def test_networks_without_a_description_are_trained_and_not_kept(tiny_task, stor
         return net
 
     task = replace(tiny_task, student=make)
-    with pytest.warns(UserWarning, match="neither loaded nor kept.*Net.lock is a _thread.lock"):
+    with pytest.warns(UserWarning, match="neither loaded nor stored.*Net.lock is a _thread.lock"):
         lab = Experiment(task, store=store, device=CPU)
         lab.train_ahead([RunRequest(seed, ALONE) for seed in (0, 1)])
         result = lab.compare([ALONE, KD], [0])
@@ -558,7 +558,7 @@ def test_networks_without_a_description_are_trained_and_not_kept(tiny_task, stor
     assert not any(run.loaded or run.keys for run in runs)
     assert result.accuracies.shape == (2, 1)
     assert len(store.names("run-")) == 1  # the teacher
-    with pytest.warns(UserWarning, match="neither loaded nor kept"):
+    with pytest.warns(UserWarning, match="neither loaded nor stored"):
         assert lab.pending(RunRequest(0, KD)) is None
         assert not Experiment(task, store=store, device=CPU).student(ALONE, 0).loaded
 

@@ -123,7 +123,7 @@ def test_the_stop_button_keeps_what_was_learnt_and_running_again_goes_on(
 ):
     runs = tmp_path / "store"
     with jupyterlab(training, runs=runs) as page:
-        stop = page.get_by_role("button", name="Stop, keep what was learnt")
+        stop = page.get_by_role("button", name="Stop and keep the weights")
         page.get_by_text(re.compile(r"epoch ([3-9]|\d\d+) of 500.*images/s.*left")).wait_for()
         assert page.locator(".jupyter-widgets img[alt*='Training curves']").count() == 1
         stop.click()
@@ -181,9 +181,9 @@ def test_what_is_guessed_before_the_answer_is_kept(guessing, tmp_path, jupyterla
         slider(page, "your guess").press("ArrowLeft")
         page.locator(".jp-CodeCell").nth(1).locator(".cm-content").click()
         command_of(page, "notebook:run-cell")
-        page.get_by_text("You said less is learnt, and so it is.").wait_for()
+        page.get_by_text("You predicted less is learnt, which is right.").wait_for()
         said = page.inner_text(".jp-CodeCell >> nth=1")
-        assert "You expected -0.50 points" in said and "too high by 1.50" in said
+        assert "Your guess: -0.50 points" in said and "too high by 1.50" in said
         assert page.locator(".jp-RenderedMarkdown pre span").count() > 10, "highlighted"
     (kept,) = json.loads((runs / "guesses-mnist-small.json").read_text()).values()
     assert kept["guess"] == -0.5 and kept["choice"] == "less is learnt" and kept["shown"]

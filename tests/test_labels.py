@@ -91,7 +91,7 @@ def test_names_are_no_mathematics(name):
 def test_what_no_font_can_draw_gets_its_number(name):
     assert written(["cat", name]) == ["cat", "class 1"]
     assert written(["cat", name], kind="method") == ["cat", "method 1"]
-    assert note(["cat", name]) == f"Figures write some classes in short: *class 1* is {name}."
+    assert note(["cat", name]) == f"Figures shorten some class names: *class 1* is {name}."
 
 
 @pytest.mark.parametrize("name", ["Ünïcødé", "Ελλάδα", "кошка", "שלום", "عربي", "Tiếng Việt"])

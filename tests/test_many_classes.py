@@ -129,7 +129,7 @@ def test_a_page_carries_no_more_logits_than_it_can_bear():
     few, _ = interactive.calibration_explorer(logits[:400], labels[:400])._repr_mimebundle_()
     many, _ = interactive.calibration_explorer(logits, labels)._repr_mimebundle_()
     assert COMPONENT in few and COMPONENT not in many
-    assert "no slider in a page: 600 × 1,000 logits are too many" in str(many)
+    assert "no slider in the page, since 600 × 1,000 logits are too many" in str(many)
     carried, _ = interactive.temperature_explorer(
         IMAGES, labels[:4], logits[:4], names, 4.0
     )._repr_mimebundle_()

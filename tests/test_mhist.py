@@ -80,7 +80,7 @@ class Layout:
             self.load()
         assert not store_root().exists() or not list(store_root().iterdir())
         message = str(error.value)
-        assert "\n" not in message and message.endswith("): copy the authors' files there anew")
+        assert "\n" not in message and message.endswith("): copy the authors' files there again")
         return message
 
 
@@ -316,7 +316,9 @@ def test_nothing_is_written_beside_the_readers_files(layout):
 def test_without_a_place_for_decoded_images_it_says_so(layout, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("KDNB_RUNS", str(tmp_path / "file" / "runs"))
-    with pytest.raises(DataError, match=r"cannot write decoded-.*: set KDNB_RUNS to a folder"):
+    with pytest.raises(
+        DataError, match=r"cannot write decoded-.*: set KDNB_RUNS to a writable folder"
+    ):
         layout.load()
 
 

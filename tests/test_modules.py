@@ -173,7 +173,7 @@ def test_a_module_sees_no_arguments_of_the_command(start, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("import sys\nsys.exit()", "ends the program when it is imported: put what reads"),
+        ("import sys\nsys.exit()", "ends the program when it is imported: put code that reads"),
         ("import sys\nsys.exit('no data')", "ends the program with 'no data' when"),
         ("raise SystemExit(0)", "ends the program with 0 when"),
         (
@@ -206,7 +206,7 @@ SETTINGS = {
 def test_what_a_module_sets_for_the_whole_process_is_put_back_and_said(start, says):
     before = process()
     name = write(start, f"import torch\n{SETTINGS[says]}\n{NETWORK}")
-    with pytest.warns(UserWarning, match=f"the module {name} sets {says} .* put back") as told:
+    with pytest.warns(UserWarning, match=f"the module {name} sets {says} .* has undone") as told:
         task = tasks.task(f"{name}:t")
     assert len(told) == 1 and process() == before
     assert task.teacher(num_classes=3)(torch.rand(2, 3, 16, 16)).requires_grad

@@ -88,7 +88,7 @@ def test_the_studys_networks_are_taken_where_there_are_weights_for_both(missing,
         assert resolved is POLYPS and "narrow" in resolved.text.choices
         assert resolved.teacher_config.first_trainable == ""
     else:
-        assert resolved is PRETRAINED_POLYPS and "made for ImageNet" in resolved.text.choices
+        assert resolved is PRETRAINED_POLYPS and "designed for ImageNet" in resolved.text.choices
         assert resolved.teacher.func is resnet50_teacher
         assert resolved.student.func is mobilenet_v2_student
         assert resolved.teacher_config.trained_stages == ("output", "block16")

@@ -111,8 +111,8 @@ def test_what_eight_bits_change_is_said(tiny_task, store):
     network = pad.EightBit(run.model)
     right = 100 * run.history.val_accuracy
     text = pad.rounding_sentence(lab, {"net": run}, {"net": network}).data
-    assert "of 40 answers on validation images: 0 of the net (right" in text
-    assert f"(right {right:.2f} %, with eight bits {right:.2f} %)" in text
+    assert "Changed predictions, out of 40 on validation images: 0 of the net (accuracy" in text
+    assert f"(accuracy {right:.2f} %, with eight bits {right:.2f} %)" in text
     with torch.no_grad():
         network.module[-1].weight.mul_(-1)
     upset = pad.rounding_sentence(lab, {"net": run}, {"net": network}).data
@@ -159,7 +159,7 @@ def test_weights_travel_once(monkeypatch):
     alt = metadata["image/png"]["alt"]
     for name, network in NETWORKS.items():
         p = (network.module(IMAGES[:1] / 255)[0] / 4).softmax(0)
-        assert f"{name} says {NAMES[p.argmax()]} with {p.max():.3f}" in alt
+        assert f"{name} predicts {NAMES[p.argmax()]} with {p.max():.3f}" in alt
     monkeypatch.delenv(HEADLESS)
     live = pad.drawing_pad(NETWORKS, IMAGES, LABELS, NAMES, 4.0)
     bundle, _ = live._repr_mimebundle_()

@@ -45,7 +45,7 @@ QUICK = settings(max_examples=60, deadline=None)
         ("soft_weights=[0.5, 1.01]", "soft_weight must lie between 0 (labels only) and 1"),
         ("soft_weight=-1e-9", "got -1e-09"),
         ("soft_weight=1e999", "got inf"),
-        ("images=many", "it must be a whole number of at least 2, got 'many'"),
+        ("images=many", "the value must be a whole number of at least 2, got 'many'"),
         ("images=1", "got 1"),
         ("images=2.5", "got 2.5"),
         ("seconds=0", "seconds must be a positive number such as 0.3, got 0.0"),

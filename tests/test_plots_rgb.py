@@ -78,7 +78,7 @@ def test_long_names_of_true_subclasses_do_not_overlap(drawn):
     votes = torch.arange(200) % 8
     matching = match_subclasses(torch.nn.functional.one_hot(votes, 8).double(), votes, 8)
     alt = figures.subclass_tables({"by chance": matching, "again": matching}, CLASSES, VOTES).alt
-    assert "HP no. 4 holds 25 images, most often 3 of 7" in alt
+    assert "HP no. 4 has 25 images, most often 3 of 7" in alt
     for ax in drawn[0].axes:
         assert [t.get_text() for t in ax.get_xticklabels()] == VOTES
         boxes = [t.get_window_extent() for t in ax.get_xticklabels()]
@@ -93,7 +93,7 @@ def test_points_of_long_names_are_dots_with_a_legend(drawn):
     votes = torch.arange(80) % 8
     picture = figures.logit_map({"a": torch.randn(80, 2), "b": torch.randn(80, 2)}, votes // 4,
                               votes, VOTES)  # fmt: skip
-    assert "darker from subclass to subclass" in picture.alt
+    assert "darker for each further subclass" in picture.alt
     (legend,) = drawn[0].legends
     assert [text.get_text() for text in legend.get_texts()] == VOTES
     points = {c.get_label(): c for c in drawn[0].axes[1].collections}

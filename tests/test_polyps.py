@@ -204,7 +204,7 @@ def test_ctrl_c_while_drawing_leaves_nothing(monkeypatch):
 def test_without_a_place_for_pictures_it_says_so(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("KDNB_RUNS", str(tmp_path / "file" / "runs"))
-    with pytest.raises(DataError, match="set KDNB_RUNS to a folder that you can write"):
+    with pytest.raises(DataError, match="set KDNB_RUNS to a writable folder"):
         polyps.load(**SMALL)
 
 

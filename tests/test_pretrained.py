@@ -127,7 +127,7 @@ def test_a_download_is_kept_and_verified(mobilenet, tmp_path, monkeypatch):
 def test_without_any_the_fall_back_is_loud_and_honest():
     with pytest.warns(MissingWeightsWarning, match=r"RANDOM weights.*KDNB_WEIGHTS"):
         network = mobilenet_v2_student()
-    assert network.origin == "random weights, because mobilenet_v2-b0353104.pth could not be had"
+    assert network.origin == "random weights, because mobilenet_v2-b0353104.pth is not available"
 
 
 def test_random_weights_can_be_asked_for(monkeypatch):

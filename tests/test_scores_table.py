@@ -70,7 +70,7 @@ def test_a_row_per_model_and_one_for_the_constant_answer(shown):
     assert rows[-1][2].startswith(".650 (") and rows[-1][4].startswith(".512 (")
     assert rows[-1][3] == rows[-1][6] == ".500 (.500–.500)"
     assert rows[-1][5] == ".000 (.000–.000)"
-    assert "200 resamples of these 200 images" in note and "other seeds" in note
+    assert "200 resamples of these 200 images" in note and "variation between seeds" in note
     assert len(cells(gains.splitlines()[0])) == len(cells(gains.splitlines()[-1])) == 5
 
 

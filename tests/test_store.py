@@ -120,7 +120,7 @@ def test_a_record_may_be_large_and_odd(store):
 def test_what_cannot_be_stored_is_named_and_the_training_counts(store, tensor):
     with pytest.raises(StoreError, match=r"layer.weight is torch\.\w+ of torch\.\w+: convert"):
         store.put("run-1", {"layer.weight": tensor}, {})
-    with pytest.warns(UserWarning, match="trained, but not kept: layer.weight is torch"):
+    with pytest.warns(UserWarning, match="trained, but not stored: layer.weight is torch"):
         assert not store.keep("run-1", {"layer.weight": tensor}, {})
     assert store.names() == [] and leftovers(store) == []
 

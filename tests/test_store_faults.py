@@ -71,7 +71,7 @@ def test_on_a_full_disk_training_counts_and_one_sentence_tells(tmp_path):
     for seen in faults("fill", tmp_path).values():
         assert seen["same"] and seen["left"] == []
         (told,) = seen["told"]
-        assert told.startswith("trained, but not kept: cannot write finished runs to")
+        assert told.startswith("trained, but not stored: cannot write finished runs to")
         assert "File too large" in told and "set KDNB_RUNS" in told
         assert (
             seen["record"].startswith("StoreError: cannot write") and "too large" in seen["record"]

@@ -129,7 +129,7 @@ def test_prune_takes_what_no_present_code_would_load(filled, reader, capsys, dry
         f"maps-format{SUFFIX}": "damaged: it is of a run store, format 2, and this kdnb has a run "
         "store, format 3",
         f"{logits}{SUFFIX}": "damaged: it does not match its SHA-256",
-        aside.name: "left by a process that was killed while it wrote",
+        aside.name: "left by a process that was killed while writing",
     }
     before = {path.name for path in filled.root.iterdir()}
     assert reader("prune", *["--dry-run"] * dry) == 0
@@ -373,7 +373,7 @@ def test_a_file_of_guesses_that_is_none_is_left_as_it_is(store, monkeypatch, con
     monkeypatch.setenv("KDNB_RUNS", str(store.root))
     guesses = Guesses("mnist-small")
     put(guesses.path, content)
-    with pytest.warns(UserWarning, match=r"no guesses in .*move it away"):
+    with pytest.warns(UserWarning, match=r"holds no guesses .*move this file"):
         guesses.keep("02", GUESSED)
     assert guesses.path.read_bytes() == content
     guesses.path.unlink()

@@ -311,9 +311,9 @@ def test_features_are_paired_with_their_own_labels(pictures):
 def test_features_and_a_recipe_without_frozen_stages_exclude_each_other(pictures):
     features = CachedFeatures([torch.zeros(51, 8)], ("as it is",))
     whole = TrainConfig(1, 16, 1e-3)
-    with pytest.raises(ValueError, match="features go with a config that trains the last stages"):
+    with pytest.raises(ValueError, match="features are needed to train the last stages only"):
         fit(tiny_network(), pictures.train, pictures.val, whole, 0, features=(features, features))
-    with pytest.raises(ValueError, match="features go with a config that trains the last stages"):
+    with pytest.raises(ValueError, match="features are needed to train the last stages only"):
         fit(tiny_network(), pictures.train, pictures.val, HEAD, 0)
     with pytest.raises(ValueError, match="no stage 'blok2': choose one of normalise, block1"):
         tiny_network().split("blok2")
@@ -501,9 +501,9 @@ def test_the_card_says_where_weights_come_from(pictures, store):
 def test_recipes_in_words():
     text = words.recipe_in_words(BOTH)
     assert text == (
-        "2 epochs in batches of 16, learning rate up to 0.01, eight views turned and mirrored, "
-        "only from stage `output` on; then 2 epochs in batches of 16, learning rate up to 0.001, "
-        "only from stage `block2` on"
+        "2 epochs, batch size 16, peak learning rate 0.01, eight rotated and mirrored views, "
+        "stages before `output` frozen; then 2 epochs, batch size 16, peak learning rate 0.001, "
+        "stages before `block2` frozen"
     )
     regularised = TrainConfig(2, 16, 1e-3, weight_decay=0.05, label_smoothing=0.1)
     assert words.recipe_in_words(regularised).endswith(", weight decay 0.05, label smoothing 0.1")

@@ -126,7 +126,7 @@ def test_the_sources_are_never_overwritten(tmp_path, capsys, force, name, monkey
     for folder in ("notebooks", "notebooks/", "link", "./x/../notebooks", sources):
         (tmp_path / "x").mkdir(exist_ok=True)
         assert edition(name, "--output", folder, *force) == 1, folder
-        assert "that all others are made from: name another folder" in capsys.readouterr().err
+        assert "holds the original notebooks: name another folder" in capsys.readouterr().err
     assert everything(sources) == before
     assert edition(name, "--output", "notebooks/new", *force) == 0
 

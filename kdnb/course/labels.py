@@ -1,4 +1,4 @@
-"""How names from data are written in figures: short, distinct, in letters that a font here has."""
+"""Names from data for figures: short, distinct, in letters that a font here has."""
 
 import unicodedata
 from bisect import bisect_right
@@ -19,10 +19,10 @@ JOINERS = "\u200c\u200d"  # change how the letters beside them look
 
 
 def written(names: Sequence[str], longest: int = LONGEST, kind: str = "class") -> list[str]:
-    """Names as matplotlib shall write them; distinct names stay distinct.
+    """Names as matplotlib writes them; distinct names stay distinct.
 
-    A name without a letter that a font of this machine could draw is its ``kind`` and number. Of a
-    long one the beginning is left, or both ends where another begins in the same way.
+    A name with a letter that no font of this machine has becomes its ``kind`` and number. A long
+    name keeps its beginning, or both ends if another name begins in the same way.
 
     >>> written(["cat", "a very long name of a cat", "a very long name of a dog"])
     ['cat', 'a very l…f a cat', 'a very l…f a dog']
@@ -36,7 +36,7 @@ def written(names: Sequence[str], longest: int = LONGEST, kind: str = "class") -
 
 
 def shortened(names: Sequence[str], longest: int = LONGEST) -> list[str]:
-    """The same for what a browser draws, which has fonts of its own."""
+    """The same for a browser, which has fonts of its own."""
     return list(_shortened(tuple(names), longest))
 
 
@@ -46,7 +46,7 @@ def _shortened(names: tuple[str, ...], longest: int) -> list[str]:
     half = longest // 2
 
     def cut(end: int) -> list[str]:
-        """The long names' beginnings, and so many letters of their ends."""
+        """The long names' beginnings, and ``end`` letters of their ends."""
         begin = longest - end - 1
         return [
             name if _width(name) <= longest else f"{_first(name, begin)}…{_last(name, end)}"
@@ -67,20 +67,20 @@ def _shortened(names: tuple[str, ...], longest: int) -> list[str]:
 
 
 def note(names: Sequence[str]) -> str:
-    """What figures write in place of names, as a sentence in Markdown; "" where they write them."""
+    """A sentence in Markdown on names that figures shorten; "" where they shorten none."""
     pairs = zip(names, (short.replace(r"\$", "$") for short in written(names)), strict=True)
     changed = [f"*{short}* is {name}" for name, short in pairs if short != name]
     if not changed:
         return ""
     more = len(changed) - LISTED
     listed = "; ".join(changed[:LISTED]) + (f"; and {more:,} more" if more > 0 else "")
-    return f"Figures write some classes in short: {listed}."
+    return f"Figures shorten some class names: {listed}."
 
 
 def give_fonts(figure: Figure) -> None:
-    """Let every text of a figure use the fonts of this machine that its letters need.
+    """Give every text of a figure the fonts of this machine that its letters need.
 
-    None is set by LaTeX, whatever the reader's settings were when it was made.
+    No text is set by LaTeX, whatever the reader's settings were.
     """
     for text in figure.findobj(Text):
         text.set_usetex(False)
@@ -89,7 +89,7 @@ def give_fonts(figure: Figure) -> None:
 
 
 def _tidy(name: str) -> str:
-    """One line, one way of writing each letter, and nothing that cannot be seen."""
+    """The name on one line, in NFC, without invisible characters."""
 
     def seen(c: str) -> bool:  # Cc and Cf control a device or the direction of text
         invisible = c in COLOURS or unicodedata.category(c) in ("Cc", "Cf")
@@ -99,7 +99,7 @@ def _tidy(name: str) -> str:
 
 
 def _width(name: str) -> int:
-    """In Latin letters: Chinese ones are twice as wide."""
+    """The width in Latin letters; a Chinese character counts as two."""
     return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in name)
 
 
@@ -129,7 +129,7 @@ def _foreign(text: str) -> frozenset[str]:
 
 @cache
 def _fonts_for(letters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Families of this machine that have these letters, and the letters that none has."""
+    """Font families of this machine that have these letters, and the letters that none has."""
     families, missing = [], set(letters)
     upright = sorted(
         font_manager.fontManager.ttflist,

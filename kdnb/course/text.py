@@ -15,13 +15,14 @@ from kdnb.training.config import TrainConfig
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 ADJUSTED = (
-    "Intervals are 95 % intervals over seeds and images, each for itself. A gain or a loss is "
-    "claimed where p, adjusted for all claims of the table (Holm), is below 0.05."
+    "Each 95 % confidence interval covers seeds and images and is not adjusted for several "
+    "comparisons. A gain or a loss is claimed only where the p-value, Holm-adjusted for all claims "
+    "of the table, is below 0.05."
 )
 
 
 def percent(share: float, digits: int = 2) -> str:
-    """A share in [0, 1] as a percentage.
+    """A fraction in [0, 1] as a percentage.
 
     >>> percent(0.98765)
     '98.77 %'
@@ -30,13 +31,13 @@ def percent(share: float, digits: int = 2) -> str:
 
 
 def percent_range(interval: Interval, digits: int = 2) -> str:
-    """The ends of a share's interval; Student's t does not know that a share ends at 0 and 1."""
+    """The ends of a fraction's interval, cut at 0 and 1, beyond which Student's t may reach."""
     low, high = max(interval.low, 0.0), min(interval.high, 1.0)
     return f"{percent(low, digits)} to {percent(high, digits)}"
 
 
 def points(interval: Interval) -> str:
-    """A difference of shares with its interval, in percentage points."""
+    """A difference of two fractions with its interval, in percentage points."""
     return (
         f"{100 * interval.mean:+.2f} points "
         f"(95 % interval {100 * interval.low:+.2f} to {100 * interval.high:+.2f}, "
@@ -45,7 +46,7 @@ def points(interval: Interval) -> str:
 
 
 def counted(interval: Interval) -> str:
-    """What an interval covers.
+    """The numbers of seeds and images that an interval covers.
 
     >>> counted(Interval(0.5, 0.4, 0.6, n=3, images=2000))
     '3 seeds and 2,000 images'
@@ -56,7 +57,7 @@ def counted(interval: Interval) -> str:
 
 
 def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """Cells as Markdown; they may come from data.
+    """A Markdown table; a cell may hold any text, since it may come from data.
 
     >>> print(markdown_table(["model", "errors"], [["up|down", 3]]))
     | model | errors |
@@ -69,7 +70,7 @@ def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> 
 
 
 def listed(parts: Sequence[str], most: int = 20) -> str:
-    """Parts with commas between them; of many the first.
+    """The first ``most`` parts, with commas between them, and the number of the others.
 
     >>> listed(["1", "2", "3"], most=2)
     '1, 2 and 1 more'
@@ -79,36 +80,36 @@ def listed(parts: Sequence[str], most: int = 20) -> str:
 
 
 def gain_sentence(comparison: Comparison, label: str, over: str) -> str:
-    """Whether ``label`` beats ``over`` on this split, among all that are compared with it."""
+    """Whether ``label`` beats ``over`` on this split, adjusted for all methods compared."""
     gain = comparison.gains(over)[label]
     where = f"on {comparison.images:,} {SPLITS[comparison.split]} images"
-    adjusted_p = f"p = {gain.p_holm:.2g}, adjusted (Holm)"
+    adjusted_p = f"Holm-adjusted p = {gain.p_holm:.2g}"
     return f"**{verdict(gain)}**: {label} against {over} {where}: {points(gain)}, {adjusted_p}."
 
 
 def verdict(gain: Interval) -> str:
-    """What may be said of a gain whose interval is this."""
+    """The verdict on a gain with this interval."""
     return {1: "A gain", 0: "Not distinguishable", -1: "A loss"}[gain.sign]
 
 
 def seen(gain: Interval) -> str:
-    """What difference a comparison with such an interval can see."""
+    """The difference that a comparison with such an interval detects with a power of 80 %."""
     return (
-        f"A comparison like this one finds a true difference of "
-        f"{100 * detectable_difference(gain):.1f} points four times in five; smaller ones it "
-        "often misses."
+        f"A comparison like this one detects a true difference of "
+        f"{100 * detectable_difference(gain):.1f} points with a power of 80 %, and often misses "
+        "smaller differences."
     )
 
 
 def sweep_sentence(comparison: Comparison, labels: Sequence[str]) -> Markdown:
-    """Which setting was best on average, and which others are not distinguishable from it."""
+    """The setting with the best mean, and the others that are not distinguishable from it."""
     best = max(labels, key=lambda label: comparison.accuracy(label).mean().item())
     behind = adjusted({x: comparison.gain(best, x) for x in labels if x != best})
     text = (
-        f"Best on average: **{best}** with {percent(comparison.mean(best).mean)} over "
+        f"Highest mean accuracy: **{best}** with {percent(comparison.mean(best).mean)} over "
         f"{len(comparison.seeds)} seeds on {comparison.images:,} "
-        f"{SPLITS[comparison.split]} images. This setting was chosen on these images, so that its "
-        "accuracy on them is too high on average. "
+        f"{SPLITS[comparison.split]} images. These images also selected the setting, so this "
+        "accuracy is biased upwards. "
     )
     for said, signs in (("Not distinguishable from it", (0, -1)), ("Worse", (1,))):
         if found := [label for label, gain in behind.items() if gain.sign in signs]:
@@ -117,7 +118,7 @@ def sweep_sentence(comparison: Comparison, labels: Sequence[str]) -> Markdown:
 
 
 def task_card(experiment: Experiment) -> Markdown:
-    """What this run is about: the data, its splits, and what was chosen for the task."""
+    """The data of this run, their splits, and the choices made for the task."""
     task, data = experiment.task, experiment.dataset
     parts = [
         f"**Task: {task.text.title}.** {data.about}: {len(data.train):,} training, "
@@ -132,20 +133,21 @@ def task_card(experiment: Experiment) -> Markdown:
 
 
 def recipe_in_words(recipe: TrainConfig) -> str:
-    """How a model is trained.
+    """A model's training config in words.
 
     >>> recipe_in_words(TrainConfig(6, 16, 2e-3, translate=1))
-    '6 epochs in batches of 16, learning rate up to 0.002, views shifted by up to 1 pixel(s)'
+    '6 epochs, batch size 16, peak learning rate 0.002, views shifted by up to 1 pixel(s)'
     """
     parts = [
-        f"{recipe.epochs} epochs in batches of {recipe.batch_size}",
-        f"learning rate up to {recipe.learning_rate:g}",
+        f"{recipe.epochs} epochs",
+        f"batch size {recipe.batch_size}",
+        f"peak learning rate {recipe.learning_rate:g}",
         recipe.translate and f"views shifted by up to {recipe.translate} pixel(s)",
-        recipe.dihedral and "eight views turned and mirrored",
-        recipe.affine and f"random_affine by up to {recipe.affine:g}",
+        recipe.dihedral and "eight rotated and mirrored views",
+        recipe.affine and f"random affine views of strength {recipe.affine:g}",
         recipe.weight_decay and f"weight decay {recipe.weight_decay:g}",
         recipe.label_smoothing and f"label smoothing {recipe.label_smoothing:g}",
-        recipe.first_trainable and f"only from stage `{recipe.first_trainable}` on",
+        recipe.first_trainable and f"stages before `{recipe.first_trainable}` frozen",
     ]
     text = ", ".join(filter(None, parts))
     return f"{text}; then {recipe_in_words(recipe.next_stage)}" if recipe.next_stage else text
@@ -154,7 +156,7 @@ def recipe_in_words(recipe: TrainConfig) -> str:
 def provenance_card(experiment: Experiment, runs: list[Run]) -> Markdown:
     """Versions, device, seeds, data fingerprint and training time behind the numbers shown.
 
-    A run that served several comparisons is counted once.
+    A run used in several comparisons counts once.
     """
     runs = list({run.weights: run for run in runs}.values())
     origins = Counter(run.provenance["device"] for run in runs)
@@ -170,14 +172,14 @@ def provenance_card(experiment: Experiment, runs: list[Run]) -> Markdown:
         "trained": f"{len(runs)} model(s) in {seconds:,.0f} s, {dates[0]} to {dates[-1]} UTC",
         "device": "; ".join(devices if len(origins) > 1 else origins),
         "versions": "; ".join(sorted(versions)),
-        "finished runs": f"{sum(run.loaded for run in runs)} of {len(runs)} came from the run "
-        "store, the rest were trained here",
+        "finished runs": f"{sum(run.loaded for run in runs)} of {len(runs)} loaded from the run "
+        "store, the others trained here",
     }
     return Markdown(markdown_table(["provenance", ""], rows.items()))
 
 
 def trained_elsewhere(origin: dict[str, str]) -> str:
-    """Where a stored run was trained, if not on this kind of machine; empty if it was."""
+    """Where a stored run was trained; empty if on the same kind of machine as this one."""
     here = provenance(best_device())
     machine = [re.sub(r"\d+ threads?", "", o["device"]) + o["system"] for o in (origin, here)]
     if machine[0] == machine[1] and origin["torch"] == here["torch"]:

@@ -1,4 +1,4 @@
-"""Augmentation as a finite set of views, so that a teacher can answer for every one of them once.
+"""Augmentation as a finite set of views, so that a teacher's logits can be cached for each.
 
 Random augmentation shows the student an image that the teacher has never seen, and the teacher
 must run again for every batch of every epoch. Translations by whole pixels and the dihedral group
@@ -31,7 +31,7 @@ def translations(translate: int) -> list[tuple[int, int]]:
 class Views(ABC):
     """Inputs of a network, (N, …), in each of their views; view 0 is the input as it is.
 
-    ``names`` has one entry per view, and tells it from any other view of the same inputs.
+    ``names`` has one distinct entry per view of the same inputs.
     """
 
     names: tuple[str, ...]
@@ -144,8 +144,8 @@ def random_affine(images: Tensor, strength: float) -> Tensor:
     """Each of the (B, C, H, W) float images under a random linear map about its centre.
 
     The map is the identity plus four numbers from the uniform distribution on ±``strength``: 0.2
-    rotates by about 10°, shears and stretches by 20 %. These views are not a finite set, so no
-    teacher can answer for them beforehand.
+    rotates by about 10°, shears and stretches by 20 %. These views are not a finite set, so a
+    teacher's logits cannot be cached.
     """
     chance = torch.rand(len(images), 2, 2, device=images.device) * 2 - 1
     linear = torch.eye(2, device=images.device) + strength * chance

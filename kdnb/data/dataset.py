@@ -1,4 +1,4 @@
-"""What a dataset is: three splits of uint8 images with labels."""
+"""Datasets: three splits of uint8 images with labels."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -14,11 +14,11 @@ from kdnb.files import DataError
 class Split:
     """``images`` (N, C, H, W) uint8 and their ``labels`` (N,) int64, in a fixed order.
 
-    ``subclasses`` (N,) int64 are the true subclasses where they are known. They serve to judge the
-    subclasses that a teacher invents, and are shown only to a teacher whose objective says so.
+    ``subclasses`` (N,) int64 are the true subclasses if known. They evaluate the subclasses that a
+    teacher invents, and are shown only to a teacher whose objective uses them.
 
-    ``whole`` and ``rows`` (N,) say of which split this is a part, and which: what is known of the
-    whole need not be computed again.
+    ``whole`` and ``rows`` (N,) name the split of which this is a part, and its rows, so that
+    results for the whole can be reused.
     """
 
     images: Tensor
@@ -45,7 +45,7 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of shape, pixels and labels, in hexadecimal: of what a model can learn from."""
+        """SHA-256 of shape, pixels and labels, in hexadecimal: of all that a model learns from."""
         digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
         digest.update(self.images.contiguous().numpy())
         digest.update(self.labels.contiguous().numpy())
@@ -59,10 +59,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named dataset; ``about`` says in one sentence what it is and where it comes from.
+    """A named dataset; ``about`` gives its contents and origin in one sentence.
 
-    ``subclass_names`` names the true subclasses where the splits know them. ``stamp`` goes under
-    every figure and table of a report: for data that must not be taken for something else.
+    ``subclass_names`` names the true subclasses if the splits have them. ``stamp`` goes under every
+    figure and table of a report, for data that must not be mistaken for real data.
     """
 
     name: str

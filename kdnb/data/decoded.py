@@ -1,4 +1,4 @@
-"""Images decoded once: kept under `store_root`, verified, and mapped into memory ever after.
+"""Images decoded once: stored under `store_root`, verified, and then mapped into memory.
 
 A folder holds ``pixels.npy``, (N, C, H, W) uint8, one split after the other, and ``record.json``
 with the labels and the fingerprint of each split, and a note.
@@ -21,7 +21,7 @@ Labels = dict[str, list[list[int]]]
 
 
 def digest_of(value: object) -> str:
-    """SHA-256 of what can be written as JSON, in hexadecimal."""
+    """SHA-256 of anything that JSON can hold, in hexadecimal."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -51,15 +51,15 @@ def decoded_once(
 
 
 def read(folder: Path) -> tuple[dict[str, Split], str]:
-    """The splits and the note in ``folder``; raises `DataError` if they are not what was written.
+    """The splits and the note in ``folder``; raises `DataError` if they have changed.
 
-    Each fingerprint is computed to be compared, and known from then on.
+    Each fingerprint is computed for the comparison and cached.
     """
     try:
         record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         if not isinstance(record, dict) or record.pop("sha256", None) != digest_of(record):
             raise DataError("record.json does not match its SHA-256")
-        # Copy on write: whoever changes the images does not change the file.
+        # Copy on write: changing the images does not change the file.
         pixels = np.lib.format.open_memmap(folder / "pixels.npy", mode="c")
         splits = _splits(pixels, record["labels"])
     except Exception as error:  # numpy and torch raise nearly anything on damaged files

@@ -47,7 +47,7 @@ MD5 = re.compile(r"([0-9a-fA-F]{32})\s+\*?(.+)|MD5 \((.+)\) = ([0-9a-fA-F]{32})"
 
 
 class _UnusableError(ValueError):
-    """What is wrong with the files; `load_layout` adds the remedy."""
+    """A problem of the files, to which `load_layout` adds the remedy."""
 
 
 class Annotation(NamedTuple):
@@ -74,7 +74,7 @@ def load(root: str | Path | None = None) -> Dataset:
     folder = data_root(root) / "mhist"
     if not (folder / "annotations.csv").is_file():
         raise DataError(
-            f"MHIST is not in {folder}: its authors give it to whoever signs their agreement; "
+            f"MHIST is not in {folder}: its authors give it to those who sign their agreement; "
             f"data/README.md says how, then put annotations.csv and images.zip there"
         )
     return load_layout(
@@ -93,7 +93,7 @@ def load_layout(
     about: str,
     size: int,
     published: dict[tuple[str, str], int] | None = None,
-    remedy: str = "copy the authors' files there anew",
+    remedy: str = "copy the authors' files there again",
 ) -> Dataset:
     """A dataset in MHIST's layout, of ``size`` × ``size`` pixels, in any order of its rows.
 
@@ -190,7 +190,7 @@ def split_rows(rows: list[Annotation]) -> dict[str, list[Annotation]]:
 
 
 def _image_files(folder: Path) -> dict[str, ImageFile]:
-    """What ``images/`` holds, or else any folder of ``images.zip``, by file name."""
+    """The files of ``images/``, or else of any folder of ``images.zip``, by file name."""
     unpacked, archive = folder / "images", folder / "images.zip"
     files: dict[str, ImageFile] = {}
     if unpacked.is_dir():
@@ -247,7 +247,7 @@ def _pixels(name: str, read: Callable[[], bytes], size: int) -> np.ndarray:
 
 
 def check_sums(folder: Path) -> None:
-    """Compare what ``MD5SUMs.txt`` names and is there; without that file nothing is compared.
+    """Compare the files that ``MD5SUMs.txt`` names and that exist; without it, compare nothing.
 
     Raises ValueError for the first file that differs.
     """

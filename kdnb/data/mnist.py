@@ -93,5 +93,5 @@ def _verify(file: Path) -> None:
     else:
         return
     raise DataError(
-        f"{file.name} is {problem}; delete {file} and run again to download it, or copy it anew"
+        f"{file.name} is {problem}; delete {file} and run again to download it, or copy it again"
     )

@@ -25,17 +25,17 @@ def load(root: object = None) -> Dataset:
     splits = map(Split, images[:, None].split(parts), labels.long().split(parts))
     return Dataset(
         "mnist-small",
-        "5,000 training, 1,000 validation and all 10,000 test images of MNIST, handwritten digits "
-        "of 28×28 pixels (LeCun, Cortes & Burges; CC BY-SA 3.0)",
+        "A part of MNIST, handwritten digits of 28×28 pixels (LeCun, Cortes & Burges; CC BY-SA "
+        "3.0)",
         tuple("0123456789"),
         *splits,
     )
 
 
 def audit(root: str | Path | None = None) -> Split:
-    """40,000 of MNIST's training images that `load` gives nobody, for a last check of results.
+    """40,000 of MNIST's training images that `load` never returns, for a last check of results.
 
-    MNIST's files are looked for as `kdnb.data.mnist.load` does, which names what it raises.
+    MNIST's files are found, and errors raised, as in `kdnb.data.mnist.load`.
     """
     return _drawn(root)[2]
 

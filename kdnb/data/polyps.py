@@ -2,13 +2,13 @@
 
 MHIST may not be passed on, so these pictures are drawn: crypts cut across, in the colours of
 haematoxylin and eosin. They look like tissue from afar and prove nothing about medicine; every
-table and figure made from them says that they are generated. What they share with MHIST is what
-its code must cope with: files, columns, imbalance, seven annotators who disagree.
+table and figure made from them says that they are generated. They share with MHIST the properties
+that its code must handle: files, columns, imbalance, seven annotators who disagree.
 
 A hidden number per image, its *severity* in 0..1, makes the hollows of the crypts saw-toothed and
 their outlines uneven. Each annotator sees the severity with an error of their own; the label is the
-majority's. Stain, magnification, blur and the width of the hollows vary without meaning anything,
-so that colours alone tell nothing: a network must learn shapes.
+majority's. Stain, magnification, blur and the width of the hollows vary at random, so that colours
+carry no information about the label: a network must learn shapes.
 """
 
 import csv
@@ -125,7 +125,7 @@ def annotate(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
 
 
 def random_look(rng: np.random.Generator) -> tuple[float, float, float, float, float]:
-    """What means nothing: amounts of two stains, distance between crypts, blur, width of hollows.
+    """Properties without meaning: two stains, distance between crypts, blur, width of hollows.
 
     The stains are haematoxylin and eosin. A hollow's width is a share of its crypt's.
     """

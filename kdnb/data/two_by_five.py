@@ -1,7 +1,7 @@
 """`…-2x5`: ten digits as two classes, 0 to 4 against 5 to 9, whose digits are hidden subclasses.
 
-Two classes leave a teacher little to say, and here is known what it could have said (MNIST-2x5 of
-Müller, Kornblith & Hinton 2020).
+With two classes a teacher's soft targets carry little information beyond the label; here the
+hidden digits show what subclasses can add (MNIST-2x5 of Müller, Kornblith & Hinton 2020).
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from kdnb.data.dataset import Dataset, Split
 
 
 def of(load: Callable[..., Dataset]) -> Callable[..., Dataset]:
-    """A loader of the images of ``load``, which gives ten digits, with the digits kept aside.
+    """A loader of the images of ``load``, ten digits, with the digits as true subclasses.
 
     >>> from kdnb.data import load
     >>> split = load("mnist-small-2x5").test

@@ -1,1 +1,1 @@
-"""What a model is worth and what it costs: scores, intervals, arithmetic, time, saliency."""
+"""Evaluation of models: scores, intervals, arithmetic, time, saliency."""

@@ -1,4 +1,4 @@
-"""What a model costs: its size, its arithmetic and memory per image, and the time it takes here."""
+"""The cost of a model: size, arithmetic and memory per image, and time on this machine."""
 
 import math
 import warnings
@@ -26,7 +26,7 @@ RAPL = Path("/sys/class/powercap")  # where Linux shows the energy counters of I
 
 @dataclass(frozen=True)
 class Cost:
-    """What running a model on one image takes, counted and not timed.
+    """The cost of one forward pass for one image, counted and not timed.
 
     ``macs``: multiply-adds of all matrix products, those of recurrent layers at each step, and both
     of attention (a mask saves none). ``flops``: two for each of them, one for each value to which a
@@ -61,7 +61,7 @@ def cost(model: nn.Module, images: Tensor) -> Cost:
     """
     try:
         model = deepcopy(model)  # thop leaves buffers of its own behind
-    except Exception as error:  # whatever keeps a network of the reader's from it
+    except Exception as error:  # a reader's network may raise anything
         raise ValueError(
             f"cost needs a copy of {type(model).__name__} and cannot make one: keep no computed "
             f"tensors and no open files in its attributes ({error})"
@@ -103,7 +103,7 @@ class Timing:
 
     @property
     def images_per_second(self) -> float:
-        """How many images the median pass answers for in a second."""
+        """Images per second at the median time."""
         return self.batch / self.median
 
 
@@ -144,9 +144,9 @@ def require_seconds(seconds: object) -> None:
 def joules_per_image(
     model: nn.Module, images: Tensor, *, seconds: float = 1.0, counters: Path = RAPL
 ) -> float | None:
-    """Energy of the whole processor while ``model`` answers, per image; None where it is not shown.
+    """Energy per image of the whole processor while ``model`` runs; None if it cannot be read.
 
-    Everything else that runs on the machine is counted too. Where the counter starts anew in
+    The energy includes everything else that runs on the machine. If the counter restarts in
     between, the measurement is repeated. Raises ValueError unless ``seconds`` is a positive number.
     """
     require_seconds(seconds)

@@ -1,8 +1,8 @@
-"""How much arithmetic a model does: every operation that torch runs is counted, left out or named.
+"""A model's arithmetic: every operation that torch runs is counted, excluded or named.
 
-Counted are products and poolings. Left out are operations without floating-point arithmetic, and
-those that `kdnb.evaluation.cost.Cost` leaves out by its definition. All others are named: an
-operation that nobody has written a rule for is never taken for nothing.
+Products and poolings are counted. Excluded are operations without floating-point arithmetic, and
+those that the definition in `kdnb.evaluation.cost.Cost` excludes. All others are named: an
+operation without a rule never counts as free.
 """
 
 from collections.abc import Callable, Iterator
@@ -79,14 +79,14 @@ def unfused() -> Iterator[None]:
 
 
 def storage_of(value: object) -> int | None:
-    """What tells the memory of one tensor from another's; None without memory of the usual kind."""
+    """An identifier of a tensor's memory; None without memory of the usual kind."""
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_nested:
         return None
     return value.untyped_storage()._cdata
 
 
 def _is_composite(func: Callable) -> bool:
-    """Whether torch has it in terms of other operations alone.
+    """Whether torch can decompose an operation into others.
 
     `OpOverload.decompose` would also take interpolation apart, into sums of single values.
     """
@@ -95,7 +95,7 @@ def _is_composite(func: Callable) -> bool:
 
 
 def _without_sums(func: Callable, kind: str) -> bool:
-    """Whether it is a view, or works on each value alone."""
+    """Whether an operation is a view, or works on each value alone."""
     packet = getattr(torch.ops.aten, kind, None)  # torch does not tag all that write in place
     overloads = [getattr(packet, name) for name in packet.overloads()] if packet else []
     tags = {tag for each in (func, *overloads) for tag in getattr(each, "tags", ())}
@@ -134,7 +134,7 @@ def _adaptive_pooling(out: Shape | tuple[Shape, ...], x: Shape, size: list) -> t
 
 
 def _values(out: Shape | tuple[Shape, ...]) -> Shape:
-    """The shape of what is pooled, where its places are given too."""
+    """The shape of the pooled values, for poolings that also return indices."""
     return out if isinstance(out, torch.Size) else out[0]
 
 

@@ -1,6 +1,6 @@
-"""Point values: how right, how sure and how similar predictions are.
+"""Metrics (point values): accuracy, calibration, agreement and subclasses of predictions.
 
-Tensors may be on any device. They are measured on the CPU: not every device has double precision.
+Tensors may be on any device. Metrics are computed on the CPU: some devices lack double precision.
 """
 
 import math
@@ -18,7 +18,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
-    """Share of images on which both give the same class (Stanton et al. 2021, arXiv 2106.05945)."""
+    """Share of images for which both predict one class (Stanton et al. 2021, arXiv 2106.05945)."""
     return accuracy(student_logits, teacher_logits.argmax(1))
 
 
@@ -39,7 +39,7 @@ def _pair_counts(rows: Tensor, columns: Tensor, height: int, width: int) -> Tens
 
 @dataclass(frozen=True)
 class Matching:
-    """Invented subclasses beside true ones.
+    """Invented subclasses matched to true ones.
 
     ``counts``: (invented, true) int64 numbers of images. ``partner``: (invented,) the true subclass
     matched to each invented one, -1 for none. ``recovered``: share of images whose invented
@@ -74,10 +74,10 @@ def live_subclasses(subclass_logits: Tensor, share: float = 0.01) -> int:
 
 
 def chance_recovered(labels: Tensor, true_subclasses: Tensor, size: int) -> float:
-    """What `match_subclasses` counts if each image gets one of ``size`` subclasses at random.
+    """The result of `match_subclasses` if each image gets one of ``size`` subclasses at random.
 
-    The class, ``labels`` (N,), is taken as known. Matching makes the best of chance: this is a
-    little more than 1 / size.
+    The class, ``labels`` (N,), is known. Matching optimises over chance, so the result is slightly
+    above 1 / size.
     """
     generator = torch.Generator().manual_seed(0)
     drawn = labels.cpu() * size + torch.randint(size, labels.shape, generator=generator)
@@ -129,7 +129,7 @@ def calibration(
 
 @dataclass(frozen=True)
 class Metric:
-    """A named number from class logits (N, C) and labels (N,); the larger, the better.
+    """A named metric of class logits (N, C) and labels (N,); larger is better.
 
     ``resampled(logits, labels, counts)`` gives it for B resamples at once, as (B,) float64:
     ``counts`` (B, N) float64 says how often each image was drawn. ``classes`` is how many it needs.
@@ -226,7 +226,7 @@ def f1(index: int, name: str) -> Metric:
 
 
 def class_metrics(class_names: Sequence[str]) -> tuple[Metric, ...]:
-    """The metrics that say something about these classes; of two, the second is the positive one.
+    """The metrics that suit these classes; of two classes, the second is positive.
 
     >>> [metric.name for metric in class_metrics(["HP", "SSA"])]
     ['accuracy', 'balanced accuracy', 'weighted F1', 'SSA F1', 'AUC']

@@ -1,8 +1,8 @@
-"""Which pixels speak for a class, and whether a model's prediction changes without them.
+"""Saliency maps, and whether a model's prediction changes without the pixels that they mark.
 
-A map is (H, W), signed: above 0 a pixel speaks for the class, below 0 against it. What is explained
-is the class's logit less the mean over all classes. Adding the same number to all logits changes no
-probability and no loss, so what a model does with their sum is chance and explains nothing.
+A map is (H, W) and signed: it explains a class's logit less the mean over all classes. Adding the
+same number to all logits changes no probability and no loss, so the sum of a model's logits is
+arbitrary and explains nothing. A gradient is a sensitivity: above 0, a brighter pixel raises it.
 """
 
 from enum import StrEnum
@@ -25,16 +25,16 @@ INTEGRATION_STEPS = 32
 
 
 class Saliency(StrEnum):
-    """Ways to ask a model which pixels matter."""
+    """Kinds of saliency maps."""
 
     GRADIENT = "gradient"  # Simonyan et al. 2014
     SMOOTHGRAD = "SmoothGrad"  # Smilkov et al. 2017: the mean gradient of noisy copies
     INTEGRATED = "integrated gradients"  # Sundararajan et al. 2017: from the background to here
-    GRAD_CAM = "Grad-CAM"  # Selvaraju et al. 2017: where the last feature maps speak for the class
+    GRAD_CAM = "Grad-CAM"  # Selvaraju et al. 2017: the last feature maps by their gradients
 
 
 def methods_for(model: nn.Module) -> tuple[Saliency, ...]:
-    """The ways that fit a model: Grad-CAM needs convolutions."""
+    """The kinds of maps that suit a model: Grad-CAM needs convolutions."""
     convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
     return tuple(s for s in Saliency if s != Saliency.GRAD_CAM or convolves)
 
@@ -49,7 +49,7 @@ def saliency_maps(
     background: float = 0.0,
     device: torch.device | None = None,
 ) -> Tensor:
-    """(N, H, W) float32 maps of how each pixel speaks for class ``targets`` (N,) of each image.
+    """(N, H, W) float32 maps that explain the logit of class ``targets`` (N,) of each image.
 
     ``images`` (N, C, H, W) uint8; the channels' shares are added up. ``background`` in [0, 1] is
     the empty image from which integrated gradients start. Maps of Grad-CAM are not negative and
@@ -109,7 +109,7 @@ def deletion_and_insertion(
     steps: int = 20,
     device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """How a model's prediction changes as pixels are deleted, or inserted, in a map's order.
+    """Changes of a model's prediction as pixels are deleted, or inserted, in a map's order.
 
     Pixels of ``images`` (N, C, H, W) uint8 are replaced by the ``background``, or put into it,
     those with the largest ``maps`` (N, H, W) first, in so many equal ``steps``. Returns the areas
@@ -144,9 +144,9 @@ def deletion_and_insertion(
 
 
 def _last_feature_maps(model: nn.Module, pixels: Tensor) -> nn.Module | None:
-    """The part of a model whose output for ``pixels`` is the last that still has places.
+    """The part of a model whose output for ``pixels`` is the last with spatial dimensions.
 
-    None without any. Auxiliary outputs have convolutions, too, but do not run in eval mode.
+    None without any. Auxiliary outputs have convolutions too, but do not run in eval mode.
     """
     ran: list[nn.Module] = []
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]

@@ -1,4 +1,4 @@
-"""How similar two saliency maps are: 1 for equal maps (Adebayo et al. 2018).
+"""Similarity of two saliency maps: 1 for equal maps (Adebayo et al. 2018).
 
 Maps (N, H, W) may be on any device. They are compared on the CPU, in double precision.
 """

@@ -1,4 +1,4 @@
-"""Statistics: how far other seeds and other images could move a number, and what chance gives."""
+"""Statistics: confidence intervals over seeds and images, and the majority baseline."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ LEAST_P = 1e-100  # anything below is called 0
 class Interval:
     """A mean and its confidence interval, from ``n`` seeds and ``images`` images (0: over seeds).
 
-    ``p`` is two-sided, against 0; ``p_holm`` the same adjusted for all claims made beside it.
+    ``p`` is two-sided, against 0; ``p_holm`` is adjusted for all claims of one table.
     """
 
     mean: float
@@ -39,7 +39,7 @@ class Interval:
 
     @property
     def sign(self) -> int:
-        """1 for a gain, -1 for a loss, 0 where neither may be claimed, by ``p_holm`` if there."""
+        """1 for a gain, -1 for a loss, 0 if not distinguishable, by ``p_holm`` if available."""
         clear = self.excludes_zero and (self.p_holm or 0) < 1 - self.level
         return int(np.sign(self.mean)) if clear else 0
 
@@ -47,7 +47,7 @@ class Interval:
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Mean and two-sided t interval of independent ``values``, one a seed (at least 2).
 
-    For numbers without images, such as seconds; `joint_interval` is for what images are right.
+    For numbers without images, such as seconds; `joint_interval` is for values by image.
     """
     values = torch.as_tensor(values, dtype=torch.float64)
     _require_seeds(len(values))
@@ -56,7 +56,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def image_interval(values: Tensor, level: float = 0.95) -> Interval:
-    """The mean of ``values`` (N,) and its interval over images, for a method without chance."""
+    """The mean of ``values`` (N,) and its interval over images, for a deterministic method."""
     values = values.double()
     variance = (values.var() / len(values)).item()
     return _interval(values.mean().item(), (0, variance), (1, len(values)), level)
@@ -81,9 +81,9 @@ def pair_interval(values: Tensor, level: float = 0.95) -> Interval:
     """The mean over all pairs of S seeds, in the order of `itertools.combinations`: (pairs, N).
 
     Pairs share seeds, so that they are not independent. The variance of their mean comes from
-    leaving out one seed after the other (jackknife), less what it counts too much of a pair's own
-    part (Arvesen 1969). With 3 seeds that part is not known, and the interval is too wide rather
-    than too narrow. Raises ValueError for fewer than 3 seeds.
+    leaving out one seed after the other (jackknife), corrected for its excess of a pair's own part
+    (Arvesen 1969). With 3 seeds this part is unknown, and the interval is too wide rather than too
+    narrow. Raises ValueError for fewer than 3 seeds.
     """
     seeds = round((1 + (1 + 8 * len(values)) ** 0.5) / 2)
     if seeds < 3 or seeds * (seeds - 1) // 2 != len(values):
@@ -131,7 +131,7 @@ def _parts(values: Tensor, spread: Callable[[Tensor], Tensor] = _over_seeds) -> 
 
 
 def _half_width(parts: Sequence[float], counts: tuple[int, int], p: float) -> float:
-    """Of an interval that leaves out ``p``, from both variances and the number of each.
+    """The quantile of an interval that excludes ``p``, from both variances and their numbers.
 
     The quantile lies between the t quantiles of both, by how much of the variance is due to seeds.
     With that share itself as the weight (Cochran & Cox 1957) 3 to 10 seeds cover 95.0 to 97.1 %,
@@ -170,7 +170,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def adjusted(gains: Mapping[object, Interval]) -> dict:
-    """The same intervals with ``p_holm``: all are claims of one table."""
+    """The same intervals with ``p_holm``, adjusted as claims of one table."""
     p_values = holm([gain.p for gain in gains.values()])
     return {
         key: replace(gain, p_holm=p) for (key, gain), p in zip(gains.items(), p_values, strict=True)
@@ -178,10 +178,10 @@ def adjusted(gains: Mapping[object, Interval]) -> dict:
 
 
 def share_of_gap(gain: Tensor, gap: Tensor, level: float = 0.95) -> Interval | None:
-    """What share of a ``gap`` (S, N) a ``gain`` (S, N) is: Fieller's interval (1954).
+    """The ratio of a ``gain`` (S, N) to a ``gap`` (S, N), with Fieller's interval (1954).
 
-    It holds the ratios r for which gain − r·gap is not distinguishable from 0. Where the gap
-    itself is not, that is no interval, and the answer is None.
+    The interval holds the ratios r for which gain − r·gap is not distinguishable from 0. Where the
+    gap itself is not distinguishable from 0, this is no interval, and the result is None.
     """
     gain, gap = gain.double(), gap.double()
     if not joint_interval(gap, level).excludes_zero:
@@ -203,7 +203,7 @@ def share_of_gap(gain: Tensor, gap: Tensor, level: float = 0.95) -> Interval | N
 
 
 def detectable_difference(interval: Interval) -> float:
-    """The true difference that such a comparison would find four times in five (power 0.8).
+    """The true difference that such a comparison would detect with a power of 0.8.
 
     A 95 % interval of half-width h excludes 0 so often where the difference is 1.43 h: (1.96 +
     0.84) standard errors, of which h is 1.96.
@@ -224,12 +224,12 @@ def constant_logits(train_labels: Tensor, num_images: int, num_classes: int) -> 
 
 
 class Bootstrap:
-    """How much a metric depends on which images happened to be in the split (Efron 1979).
+    """Intervals of a metric over the images of a split, by resampling (Efron 1979).
 
     From ``labels`` (N,), N images are drawn with replacement, ``resamples`` times. Every method is
-    measured on the same draws, so that differences are paired by image. A draw without any image
-    of a class is repeated. Intervals are for other images and, of several models, for other seeds:
-    resampling gives the part of the images, as `joint_interval` has it from a mean's squares.
+    evaluated on the same draws, so that differences are paired by image. A draw without any image
+    of a class is repeated. For several models, intervals cover seeds as well: resampling gives the
+    part of the images, which `joint_interval` computes from a mean's squares.
 
     >>> from kdnb.evaluation.metrics import weighted_f1
     >>> labels = torch.tensor([0, 1]).repeat(50)
@@ -266,8 +266,8 @@ class Bootstrap:
     def interval(self, metric: Metric, logits: Tensor, level: float = 0.95) -> Interval:
         """The mean of ``metric`` over the seeds of ``logits`` (S, N, C), and its interval.
 
-        Of one model it is over images alone. It is symmetric on the scale of the score's logit,
-        since a score ends at 1 and is skew near it (Pepe 2003, for the AUC).
+        For one model the interval covers images alone. It is symmetric on the scale of the score's
+        logit, since a score ends at 1 and is skewed near 1 (Pepe 2003, for the AUC).
         """
         found = self._joint(self._measured(metric, logits), level)
         odds = found.mean * (1 - found.mean)
@@ -278,9 +278,9 @@ class Bootstrap:
         return replace(found, low=low, high=high)
 
     def gain(self, metric: Metric, logits: Tensor, over: Tensor, level: float = 0.95) -> Interval:
-        """By how much ``logits`` (S, N, C) beat ``over`` of the same seeds and images.
+        """The gain of ``logits`` (S, N, C) over ``over`` of the same seeds and images.
 
-        Raises ValueError if they are not of as many seeds.
+        Raises ValueError if the numbers of seeds differ.
         """
         if len(logits) != len(over):
             raise ValueError(f"a gain is paired by seed, got {len(logits)} and {len(over)} seeds")
@@ -288,7 +288,7 @@ class Bootstrap:
         return self._joint(gains, level)
 
     def _measured(self, metric: Metric, logits: Tensor) -> Tensor:
-        """(S, 1 + B): what each seed's model gets from the images and from each draw."""
+        """(S, 1 + B): each seed's score on the images and on each draw."""
         if logits.ndim != 3 or not len(logits):
             raise ValueError(f"logits must be of shape (seeds, N, C), got {tuple(logits.shape)}")
         logits = logits.cpu()

@@ -1,4 +1,4 @@
-"""Methods trained over seeds, stored, and compared fairly."""
+"""Methods trained over seeds, stored, and compared pairwise."""
 
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, Method, conventional, subclass, within_classes

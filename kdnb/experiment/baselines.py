@@ -1,8 +1,8 @@
-"""Plain baselines by scikit-learn: what needs no network and no teacher.
+"""Plain baselines by scikit-learn, without a network or a teacher.
 
-Grey images are told apart by their pixels: by the nearest neighbours and by a support vector
-machine. Colour images are told apart by their colours alone: on the generated polyps' validation
-images neighbours and an SVM on the pixels were no better than the majority.
+Grey images are classified by their pixels, with nearest neighbours and a support vector machine.
+Colour images are classified by their colours alone: on the generated polyps' validation images,
+neighbours and an SVM on the pixels were no better than the majority.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def baselines(
     """(N,) bool by label: which images of ``split`` each baseline classifies correctly.
 
     They are trained on ``train``, by default on the images that students see.
-    Where the task is balanced, every class counts the same. Predictions are kept in the run store.
+    In a balanced task every class has the same weight. Predictions are kept in the run store.
     """
     train, images = train or experiment.transfer, getattr(experiment.dataset, split)
     names, correct = experiment.dataset.class_names, {}
@@ -47,7 +47,7 @@ def baselines(
 
 
 def _classifiers(train: Split, balanced: bool) -> dict[str, Callable[[Split, Split], Tensor]]:
-    """By label, what is fitted to one split and predicts the classes of another."""
+    """By label, the models that are fitted to one split and predict the classes of another."""
     from sklearn.dummy import DummyClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics.pairwise import rbf_kernel
@@ -89,7 +89,7 @@ def kmeans_recovered(
 ) -> float:
     """Share of true subclasses that k-means on the pixels recovers, as `match_subclasses` counts.
 
-    ``train`` and what belongs to which cluster are as for `kmeans`.
+    ``train`` and the assignment to clusters are as for `kmeans`.
     """
     images, true = getattr(experiment.dataset, split), len(experiment.dataset.subclass_names)
     clusters = kmeans(experiment, subclasses, split, train)
@@ -101,7 +101,7 @@ def kmeans(
 ) -> Tensor:
     """(N, C·s) int64, 1 where an image of ``split`` lies in a cluster and else 0.
 
-    Each class of the teacher's training images, or of ``train``, has so many clusters. An image of
+    Each class of the teacher's training images, or of ``train``, has s clusters. An image of
     ``split`` belongs to the nearest centre of its *true* class, which flatters k-means: 75 % on
     5,000 images of MNIST, where the nearest of all centres gives 68 %.
     """
@@ -126,7 +126,7 @@ def _kept(
     experiment: Experiment, method: list, train: Split, images: Split,
     predict: Callable[[Split, Split], Tensor],
 ) -> Tensor:  # fmt: skip
-    """(N,) int64 that ``predict`` says of ``images``, from the run store if it is there."""
+    """(N,) int64 predictions of ``predict`` for ``images``, from the run store if available."""
     import sklearn
 
     address = {
@@ -151,7 +151,7 @@ def _pixels(images: Tensor) -> Tensor:
 
 
 def _histograms(images: Tensor) -> Tensor:
-    """(N, C·BINS) float32: which share of an image's pixels lies in each bin of each channel."""
+    """(N, C·BINS) float32: the share of an image's pixels in each bin of each channel."""
     bins = (images // (256 // BINS)).flatten(2)
     counts = torch.stack([(bins == b).sum(2) for b in range(BINS)], 2)
     return (counts / bins.shape[2]).flatten(1)

@@ -1,7 +1,7 @@
 """Training on Dask: in processes of this machine, or on the reader's cluster.
 
-A work unit is one teacher, or students that are trained as one batched model. Workers that see the
-run store of whoever asks train there; others are given what they need and send back what they made.
+A work unit is one teacher, or students that are trained as one batched model. Workers that share
+the caller's run store train there; others receive their inputs and send back their results.
 """
 
 import copyreg
@@ -51,12 +51,12 @@ copyreg.pickle(TrainingDivergedError, lambda e: (TrainingDivergedError, (str(e),
 
 
 class ClusterError(OSError):
-    """The cluster cannot do what is asked; the message says what to do."""
+    """The cluster cannot do the work; the message names a remedy."""
 
 
 @contextmanager
 def local_cluster(experiment: Experiment, workers: int) -> Iterator[LocalCluster]:
-    """So many processes that share the run store, this machine's cores and, in turn, its GPUs."""
+    """Processes that share the run store, this machine's cores and, in turn, its GPUs."""
     gpus = ",".join(map(str, range(torch.cuda.device_count())))
     environment = {
         "KDNB_RUNS": experiment.store.root,
@@ -116,7 +116,7 @@ def connected(address: str | LocalCluster) -> Iterator[Client]:
 def work_units(
     experiment: Experiment, requests: Sequence[RunRequest], workers: int, device: torch.device
 ) -> list[WorkUnit]:
-    """What the run store lacks of these and of their teachers, cut for so many workers."""
+    """The units for runs, and their teachers, that the run store lacks, cut for the workers."""
     experiment = experiment.with_store(experiment.store)  # without its watcher
     teachers = [one for one in _teachers(requests) if experiment.pending(one)]
     students = [r for r in requests if r.teacher in teachers or experiment.pending(r)]
@@ -132,7 +132,7 @@ def _teachers(requests: Sequence[RunRequest]) -> list[RunRequest]:
 
 
 def useful_workers(experiment: Experiment, requests: Sequence[RunRequest], most: int) -> int:
-    """How many of so many workers would have something to train at the same time, at least 1."""
+    """The number of workers that would have a unit to train at the same time, at least 1."""
     units = work_units(experiment, requests, most, experiment.device)
     teachers = sum(unit[0].method is None for unit in units)
     return max(1, min(most, max(teachers, len(units) - teachers)))
@@ -142,14 +142,14 @@ def train(
     client: Client,
     experiment: Experiment,
     requests: Sequence[RunRequest],
-    tell: Callable[[SweepProgress], None] = lambda progress: None,
+    report: Callable[[SweepProgress], None] = lambda progress: None,
 ) -> None:
-    """Train what the run store lacks on the workers of a cluster, until the store holds it.
+    """Train the runs that the store lacks on the workers of a cluster, until the store has them.
 
-    A unit whose worker dies is trained by another. ``tell`` is called about twice a second and may
-    stop the sweep with KeyboardInterrupt: then workers stop after the step under way and what is
-    half done is kept. Raises `ClusterError` if the cluster cannot be used, and the first error of
-    a unit when all others are done.
+    A unit whose worker dies is trained by another. ``report`` is called about twice a second and
+    may stop the sweep with KeyboardInterrupt: then workers stop after the current step and store
+    their checkpoints. Raises `ClusterError` if the cluster cannot be used, and the first error of a
+    unit when all others are done.
     """
     experiment.store.require_writable()
     sweep = _Sweep(client, experiment, requests)
@@ -159,7 +159,7 @@ def train(
         sweep.cut()
         while sweep.submit():
             sweep.collect(0.5)
-            tell(sweep.progress())
+            report(sweep.progress())
     except BaseException:
         sweep.stop()
         raise
@@ -168,11 +168,11 @@ def train(
         sweep.mark.unlink(missing_ok=True)
     if sweep.error:
         raise sweep.error
-    tell(replace(sweep.progress(), finished=True))
+    report(replace(sweep.progress(), finished=True))
 
 
 class _Sweep:
-    """Units of one sweep: ``blocked`` ones wait for teachers or workers, others are under way."""
+    """Units of one sweep: ``blocked`` ones wait for teachers or workers, others are in progress."""
 
     def __init__(self, client: Client, experiment: Experiment, requests: Sequence[RunRequest]):
         self.client, self.store = client, experiment.store
@@ -184,7 +184,7 @@ class _Sweep:
         self.error: Exception | None = None
 
     def cut(self) -> None:
-        """Make units for the workers that are there."""
+        """Make units for the present workers."""
         try:
             self.client.wait_for_workers(1, WORKERS_SECONDS)
         except TimeoutError as error:
@@ -199,7 +199,7 @@ class _Sweep:
         self.done = self.total - sum(map(len, self.blocked))
 
     def submit(self) -> bool:
-        """One unit for each free worker, of those whose teachers are there; whether any is."""
+        """Submit a unit, whose teachers are stored, to each free worker; whether any was."""
         ready = [u for u in self.blocked if self.untrained.isdisjoint(r.teacher for r in u)]
         free = max(1, len(self.client.nthreads())) - len(self.futures)
         for unit in ready[: max(0, free)]:
@@ -215,14 +215,14 @@ class _Sweep:
         return bool(self.futures)
 
     def _given(self, unit: WorkUnit, keys: Sequence[str]) -> dict[str, Entry]:
-        """The teachers of these, and what was half trained."""
+        """The teachers of these units, and their checkpoints."""
         names = [f"part-{key}" for key in keys]
         names += [key for one in _teachers(unit) for key in self.experiment.run(one).keys]
         found = {name: self.store.get(name) for name in names}
         return {name: entry for name, entry in found.items() if entry}
 
     def collect(self, seconds: float, until: str = "FIRST_COMPLETED") -> None:
-        """Wait for units, and keep what workers made that do not share the run store."""
+        """Wait for units, and store the results of workers that do not share the run store."""
         with suppress(TimeoutError, CancelledError):
             wait(list(self.futures), seconds, until)
         for future in [future for future in self.futures if future.done()]:
@@ -241,12 +241,12 @@ class _Sweep:
             self.error = self.error or error
 
     def progress(self) -> SweepProgress:
-        """Runs that are done, and shares of those under way."""
+        """The number of runs done, with fractions for those in progress."""
         shares = [len(unit) * self.shares.get(f.key, 0) for f, unit in self.futures.items()]
         return SweepProgress(self.done + sum(shares), self.total, len(self.client.nthreads()))
 
     def stop(self) -> None:
-        """Have workers put away what they are at, and keep it."""
+        """Make workers stop with a checkpoint, and store the checkpoints."""
         if self.futures and self.client.status == "running":
             self.client.run(_stop, self.mark.name, on_error="ignore")
             self.collect(STOP_SECONDS, "ALL_COMPLETED")
@@ -254,11 +254,11 @@ class _Sweep:
 
 
 def _explained(unit: str, error: Exception) -> Exception:
-    """What a unit failed of; raised at once where no other unit would fare better."""
+    """The error of a unit; raised at once if all other units would fail too."""
     if isinstance(error, KilledWorker):
         return ClusterError(
             f"{unit} ended each of {error.allowed_failures + 1} workers that tried it, often for "
-            "lack of memory: use fewer workers; what else was asked for is trained and kept"
+            "lack of memory: use fewer workers; all other runs are trained and stored"
         )
     if isinstance(error, ImportError):
         raise ClusterError(
@@ -267,7 +267,7 @@ def _explained(unit: str, error: Exception) -> Exception:
         ) from error
     if isinstance(error, CancelledError):
         raise ClusterError(
-            "Dask's scheduler is gone: what is finished is kept, so start it and sweep again"
+            "Dask's scheduler is gone: finished runs are stored, so start it and sweep again"
         ) from error
     if isinstance(error, ClusterError):
         raise error
@@ -278,14 +278,14 @@ def _explained(unit: str, error: Exception) -> Exception:
 
 
 def dask_setup(worker: Worker) -> None:
-    """Dask calls this in each process of `local_cluster`: Ctrl-C is for whoever asks."""
+    """Dask calls this in each process of `local_cluster`: only the caller reacts to Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gpus = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
     os.environ["CUDA_VISIBLE_DEVICES"] = gpus[worker.name % len(gpus)]
 
 
 def _examine(sweep: str) -> tuple[torch.device, bool]:
-    """This worker's device, and whether it sees the run store of whoever asks."""
+    """This worker's device, and whether it shares the caller's run store."""
     return best_device(), (Store().root / sweep).exists()
 
 
@@ -296,7 +296,7 @@ def _stop(sweep: str) -> None:
 def _train_unit(
     sweep: str, task: bytes, unit: WorkUnit, keys: Sequence[str], given: dict[str, Entry]
 ) -> tuple[dict[str, Entry], TrainingDivergedError | None]:
-    """Train a unit on a worker: what the asking store then lacks, by key, and a model's error."""
+    """Train a unit on a worker: entries for the caller's store, by key, and a model's error."""
     with ONE_UNIT:
         torch.set_num_threads(get_worker().state.nthreads)
         store = Store()
@@ -309,7 +309,7 @@ def _train_unit(
         experiment = _experiment(task).with_store(store, _Watch(sweep))
         if [experiment.key(request) for request in unit] != keys:
             raise ClusterError(
-                f"the worker at {get_worker().address} would train another run than was asked for: "
+                f"the worker at {get_worker().address} would train another run than requested: "
                 f"give it the same version of kdnb and torch, {experiment.dataset.name} images and "
                 "initial weights, and start it again"
             )
@@ -328,12 +328,12 @@ def _train_unit(
 
 @lru_cache(maxsize=1)
 def _experiment(task: bytes) -> Experiment:
-    """The next unit of a sweep finds its data in memory."""
+    """A cached experiment, so that the next unit of a sweep finds its data in memory."""
     return Experiment(pickle.loads(task))
 
 
 class _Watch:
-    """Reports how much of a unit is trained, and ends it when the sweep is stopped."""
+    """Reports the progress of a unit, and ends the unit when the sweep is stopped."""
 
     def __init__(self, sweep: str):
         self.sweep, self.unit, self.share = sweep, get_worker().get_current_task(), 0.0

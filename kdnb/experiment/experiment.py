@@ -1,4 +1,4 @@
-"""Train methods over seeds, keep what was trained, and compare it fairly.
+"""Train methods over seeds, store the models, and compare the methods.
 
 This is where the other modules meet: data and task on one side, training, store and metrics on the
 other. The same seed gives every method the same initial student, the same batches in the same
@@ -35,14 +35,14 @@ from kdnb.training.vectorized import at_once, fit_vectorized, fits
 
 
 class Experiment:
-    """A task with its dataset, its run store and the device: everything is trained through here.
+    """A task with its dataset, its run store and the device, which trains all models.
 
-    What the store holds is loaded; what it lacks is trained and stored. A training that was stopped
-    or killed goes on from its last checkpoint when it is asked for again.
+    Stored runs are loaded; others are trained and stored. A training that was stopped or killed
+    resumes from its last checkpoint when the run is requested again.
 
     ``watch`` is called with an `Update` before the first epoch and after every one, and for every
-    run that was loaded or stopped. Its method ``step``, if it has one, is called after every step
-    with the number of its images. Either stops training by raising KeyboardInterrupt.
+    run that was loaded or stopped. Its method ``step``, if any, is called after every step with
+    the number of images. Either stops training by raising KeyboardInterrupt.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class Experiment:
 
     @property
     def num_classes(self) -> int:
-        """How many classes the task's labels tell apart."""
+        """The number of classes of the task's labels."""
         return len(self.dataset.class_names)
 
     @property
     def origins(self) -> dict[str, str]:
-        """Where the weights come from of those networks that are not trained from the start."""
+        """The origin of initial weights, for networks that do not start from random ones."""
         networks = {"teacher": self.task.teacher, "student": self.task.student}
         models = {role: make(num_classes=self.num_classes) for role, make in networks.items()}
         return {role: m.origin for role, m in models.items() if isinstance(m, StagedNetwork)}
@@ -100,21 +100,21 @@ class Experiment:
     ) -> Run:
         """The task's teacher for this seed; ``retrain`` trains it again even if it is stored.
 
-        With a ``subclass_config`` it has subclasses and is trained as that says.
+        With a ``subclass_config`` it has subclasses and is trained by this config.
         """
         return self.run(RunRequest(seed, subclass_config=subclass_config), retrain=retrain)
 
     def student(self, method: Method, seed: int) -> Run:
         """A student trained by ``method``, with the teacher of the same seed where it has one.
 
-        Raises KeyboardInterrupt if Ctrl-C stopped that teacher half-way: it teaches nobody.
+        Raises KeyboardInterrupt if Ctrl-C stopped this teacher before its end.
         """
         return self.run(RunRequest(seed, method))
 
     def run(
         self, request: RunRequest, *, place: tuple[int, int] = (1, 1), retrain: bool = False
     ) -> Run:
-        """The requested student or teacher. ``place`` tells the watcher its number of how many."""
+        """The requested student or teacher; ``place`` is its number and the total."""
         if request in self._teachers and not retrain:
             return self._teachers[request]
         run = self._train(self._prepare(request), place, retrain=retrain)
@@ -127,10 +127,10 @@ class Experiment:
         return self._prepare(request).key
 
     def pending(self, request: RunRequest, device: torch.device | None = None) -> MissingRun | None:
-        """What is known of a run before it is trained on ``device``; None if the store holds it.
+        """The description of a run before it is trained on ``device``; None if it is stored.
 
-        None too if the store could not keep it: then it is trained where it is asked for. The
-        teacher of a student must be there.
+        None too if the store could not hold the run, which is then trained where it is requested.
+        The teacher of a student must be stored.
         """
         prepared = self._prepare(request)
         run = self._train(prepared, only_load=True) if prepared.key else None
@@ -145,7 +145,7 @@ class Experiment:
     # Train one run
 
     def _prepare(self, request: RunRequest) -> PreparedRun:
-        """What a run starts from; its teacher is loaded or trained."""
+        """The start of a run; its teacher is loaded or trained."""
         check_seed(request.seed)
         teacher = request.teacher and self.run(request.teacher)
         if teacher and teacher.history.interrupted:
@@ -171,9 +171,9 @@ class Experiment:
         self, run: PreparedRun, place: tuple[int, int] = (1, 1),
         *, retrain: bool = False, only_load: bool = False,
     ) -> Run | None:  # fmt: skip
-        """Load what the store holds of a run; train and store the rest, stage after stage.
+        """Load the stored stages of a run; train and store the others, one after the other.
 
-        With ``only_load`` nothing is trained or told, and None stands for what is not stored.
+        With ``only_load`` nothing is trained or reported, and the result is None if not stored.
         """
         label, seed, network = run.request.label, run.request.seed, run.settings.get("network", "")
         history, keys, loaded = History(), [], True
@@ -206,7 +206,7 @@ class Experiment:
         return Run(label, seed, run.model, history, origin, loaded, trained_from, keys, network)
 
     def _fit(self, run: PreparedRun, **options: object) -> History:
-        """Train one stage of a run; teacher's logits and frozen features are computed before."""
+        """Train one stage of a run, after computing teacher's logits and frozen features."""
         val, objective, features = self.dataset.val, run.objective, None
         if run.teacher:
             objective = replace(objective, teacher_logits=self._teacher_logits(run))
@@ -225,7 +225,7 @@ class Experiment:
         )  # fmt: skip
 
     def _teacher_logits(self, run: PreparedRun) -> Tensor:
-        """(views, N, outputs) logits that a student shall match, in the views that it sees."""
+        """(views, N, outputs) logits that a student matches, in the views that it sees."""
         logits = self.logits(run.teacher, run.train, run.config)
         return run.request.method.matched(logits, run.train.labels, self.num_classes)
 
@@ -237,11 +237,11 @@ class Experiment:
     # Train many students at once
 
     def train_ahead(self, requests: Sequence[RunRequest]) -> None:
-        """Train those students that will be asked for, as many at once as pays.
+        """Train the students that will be requested, as many at once as is fastest.
 
-        Each is stored as if it had been trained alone, from which only rounding tells it. What
-        does not fit `kdnb.training.vectorized` is left for `compare`. Stopped or killed, a group
-        goes on with the same students in the same places: on the CPU, to the same bits.
+        Each is stored as if it had been trained alone, and differs only by rounding. Students that
+        do not suit `kdnb.training.vectorized` are left to `compare`. Stopped or killed, a group
+        resumes with the same students in the same places: on the CPU, bit for bit.
         """
         self.store.require_writable()
         begun = self._stored.groups()
@@ -259,7 +259,7 @@ class Experiment:
                 self._train_group(group[first : first + size])
 
     def _joins(self, run: PreparedRun) -> bool:
-        """Whether a run is to be trained, and can be with others."""
+        """Whether a run needs training, and can be trained with others."""
         begun = self.store.has(run.key) or self.store.has(f"part-{run.key}")
         alone = not run.key or begun or run.config.next_stage
         return not alone and fits(run.model, run.config, run.objective)
@@ -298,7 +298,7 @@ class Experiment:
         if kept:
             self.store.remove(group_key(members))
 
-    # What models answer, and how methods compare
+    # Predictions, and comparisons of methods
 
     def logits(self, run: Run, split: Split, config: TrainConfig | None = None) -> Tensor:
         """(views, N, outputs) logits for every view in which ``config`` shows ``split``.
@@ -308,7 +308,7 @@ class Experiment:
         return self.logit_cache.logits(run, split, config)
 
     def class_logits(self, run: Run, split: Split) -> Tensor:
-        """(N, C) class logits on ``split``, whether or not the model has subclasses."""
+        """(N, C) class logits on ``split``, for models with and without subclasses."""
         return losses.class_logits(self.logits(run, split)[0], self.num_classes)
 
     def test_logits(self, run: Run) -> Tensor:
@@ -323,7 +323,7 @@ class Experiment:
     def compare(
         self, methods: Sequence[Method], seeds: Sequence[int], *, split: str = "test"
     ) -> Comparison:
-        """Train every method with every seed and see what each gets right on ``split``.
+        """Train every method with every seed and compare their predictions on ``split``.
 
         Use ``split="val"`` for choices. Stopped by Ctrl-C, it returns the seeds that all finished.
         """

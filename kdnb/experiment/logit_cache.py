@@ -1,4 +1,4 @@
-"""Logits of networks, computed once per weights, image and view, and kept in the run store."""
+"""Cached logits of networks, computed once per weights, image and view, in the run store."""
 
 from collections.abc import Sequence
 
@@ -20,8 +20,8 @@ class LogitCache:
 
     Keys are made from the engine's source, the network's description, its weights, the fingerprint
     of the images and the view. Views are those in which a config shows a split; without a config,
-    the images as they are. Of a part of a split, logits and features of staged networks are rows of
-    the whole, whose features others need as well.
+    the unchanged images. For a part of a split, logits and features of staged networks are rows of
+    the whole, whose features are also used elsewhere.
     """
 
     def __init__(self, store: Store, device: torch.device):
@@ -45,7 +45,7 @@ class LogitCache:
     ) -> CachedFeatures:
         """Outputs of frozen stages for every view: the same for every head, method and seed.
 
-        The outputs of the ``first`` so many stages are kept too, for a later config that trains
+        The outputs of the first ``first`` stages are stored too, for a later config that trains
         more stages.
         """
         if split.whole is not None:
@@ -70,10 +70,10 @@ class LogitCache:
         split: Split,
         config: TrainConfig | None,
     ) -> list[Tensor]:
-        """What ``model`` makes of the features of ``frozen`` stages, for each view of ``split``.
+        """Logits of ``model`` for the features of ``frozen`` stages, for each view of ``split``.
 
-        Without such stages it is shown the images. Without ``weights``, the digest of both, nothing
-        is kept: the network has no description.
+        Without such stages the images are its input. Without ``weights``, the digest of both,
+        nothing is stored: the network has no description.
         """
         images, inputs, outputs = _views(split, config), None, []
         for view, name in enumerate(images.names):

@@ -1,4 +1,4 @@
-"""The methods that are compared: what each student learns from, and from which teacher."""
+"""The methods that are compared: each student's objective and teacher."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -21,11 +21,11 @@ from kdnb.training.objectives import (
 
 @dataclass(frozen=True)
 class Method:
-    """How a student is trained: what it minimises, and how its teacher came by subclasses.
+    """A way to train a student: its objective, and the division of its teacher's classes.
 
-    A `TeacherObjective` is still without its teacher's logits. An objective with several subclasses
-    matches those of the teacher; only such a student has a head for them. ``soft_targets`` makes
-    other logits of the teacher's (views, N, outputs), given the labels (N,) of the images.
+    A `TeacherObjective` here has no teacher's logits yet. An objective with several subclasses
+    matches those of the teacher; only such a student has a head for them. ``soft_targets`` turns
+    the teacher's logits (views, N, outputs) into others, given the labels (N,) of the images.
     """
 
     label: str
@@ -43,11 +43,11 @@ class Method:
 
     @property
     def has_teacher(self) -> bool:
-        """Whether the student ever meets a teacher."""
+        """Whether the student has a teacher."""
         return isinstance(self.objective, TeacherObjective)
 
     def matched(self, teacher_logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-        """What this student shall match, from its teacher's (views, N, outputs) logits."""
+        """The logits that this student matches, from its teacher's (views, N, outputs) logits."""
         if self.objective.subclasses == 1:
             classes = [losses.class_logits(view, num_classes) for view in teacher_logits]
             teacher_logits = torch.stack(classes)
@@ -97,10 +97,10 @@ def within_classes(
 
 
 def controls(method: Method, num_classes: int) -> list[Method]:
-    """Conventional distillation by ``method``, with another part of it taken away in each.
+    """Conventional distillation by ``method``, each time without one of its parts.
 
-    If one gains as much, the gain does not need that part. Left out: with two classes the one that
-    permutes wrong classes, and without labels the one without T², then only a constant factor.
+    If a control gains as much, the gain does not need this part. Omitted are the permutation of
+    wrong classes with two classes, and T² without labels, where it is only a constant factor.
     """
     one, given = method.objective, "teacher's argmax as hard label"
     spread = partial(smoothed, temperature=one.temperature)
@@ -119,8 +119,8 @@ def controls(method: Method, num_classes: int) -> list[Method]:
 def permuted(teacher_logits: Tensor, labels: Tensor) -> Tensor:
     """The logits of an image's wrong classes in another order, by a fixed seed.
 
-    All views of an image have the same order. Confidence and entropy stay, which classes look alike
-    is lost.
+    All views of an image have the same order. Confidence and entropy are unchanged; the similarity
+    of classes is lost.
 
     >>> permuted(torch.tensor([[[9.0, 1.0, 2.0, 3.0]]]), torch.tensor([0])).sort().values
     tensor([[[1., 2., 3., 9.]]])
@@ -141,7 +141,7 @@ def argmax(teacher_logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def smoothed(teacher_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Logits by which each label has the teacher's mean probability of labels, at ``temperature``.
+    """Logits that give each label the teacher's mean probability of labels, at ``temperature``.
 
     The means are over images and views; the rest is spread evenly over the other classes.
     """

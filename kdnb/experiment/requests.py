@@ -1,8 +1,8 @@
-"""What can be asked of an experiment, what a run starts from, and the key that it is kept under.
+"""Requests to an experiment, the start of a run, and the key under which it is stored.
 
-A key stands for everything that decides a run: the engine's source, the networks' code, settings
-and initial weights, data, config, objective and torch's precision. Device and versions of libraries
-do not count: a laptop may use a cluster's runs, and a run's provenance says whose they are.
+A key covers everything that decides a run: the engine's source, the networks' code, settings and
+initial weights, data, config, objective and torch's precision. Device and versions of libraries do
+not count: a laptop may use a cluster's runs, and a run's provenance names its machine.
 """
 
 import warnings
@@ -25,7 +25,7 @@ from kdnb.training.objectives import Objective
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What an experiment can be asked for: a student, or without a ``method`` a teacher."""
+    """A request to an experiment: a student, or without a ``method`` a teacher."""
 
     seed: int
     method: Method | None = None
@@ -33,12 +33,12 @@ class RunRequest:
 
     @property
     def label(self) -> str:
-        """What the run is called."""
+        """The name of the run."""
         return self.method.label if self.method else "teacher"
 
     @property
     def teacher(self) -> "RunRequest | None":
-        """The teacher that must be there before this can be trained."""
+        """The teacher that must be stored before this run can be trained."""
         if self.method is None or not self.method.has_teacher:
             return None
         return RunRequest(self.seed, subclass_config=self.method.subclass_config)
@@ -55,9 +55,9 @@ class MissingRun(NamedTuple):
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A model before the stage of training that ``config`` describes, and all that decides it.
+    """A model before the stage of training that ``config`` describes, with all its inputs.
 
-    The ``objective`` is still without its teacher's logits. Without a ``key`` the run is not kept.
+    The ``objective`` has no teacher's logits yet. Without a ``key`` the run is not stored.
     """
 
     request: RunRequest
@@ -71,7 +71,7 @@ class PreparedRun:
 
     @property
     def architecture(self) -> tuple:
-        """Equal among those that can be trained as one batched model."""
+        """A value that is equal for runs that can be trained as one batched model."""
         return self.settings["network"], self.objective.subclasses, self.config
 
     @property
@@ -81,9 +81,9 @@ class PreparedRun:
         return self.model.split(stage)[1] if stage else self.model
 
     def addressed(self, val: Split) -> "PreparedRun":
-        """The run with its key; without one, and with a warning, where none can stand for it."""
+        """The run with its key; without one, and with a warning, if it cannot be described."""
         shown = self.objective.uses_subclass_labels and self.train.subclasses is not None
-        # A whole number counts as the same number with decimals.
+        # A whole number is the same as the float of this value.
         about, method = vars(self.objective).values(), self.request.method
         numbers = [float(value) if isinstance(value, int) else value for value in about]
         try:
@@ -105,7 +105,7 @@ class PreparedRun:
                 raise UndescribedError("it has a teacher whose network cannot be described")
         except UndescribedError as error:
             warnings.warn(
-                f"runs of {self.request.label} are neither loaded nor kept, since something that "
+                f"runs of {self.request.label} are neither loaded nor stored, since something that "
                 f"decides them cannot be put into a key: {error}",
                 stacklevel=2,
             )

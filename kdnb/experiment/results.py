@@ -1,4 +1,4 @@
-"""What an experiment gives: trained models, news of their training, and comparisons of methods."""
+"""Results of an experiment: trained models, updates on training, and comparisons of methods."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,11 +12,11 @@ from kdnb.training.history import History
 
 @dataclass(frozen=True)
 class Run:
-    """One trained model: ``loaded`` from the store or trained just now, as ``provenance`` says.
+    """One trained model: ``loaded`` from the store or trained just now, with its ``provenance``.
 
-    ``trained_from`` names the first stage that was trained last; empty where all was. ``keys`` are
+    ``trained_from`` names the first stage that was trained last; empty if all were. ``keys`` are
     those of the run store, one for each stage of training. ``network`` is the description of the
-    untrained model; empty where it has none, and then nothing of this run is kept.
+    untrained model; empty if it has none, and then nothing of this run is stored.
     """
 
     label: str
@@ -37,10 +37,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Update:
-    """What a watcher is told: run ``number`` of ``total`` now stands as in ``history``.
+    """An update for a watcher: the present ``history`` of run ``number`` of ``total``.
 
-    The first ``continued`` of its epochs were not trained now: an earlier training was stopped
-    there, or they were in the run store. ``origin`` is the provenance of a run that is over.
+    The first ``continued`` epochs were not trained now: an earlier training had stopped there, or
+    they came from the run store. ``origin`` is the provenance of a finished run.
     """
 
     label: str
@@ -61,7 +61,7 @@ class Update:
 
 @dataclass(frozen=True)
 class SweepProgress:
-    """Where a sweep on workers stands: runs ``done`` of ``total``."""
+    """The progress of a sweep on workers: runs ``done`` of ``total``."""
 
     done: float
     total: int
@@ -71,10 +71,10 @@ class SweepProgress:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several methods get right over the same seeds on one split.
+    """The correct predictions of several methods over the same seeds on one split.
 
-    ``correct``: (methods, seeds, N) bool, image by image. ``interrupted`` says that seeds are
-    missing because training was stopped. ``dataset`` is its name.
+    ``correct``: (methods, seeds, N) bool, image by image. ``interrupted``: seeds are missing
+    because training was stopped. ``dataset`` is the dataset's name.
     """
 
     labels: tuple[str, ...]
@@ -87,7 +87,7 @@ class Comparison:
 
     @property
     def images(self) -> int:
-        """How many images the split has."""
+        """The number of images of the split."""
         return self.correct.shape[2]
 
     @property
@@ -96,7 +96,7 @@ class Comparison:
         return self.correct.double().mean(2)
 
     def of(self, label: str) -> Tensor:
-        """(seeds, N) bool: what one method gets right."""
+        """(seeds, N) bool: the images that one method classifies correctly."""
         return self.correct[self.labels.index(label)]
 
     def accuracy(self, label: str) -> Tensor:
@@ -112,6 +112,6 @@ class Comparison:
         return joint_interval(self.of(label).double() - self.of(over).double())
 
     def gains(self, over: str) -> dict[str, Interval]:
-        """Each other method's gain over one, with p adjusted for that many claims."""
+        """Each other method's gain over one, with p Holm-adjusted for all of them."""
         others = [label for label in self.labels if label != over]
         return adjusted({label: self.gain(label, over) for label in others})

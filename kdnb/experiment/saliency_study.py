@@ -1,4 +1,4 @@
-"""Do students look at what their teacher looks at? Maps of an experiment's models, compared."""
+"""Are students' saliency maps similar to their teacher's? A study of an experiment's models."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ AREAS = ("deletion", "insertion", "deletion, random order", "insertion, random o
 
 @dataclass(frozen=True)
 class Measured:
-    """Numbers by model, seed and image: ``values`` holds (measures, seeds, images) per label.
+    """Measures by model, seed and image: ``values`` holds (measures, seeds, images) per label.
 
     For `OTHER_TEACHER` a row is a pair of teachers instead of a seed.
     """
@@ -74,13 +74,13 @@ class SaliencyStudy:
         return self.experiment.teacher(seed, self.subclass_config)
 
     def predicted(self, run: Run) -> Tensor:
-        """(N,) the class that a model gives to each image."""
+        """(N,) the class that a model predicts for each image."""
         return self.experiment.class_logits(run, self.images).argmax(1)
 
     def maps(self, run: Run, targets: Tensor, saliency: Saliency) -> Tensor:
-        """(N, H, W) maps of how each image's pixels speak for its class in ``targets`` (N,)."""
+        """(N, H, W) maps that explain the logit of each image's class in ``targets`` (N,)."""
         images = self.images.images
-        if not run.network:  # nothing tells such maps from another network's
+        if not run.network:  # such maps have no key of their own
             return saliency_maps(run.model, images, targets, method=saliency, **self.options)
         address = {
             "code": code_fingerprint(),
@@ -101,11 +101,11 @@ class SaliencyStudy:
     def similarity(
         self, students: Sequence[Method], seeds: Sequence[int], saliency: Saliency
     ) -> Measured:
-        """How similar students' maps are to their teacher's, for the class the teacher predicts.
+        """The similarity of students' maps to their teacher's, for the class the teacher predicts.
 
-        Two controls come after the students: every pair of teachers, which shows how similar two
-        networks of one kind are at all, and the student's network with random weights. An interval
-        for pairs needs three seeds: with fewer, there are none.
+        Two controls come after the students: every pair of teachers, which shows the similarity of
+        two networks of one kind, and the student's network with random weights. An interval for
+        pairs needs three seeds: with fewer, there are no pairs.
         """
         values = defaultdict(list)
         for number, seed in enumerate(seeds, 1):
@@ -127,8 +127,8 @@ class SaliencyStudy:
     ) -> Measured:
         """Deletion and insertion areas of the teacher and its students, by their own maps.
 
-        Beside them the same with pixels in random order: what a map that says nothing would get
-        from this very model.
+        The same areas with pixels in random order show the result of an uninformative map for the
+        same model.
         """
         values = defaultdict(list)
         for seed in seeds:

@@ -1,4 +1,4 @@
-"""Students of several sizes: what each is worth, alone and with a teacher, and what it costs."""
+"""Students of several sizes: accuracy alone and with a teacher, and cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from kdnb.experiment.results import Comparison
 
 @dataclass(frozen=True)
 class SizeResult:
-    """One size of student: its cost, its latency on one thread, and what it gets right by method.
+    """One size of student: its cost, its latency on one thread, and its predictions by method.
 
     ``result`` is on the test split, with the same seeds for every size.
     """
@@ -30,9 +30,9 @@ class SizeResult:
 def gains_over(
     sizes: Sequence[SizeResult], label: str, over: str, big: SizeResult | None = None
 ) -> list[Interval]:
-    """By how much a method beats ``over`` at each size, or that of the ``big`` size.
+    """A method's gain over ``over`` at each size, or over ``over`` at the ``big`` size.
 
-    p is adjusted for so many sizes, of which each could be the one that wins by chance.
+    p is Holm-adjusted for the number of sizes, since each could win by chance.
     """
     pairs = [(s.result.of(label), (big or s).result.of(over)) for s in sizes]
     differences = [joint_interval(own.double() - other.double()) for own, other in pairs]
@@ -42,11 +42,11 @@ def gains_over(
 def size_sweep(
     experiment: Experiment, methods: Sequence[Method], seeds: Sequence[int], seconds: float
 ) -> list[SizeResult]:
-    """Train every size of student by every method, and measure what it costs.
+    """Train every size of student by every method, and measure its cost.
 
-    Of networks in stages only the first stage is trained, for the heads. ``seconds`` limits each
-    measurement of latency, which is for one image on one thread of the CPU. Raises ValueError,
-    before anything is trained, unless it is a positive number.
+    For networks in stages only the heads are trained, the first stage of training. ``seconds``
+    limits each measurement of latency, which is for one image on one thread of the CPU. Raises
+    ValueError, before anything is trained, unless ``seconds`` is a positive number.
     """
     require_seconds(seconds)
     image = experiment.dataset.test.images[:1] / 255

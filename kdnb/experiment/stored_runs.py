@@ -1,4 +1,4 @@
-"""Runs in the store: loaded if their logits are what they were, kept, and continued if stopped."""
+"""Runs in the store: loaded if their logits are unchanged, stored, and resumed after a stop."""
 
 import warnings
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ class StoredRuns:
         self._probed: set[str] = set()
 
     def load(self, run: PreparedRun) -> Entry | None:
-        """A stored run, its weights in ``run.model``; None unless its logits are what they were.
+        """A stored run, its weights in ``run.model``; None unless its logits are unchanged.
 
-        They are computed once for each key: what decides a run and is in no key, such as a file
-        that a network reads, shows in them.
+        The logits are computed once for each key. They reveal changes that no key covers, such as
+        another content of a file that a network reads.
         """
         entry = self.store.get(run.key) if run.key else None
         if entry is None:
@@ -49,8 +49,8 @@ class StoredRuns:
                 run.part.load_state_dict(untrained)
                 warnings.warn(
                     f"the stored run {run.key} is not used: its network's logits are off by "
-                    f"{error:.3g}, so something decides them that its key does not hold, such as a "
-                    "file or a number drawn at import; it is trained again",
+                    f"{error:.3g}, so they depend on something that its key does not cover, such "
+                    "as a file or a number drawn at import; this run is trained again",
                     stacklevel=2,
                 )
                 return None
@@ -58,7 +58,7 @@ class StoredRuns:
         return entry
 
     def keep(self, run: PreparedRun, history: History, origin: dict, together: int = 1) -> bool:
-        """Store a run that was trained, with so many ``together``; returns whether it was kept."""
+        """Store a trained run, one of ``together`` at once; returns whether it was stored."""
         record = {
             "label": run.request.label,
             "task": self._task,
@@ -74,10 +74,10 @@ class StoredRuns:
         return kept
 
     def checkpoints(self, run: PreparedRun, members: Sequence[str] = ()) -> dict:
-        """Options of `kdnb.training.fit`: from where a training goes on, and what keeps it.
+        """Options of `kdnb.training.fit` for resuming a training and storing its checkpoints.
 
-        ``members`` are the keys of a group that is trained as one; ``run`` is the first of it.
-        Nothing is kept of a run without a key. Raises `StoreError` where nothing can be written.
+        ``members`` are the keys of a group that is trained as one; ``run`` is its first. A run
+        without a key is not stored. Raises `StoreError` if nothing can be written.
         """
         if not run.key:
             return {"resume": None}
@@ -94,7 +94,7 @@ class StoredRuns:
         half = self.store.get(name)
         if members and half is None:
             # Killed before there is a checkpoint, they are trained in the same group again.
-            with suppress(StoreError):  # whoever wants to keep more is told
+            with suppress(StoreError):  # storing the run itself will report this
                 self.store.put(name, {}, about)
         resume = Checkpoint.from_entry(half) if half and half.tensors else None
         return {"resume": resume, "on_stop": keep, "on_checkpoint": CheckpointThrottle(keep)}
@@ -105,5 +105,5 @@ class StoredRuns:
         return [entry.record["members"] for entry in entries if entry]
 
     def _probe(self, model: nn.Module) -> Tensor:
-        """(PROBE, outputs) logits of a whole model for the first validation images."""
+        """(PROBE, outputs) logits of a complete model for the first validation images."""
         return predict(model, self._images, device=self._device)

@@ -1,4 +1,4 @@
-"""Temperatures × weights × seeds: where distillation is understood, in one call."""
+"""Sweeps of distillation over temperatures, weights and seeds."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -23,13 +23,13 @@ def sweep(
     scheduler: str | None = None,
     workers: int | None = None,
 ) -> Comparison:
-    """Conventional distillation at every temperature and weight, beside the student alone.
+    """Conventional distillation at every temperature and weight, and the student alone.
 
     Small students are trained together (`Experiment.train_ahead`). Accuracies are those on the
-    validation split, since a sweep is there to choose from. What the run store holds is not trained
-    again, so a sweep that was stopped goes on when it is called again.
+    validation split, since a sweep serves to choose. Stored runs are not trained again, so a
+    stopped sweep resumes when it is called again.
 
-    Runs are trained by so many ``workers``, processes of this machine (None: one for each GPU), or
+    Runs are trained by ``workers`` processes of this machine (None: one for each GPU), or
     by those of the Dask ``scheduler`` at this address. A watcher with a method ``sweep`` is then
     called with a `kdnb.experiment.results.SweepProgress` about twice a second.
 
@@ -41,8 +41,8 @@ def sweep(
     check_seeds(seeds)
     if workers is not None and (workers < 1 or scheduler):
         raise ValueError(
-            f"workers counts processes of this machine, at least 1 and without a scheduler's "
-            f"address, got {workers}"
+            f"workers is a number of processes of this machine, at least 1 and without a "
+            f"scheduler's address, got {workers}"
         )
     methods = [ALONE] + [
         conventional(float(t), float(w), f"T = {t:g}, soft_weight = {w:g}")
@@ -56,8 +56,8 @@ def sweep(
         local = nullcontext() if scheduler else distributed.local_cluster(experiment, count)
         with local as cluster, distributed.connected(scheduler or cluster) as client:
             print(f"Dask dashboard: {client.dashboard_link}", flush=True)
-            tell = getattr(experiment.watch, "sweep", lambda progress: None)
-            distributed.train(client, experiment, requests, tell)
+            report = getattr(experiment.watch, "sweep", lambda progress: None)
+            distributed.train(client, experiment, requests, report)
     else:
         experiment.train_ahead(requests)
     return experiment.compare(methods, seeds, split="val")

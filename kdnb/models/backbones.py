@@ -1,4 +1,4 @@
-"""Backbones of torchvision's networks: with ImageNet's weights, or random ones made with care."""
+"""Backbones of torchvision's networks: with ImageNet weights, or carefully made random ones."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -38,7 +38,7 @@ def backbone(
     calibrate_on: Callable[[], Tensor] | None = None,
     **settings: float,
 ) -> tuple[nn.Module, str]:
-    """A network of torchvision's, a new copy each time, and where its weights come from.
+    """A new copy of a network of torchvision's, and the origin of its weights.
 
     ``weights`` is "imagenet", for which `pretrained.imagenet` looks, or None for random ones.
     ``calibrate_on`` is for `random_backbone`, ``settings`` are torchvision's own.
@@ -55,7 +55,7 @@ def backbone(
 def random_backbone(
     network: str, calibrate_on: Callable[[], Tensor], **settings: float
 ) -> nn.Module:
-    """A random network that keeps something of what an image shows, though nothing has trained it.
+    """An untrained random network whose features keep some of the image's content.
 
     Orthogonal kernels (Saxe et al. 2014), depthwise ones as the identity with noise, weak residual
     branches, and batch-norm with the statistics of ``calibrate_on()``, (B, 3, H, W) in [0, 1]. Made

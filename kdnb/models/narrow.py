@@ -1,4 +1,4 @@
-"""Narrow networks of the study's two families, small enough to be trained whole on a CPU."""
+"""Narrow networks of the study's two families, small enough to train completely on a CPU."""
 
 from itertools import pairwise
 

@@ -1,7 +1,7 @@
-"""ImageNet weights of torchvision's networks: found and verified, or said to be missing.
+"""ImageNet weights of torchvision's networks: found and verified, or reported as missing.
 
-Looked for in this order: what ``KDNB_WEIGHTS`` names (a folder, or files separated as in ``PATH``),
-torchvision's own cache, a download. ``KDNB_WEIGHTS=random`` asks for none.
+They are looked for in this order: ``KDNB_WEIGHTS`` (a folder, or files separated as in ``PATH``),
+torchvision's own cache, a download. ``KDNB_WEIGHTS=random`` asks for random weights.
 """
 
 import hashlib
@@ -40,29 +40,29 @@ class MissingWeightsWarning(UserWarning):
 
 
 def imagenet(network: str) -> tuple[nn.Module | None, str]:
-    """``resnet50`` or ``mobilenet_v2`` with ImageNet weights, and in words where they come from.
+    """``resnet50`` or ``mobilenet_v2`` with ImageNet weights, and the weights' origin in words.
 
-    None where no weights can be had, with a `MissingWeightsWarning`. Raises `WeightsError` if a
-    file is damaged, is not where ``KDNB_WEIGHTS`` says, or belongs to another network.
+    None where no weights are available, with a `MissingWeightsWarning`. Raises `WeightsError` if a
+    file is damaged, is not where ``KDNB_WEIGHTS`` points, or belongs to another network.
     """
     return _imagenet(network, os.environ.get(VARIABLE, ""))
 
 
 def available() -> bool:
-    """Whether the ImageNet weights of both networks of the study can be had."""
+    """Whether the ImageNet weights of both networks of the study are available."""
     return all(imagenet(network)[0] is not None for network in NETWORKS)
 
 
 def without_values(network: str, **settings: float) -> nn.Module:
-    """torchvision's network with tensors of no content: nothing is initialised twice."""
+    """torchvision's network with uninitialised tensors, so that nothing is initialised twice."""
     with torch.device("meta"):
         return import_torchvision().models.get_model(network, weights=None, **settings)
 
 
 def local_file(network: str) -> Path | None:
-    """Its weights file on this machine: what ``KDNB_WEIGHTS`` names, else torchvision's cache.
+    """Its weights file on this machine: from ``KDNB_WEIGHTS``, else from torchvision's cache.
 
-    Raises `WeightsError` if ``KDNB_WEIGHTS`` names what is not there, or no weights at all.
+    Raises `WeightsError` if ``KDNB_WEIGHTS`` names a missing file, or no weights at all.
     """
     setting = os.environ.get(VARIABLE, "")
     if setting == "random":
@@ -98,7 +98,7 @@ def _imagenet(network: str, setting: str) -> tuple[nn.Module | None, str]:
             MissingWeightsWarning,
             stacklevel=3,
         )
-        return None, f"random weights, because {name} could not be had"
+        return None, f"random weights, because {name} is not available"
     net = without_values(network)
     try:
         net.load_state_dict(state, assign=True)
@@ -115,7 +115,7 @@ def _weights(network: str) -> Enum:
 
 
 def _downloaded(weights: Enum) -> dict[str, Tensor]:
-    """What torchvision downloads to its cache and compares with the hash in the file's name."""
+    """The file that torchvision downloads to its cache and checks with the hash in its name."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
@@ -138,4 +138,4 @@ def _read(file: Path) -> dict[str, Tensor]:
         return torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = shorten(str(error) or type(error).__name__, 100)
-        raise WeightsError(f"{file} is not a weights file ({reason}): copy it anew") from error
+        raise WeightsError(f"{file} is not a weights file ({reason}): copy it again") from error

@@ -11,7 +11,7 @@ class TeacherCNN(nn.Module):
 
     3×3 convolution to 32 channels, 2×2 max-pooling with stride 1, 3×3 convolution to 64 channels,
     2×2 max-pooling with stride 2, dropout, 128 units, dropout, output. A first pooling with
-    ``pool_stride`` 2 leaves a quarter of the work to what follows.
+    ``pool_stride`` 2 leaves a quarter of the work to the later layers.
     """
 
     def __init__(

@@ -10,9 +10,9 @@ from kdnb.models.small import output_layer
 
 
 class StagedNetwork(nn.Module):
-    """A network as a line of named stages: (B, 3, H, W) floats in [0, 1] to logits.
+    """A network as a sequence of named stages: (B, 3, H, W) floats in [0, 1] to logits.
 
-    ``origin`` says where its weights come from.
+    ``origin`` names the source of its weights.
     """
 
     not_described = ("origin",)  # `kdnb.store.description`: an attribute that decides nothing

@@ -1,4 +1,4 @@
-"""What a network is made of, as a key can hold it: code, settings and constants, whoever wrote it.
+"""A network's description for a key: its code, settings and constants, from any author.
 
 Two networks with one description compute the same function of their weights and inputs. What comes
 from a library, torch's layers for example, is described by its name; all else by the bytecode of
@@ -49,7 +49,7 @@ PARTS = {
 
 
 class UndescribedError(ValueError):
-    """Something that decides a result cannot be written down; the message names it."""
+    """Something that decides a result cannot be described; the message names it."""
 
 
 def description(*values: object) -> str:
@@ -99,7 +99,7 @@ class _Description:
     def add(self, value: object, where: str, words: set[str] | None = None) -> None:
         """Describe ``value``, which an error would call ``where``.
 
-        Of a module only what may be meant by one of ``words``, where they are given.
+        For a module, only the names in ``words``, if given.
         """
         kind = type(value)
         if kind in PLAIN:
@@ -149,7 +149,7 @@ class _Description:
             self._object(value, where)
 
     def _is_named(self, module: str, name: str) -> bool:
-        """Describe by its name; returns whether that is enough, since a library defines it."""
+        """Describe by name; returns whether this is enough, because a library defines the value."""
         top = module.partition(".")[0]
         version = "" if top in UNVERSIONED else getattr(sys.modules.get(top), "__version__", "")
         self._put(module, name, str(version))
@@ -231,14 +231,14 @@ class _Description:
             raise UndescribedError(f"{where} is a tensor without plain values") from error
 
     def _object(self, value: object, where: str) -> None:
-        """Anything else, by what pickle would make it from."""
+        """Anything else, by its parts for pickle."""
         kind = type(value)
         try:
             reduce = copyreg.dispatch_table.get(kind)
             parts = reduce(value) if reduce else value.__reduce_ex__(4)
-        except Exception as error:  # whatever an object that cannot be pickled may raise
+        except Exception as error:  # an object that cannot be pickled may raise anything
             name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-            raise UndescribedError(f"{where} is a {name}, which cannot be taken apart") from error
+            raise UndescribedError(f"{where} is a {name}, which cannot be described") from error
         self.add(kind, where)
         if isinstance(parts, str):  # the name of something global, such as a cached function
             parts = (parts, getattr(value, "__wrapped__", None))

@@ -2,8 +2,8 @@
 
 The metadata of ``<root>/<key>.kdnb.safetensors`` hold kdnb's mark with the format, the key, the
 record, and the SHA-256 of the whole file with zeros in its own place, which is compared on every
-reading. A file is written beside its place and moved there at once: a reader sees a whole entry or
-none, and two writers of one key write the same, so that nobody needs a lock.
+reading. A file is written under a temporary name and renamed: a reader sees a complete entry or
+none, and two writers of one key write the same content, so that no lock is needed.
 """
 
 import hashlib
@@ -43,12 +43,12 @@ class StoreError(OSError):
 
 
 class DamagedEntryError(ValueError):
-    """An entry is not as it was written; the message says what is wrong."""
+    """An entry has changed since it was written; the message names the problem."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What was stored: ``tensors`` by name, and a ``record`` that JSON can hold."""
+    """A stored entry: ``tensors`` by name, and a ``record`` that JSON can hold."""
 
     tensors: dict[str, Tensor]
     record: dict
@@ -79,7 +79,7 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    """In memory of its own and in the order of its indices, however it was cut out or tied."""
+    """The tensor as a contiguous copy, even if it is a view or tied to another."""
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
@@ -94,7 +94,7 @@ class Store:
         return self.root / f"{key}{SUFFIX}"
 
     def get(self, key: str) -> Entry | None:
-        """The entry under ``key``, or None; of one that is damaged it warns."""
+        """The entry under ``key``, or None; warns about a damaged one."""
         try:
             return self.read(key)
         except DamagedEntryError as error:
@@ -105,7 +105,7 @@ class Store:
     def read(self, key: str) -> Entry | None:
         """The entry under ``key``, or None; raises `DamagedEntryError`."""
         try:
-            # Not mapped into memory: on Windows nobody could replace a file that is mapped.
+            # Not mapped into memory: on Windows a mapped file cannot be replaced.
             content = self.path(key).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -137,9 +137,9 @@ class Store:
         return sorted(path.name.removesuffix(SUFFIX) for path in found)
 
     def put(self, key: str, tensors: Mapping[str, Tensor], record: dict) -> None:
-        """Store an entry, whole or not at all; an entry that is already there is replaced.
+        """Store an entry, completely or not at all; an existing entry is replaced.
 
-        Tensors that share memory, as tied weights do, are stored each by itself. Raises
+        Tensors that share memory, such as tied weights, are stored separately. Raises
         `StoreError` if the folder cannot be written or safetensors lacks the type of a tensor.
         """
         self.require_writable()
@@ -161,26 +161,26 @@ class Store:
             raise self._unwritable(error) from error
 
     def keep(self, key: str, tensors: Mapping[str, Tensor], record: dict) -> bool:
-        """`put`, but where that fails it only warns: the work in memory still counts.
+        """`put`, but a failure only warns: the work in memory is still valid.
 
-        Returns whether it was kept.
+        Returns whether the entry was stored.
         """
         try:
             self.put(key, tensors, record)
         except StoreError as error:
-            warnings.warn(f"trained, but not kept: {error}", stacklevel=2)
+            warnings.warn(f"trained, but not stored: {error}", stacklevel=2)
             return False
         return True
 
     def remove(self, key: str) -> None:
-        """Take an entry away; where there is none, nothing happens."""
+        """Remove an entry, if it exists."""
         try:
             patiently(partial(self.path(key).unlink, missing_ok=True))
         except OSError as error:
             raise self._unwritable(error) from error
 
     def require_writable(self) -> None:
-        """Raise `StoreError` if nothing can be written here, before work is done for nothing."""
+        """Raise `StoreError` if nothing can be written here, before any work is wasted."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root):
@@ -191,12 +191,12 @@ class Store:
     def _unwritable(self, error: Exception) -> StoreError:
         return StoreError(
             f"cannot write finished runs to {self.root} ({error}): "
-            f"set KDNB_RUNS to a folder that you can write"
+            f"set KDNB_RUNS to a writable folder"
         )
 
 
 def metadata(file: BinaryIO) -> dict[str, str]:
-    """What the header of an entry says, not compared with its SHA-256; empty of other files."""
+    """The header of an entry, not compared with its SHA-256; empty for other files."""
     with suppress(ValueError, KeyError, TypeError, AttributeError):
         length = int.from_bytes(file.read(8), "little")
         found = json.loads(file.read(min(length, LARGEST_HEADER)))["__metadata__"]

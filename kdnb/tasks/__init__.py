@@ -1,4 +1,4 @@
-"""What is trained on what: a dataset, a teacher, a student and how each is trained."""
+"""Tasks: a dataset, a teacher, a student and their training configs."""
 
 from kdnb.tasks.config import SubclassConfig, Task
 from kdnb.tasks.custom import custom_task

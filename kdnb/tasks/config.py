@@ -1,4 +1,4 @@
-"""What a task is: data, two networks, the configs by which they are trained, and a text."""
+"""A task: data, two networks, their training configs, and texts."""
 
 import re
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from kdnb.training.config import TrainConfig
 from kdnb.training.objectives import AuxiliaryLoss, MutualInformation, Objective
 
 SUBSET_SEED = 1
-# The numbers of the notebooks that a report holds.
+# The numbers of the notebooks in a report.
 COURSE = ("00", "01", "02", "03", "04", "05", "06")
 # Notebook 00 is about the wrong classes, of which it needs several.
 TWO_CLASSES = COURSE[1:]
-# Beside the course, in no report unless they are asked for: 07 makes data of its own, 08 has bugs.
+# In a report only on request: 07 makes its own data, 08 is about bugs.
 APART = ("07", "08")
 
 
@@ -32,7 +32,7 @@ class SubclassConfig:
 
 @dataclass(frozen=True)
 class SubclassConfigs:
-    """The task's own way to divide, ``others`` to compare it with, and true subclasses if known."""
+    """The task's way to divide, ``others`` for comparison, and true subclasses if known."""
 
     default: SubclassConfig
     others: tuple[SubclassConfig, ...] = ()
@@ -43,7 +43,7 @@ class SubclassConfigs:
 class DistillationConfig:
     """The defaults of distillation (`kdnb.losses.distillation_loss`).
 
-    ``train_config`` is how students with a teacher are trained, if not as those without.
+    ``train_config`` is the config of students with a teacher, if other than without one.
     """
 
     temperature: float = 4.0
@@ -53,10 +53,10 @@ class DistillationConfig:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many training images each student sees (None: all), and what sweeps compare.
+    """The number of training images that each student sees (None: all), and sweeps over sizes.
 
-    ``student_image_counts`` are other numbers of images. ``students`` are pairs of a name and what
-    builds a student, the largest first.
+    ``student_image_counts`` are other numbers of images. ``students`` are pairs of a name and a
+    function that builds a student, the largest first.
     """
 
     student_images: int | None = None
@@ -66,10 +66,10 @@ class Sizes:
 
 @dataclass(frozen=True)
 class SaliencySettings:
-    """So many test ``images`` are explained by ``methods`` (`kdnb.evaluation.saliency.Saliency`).
+    """The number of test ``images`` and the ``methods`` (`kdnb.evaluation.saliency.Saliency`).
 
-    ``background`` is how bright an image is where it shows nothing, in [0, 1]. Pixels are removed
-    in so many ``steps``.
+    ``background`` is the brightness of an empty image, in [0, 1]; ``steps`` the number of steps in
+    which pixels are removed.
     """
 
     images: int = 60
@@ -80,12 +80,12 @@ class SaliencySettings:
 
 @dataclass(frozen=True)
 class TaskText:
-    """What the course says of a task, and in which ``notebooks`` (none: as its classes allow).
+    """A task's texts in the course, and its ``notebooks`` (none: as its classes allow).
 
-    ``choices`` says what was chosen and why, ``teacher`` what the teacher is, ``subclass_configs``
-    how these differ, ``caveats`` what the results do not show, ``published`` what others reached,
-    with weighted F1 by label in ``published_scores``. ``two_class_task`` names the task with the
-    same images and two classes.
+    ``choices`` gives the choices and their reasons, ``teacher`` describes the teacher,
+    ``subclass_configs`` the differences of the configs, ``caveats`` the limits of the results, and
+    ``published`` the results of others, with weighted F1 by label in ``published_scores``.
+    ``two_class_task`` names the task with the same images and two classes.
     """
 
     title: str
@@ -101,12 +101,12 @@ class TaskText:
 
 @dataclass(frozen=True)
 class Task:
-    """What one run of the course is about; ``name`` is also that of its report.
+    """The subject of one run of the course; its report has the same ``name``.
 
     ``dataset`` is a name that `kdnb.data.load` knows, or a source such as `kdnb.data.ImageFolder`.
     ``teacher`` and ``student`` build an untrained network when called with ``num_classes`` and
-    ``subclasses``. ``student_config`` is that of a student without teacher, `distilled_config` that
-    of one with a teacher. ``balanced`` makes every class count the same in the loss of the labels.
+    ``subclasses``. ``student_config`` is for a student without a teacher, `distilled_config` for
+    one with a teacher. ``balanced`` gives every class the same weight in the label loss.
     """
 
     name: str
@@ -137,11 +137,11 @@ class Task:
 
     @property
     def distilled_config(self) -> TrainConfig:
-        """How a student with a teacher is trained."""
+        """The config of a student with a teacher."""
         return self.distillation.train_config or self.student_config
 
     def with_student(self, student: Callable[..., nn.Module], **changes: object) -> "Task":
-        """The task with another student; ``changes`` are made to both its configs."""
+        """The task with another student; ``changes`` apply to both configs."""
         alone, distilled = (
             replace(config, **changes) for config in (self.student_config, self.distilled_config)
         )
@@ -150,17 +150,17 @@ class Task:
 
     @property
     def subclass_config(self) -> SubclassConfig:
-        """How a teacher of this task comes by subclasses."""
+        """The way in which a teacher of this task divides classes."""
         return self.subclass_configs.default
 
     def load(self) -> Dataset:
-        """The task's dataset; raises `kdnb.data.DataError` where it cannot be had."""
+        """The task's dataset; raises `kdnb.data.DataError` where it is not available."""
         if callable(self.dataset):
             return replace(self.dataset(), name=self.name)
         return data.load(self.dataset)
 
     def resolved(self, dataset: Dataset) -> "Task":
-        """The task with all that is decided by its data: itself, where nothing is."""
+        """The task with all settings that follow from its data: itself, if none do."""
         return self
 
     def chapters(self, dataset: Dataset) -> tuple[str, ...]:
@@ -181,10 +181,10 @@ class Task:
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError unless a task's ``name`` can be that of a file."""
+    """Raise ValueError unless a task's ``name`` can be a file name."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(
-            f"a task's name is also that of a file: use letters, digits, - and _, got {name!r}"
+            f"a task's name is also a file name: use letters, digits, - and _, got {name!r}"
         )
 
 
@@ -202,7 +202,7 @@ def two_views(
 ) -> SubclassConfigs:
     """Mutual information between the subclasses of two views of an image, trained by ``config``.
 
-    Compared with Müller's auxiliary loss and with none, both trained by ``others``, if given.
+    If ``others`` is given, it trains Müller's auxiliary loss and none for comparison.
     """
     objective = MutualInformation(subclasses=subclasses, evenness=evenness, weight=weight)
     alone = SubclassConfig("no auxiliary loss", Objective(subclasses=subclasses), others)

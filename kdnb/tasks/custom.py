@@ -1,4 +1,4 @@
-"""A task of the reader's own: their images, any two networks, and defaults for all the rest.
+"""A task with the reader's own images, any two networks, and defaults for everything else.
 
 >>> from kdnb.data import ImageFolder
 >>> from kdnb.models import mobilenet_v2_student, resnet50_teacher
@@ -33,7 +33,7 @@ from kdnb.tasks.modules import settings_kept
 from kdnb.tasks.trial import MisfitError, built, trial
 from kdnb.training.config import TrainConfig
 
-AFFINE = 0.15  # of the two views of which a teacher's subclasses shall be the same
+AFFINE = 0.15  # of the two views in which a teacher's subclasses should agree
 UNEQUAL = 1.5  # times as many images of one class as of another: then classes are balanced
 
 
@@ -46,16 +46,16 @@ def custom_task(
     subclasses: int = 3,
     **settings: object,
 ) -> "CustomTask":
-    """A task from a source of ``data`` and what builds its two networks.
+    """A task from a source of ``data`` and functions that build its two networks.
 
     ``data`` is a `kdnb.data.ImageFolder`, `kdnb.data.ImageTensors` or any function that returns a
-    `Dataset`; it is first called when the task is used. ``teacher`` and ``student`` are modules'
-    classes or functions that return a module, called with what they take of ``num_classes`` and
-    ``subclasses``. One that takes no ``subclasses`` is asked for classes · subclasses classes; of
-    one that takes neither the last `nn.Linear` is made as wide as is needed.
+    `Dataset`, first called when the task is used. ``teacher`` and ``student`` are module classes,
+    or functions that return a module, called with those of ``num_classes`` and ``subclasses`` that
+    they accept. Without ``subclasses``, ``num_classes`` is classes · subclasses; without either,
+    the last `nn.Linear` is replaced by one of the width needed.
 
-    ``subclasses`` is into how many a teacher divides each class. ``settings`` are among
-    `SETTINGS`, named as in `kdnb.tasks.config`; those not given follow from the number of images.
+    ``subclasses`` is the number into which a teacher divides each class. ``settings`` are among
+    `SETTINGS`, named as in `kdnb.tasks.config`; the others follow from the number of images.
     Raises ValueError for another setting, or networks that cannot be called.
     """
     check_name(name)
@@ -97,11 +97,11 @@ class CustomTask:
     settings: dict
 
     def load(self) -> Dataset:
-        """Its data; raises `kdnb.data.DataError` where they cannot be had."""
+        """The task's data; raises `kdnb.data.DataError` where they are not available."""
         return replace(self.dataset(), name=self.name)
 
     def resolved(self, dataset: Dataset) -> Task:
-        """A plain `Task` for these data; raises ValueError where a network does not fit them."""
+        """A plain `Task` for these data; raises ValueError if a network does not fit them."""
         train, classes, size = dataset.train, len(dataset.class_names), self.subclasses
         two = train.images[[0, -1]]  # probably of two classes
         networks, parameters = {}, {}
@@ -153,38 +153,38 @@ class CustomTask:
 def _text(
     name: str, dataset: Dataset, about: dict[str, str], counts: Tensor, balanced: bool
 ) -> TaskText:
-    """What a reader of a report should know of such a task."""
+    """The texts of such a task for the reader of a report."""
     choices = [
         f"Classes: {listed(dataset.class_names, most=30)}.",
         f"The student is {about['student']}.",
     ]
     if balanced:
         choices.append(
-            f"A class has {counts.min():,} to {counts.max():,} training images: each counts the "
-            "same in the loss of the labels."
+            f"A class has {counts.min():,} to {counts.max():,} training images, and each class has "
+            "the same weight in the label loss."
         )
     if len(counts) == 2:
-        choices.append("Notebook 00 compares wrong classes, and is left out: here is only one.")
+        choices.append("Notebook 00 is omitted, since it compares several wrong classes.")
     error = 100 * (0.09 / len(dataset.test)) ** 0.5
     return TaskText(
         title=name,
         choices=" ".join(choices),
         teacher=about["teacher"],
-        subclass_configs="All ways have the same epochs, but two views that agree meet each image "
-        "twice an epoch, and in affine views.",
+        subclass_configs="All teachers have the same number of epochs, but the teacher with two "
+        "views sees each image twice an epoch, in affine views.",
         caveats="Recipes, temperature and weight are defaults that follow from the number of "
-        f"images and are tuned for nothing. With {len(dataset.test):,} test images an accuracy of "
-        f"90 % has a standard error of {error:.1f} points.",
+        f"images; none is tuned. With {len(dataset.test):,} test images an accuracy of 90 % has a "
+        f"standard error of {error:.1f} points.",
     )
 
 
 @dataclass(frozen=True)
 class Network:
-    """Builds a module of any kind as the course asks for it: with so many classes and subclasses.
+    """Builds any module for a number of classes and subclasses, as the course needs it.
 
-    ``wrappers`` are put around it, the first one inside: `kdnb.tasks.trial.Contiguous` for modules
-    that do not bear channels_last, `kdnb.tasks.trial.LogitsOnly` for those that give more than
-    logits.
+    ``wrappers`` go around the module, the first innermost: `kdnb.tasks.trial.Contiguous` for
+    modules that cannot use channels_last, `kdnb.tasks.trial.LogitsOnly` for modules that return
+    more than logits.
     """
 
     make: Callable[..., nn.Module]
@@ -211,10 +211,10 @@ class Network:
         return model
 
     def fitting(self, role: str, images: Tensor, classes: int, subclasses: int) -> "Network":
-        """The same, or with ``wrappers``, once it has passed `kdnb.tasks.trial.trial`.
+        """The same, with ``wrappers`` if needed, after it has passed `kdnb.tasks.trial.trial`.
 
-        ``images`` are two of (2, C, H, W) uint8. Raises ValueError for a network that does not suit
-        the course, and warns of one that suits only a part of it.
+        ``images`` are two images, (2, C, H, W) uint8. Raises ValueError for a network that does not
+        suit the course, and warns about one that suits only a part.
         """
         who = f"the {role} {_name(self)}"
         try:
@@ -235,9 +235,9 @@ class Network:
 
 
 def _takes(make: Callable[..., nn.Module]) -> set[str]:
-    """Which of the two sizes may be given: none, num_classes, or both.
+    """The sizes that a function accepts: none, num_classes, or both.
 
-    A function with ** is taken to know num_classes.
+    A function with ** counts as accepting num_classes.
     """
     try:
         parameters = inspect.signature(make).parameters.values()
@@ -270,14 +270,14 @@ def _name(make: Callable[..., nn.Module]) -> str:
 
 
 def _config(images: int, shown: int, rate: float, most: int, translate: int = 0) -> TrainConfig:
-    """Epochs that show about ``shown`` images, from 8 to ``most``, in batches that fit them."""
+    """Epochs that show about ``shown`` images, from 8 to ``most``, with a batch size to match."""
     epochs = min(most, max(8, round(shown / images)))
     batch_size = 8 if images < 100 else 16 if images < 1_000 else 64
     return TrainConfig(epochs, batch_size, rate, translate)
 
 
 def _image_counts(labels: Tensor, classes: int) -> tuple[int, ...]:
-    """A quarter, a half and all of the training images, as far as all classes are among them."""
+    """A quarter, a half and all of the training images, as far as they contain all classes."""
 
     def complete(count: int) -> bool:
         (index,) = stratified_indices(labels, (max(1, count),), SUBSET_SEED)

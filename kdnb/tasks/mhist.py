@@ -67,14 +67,15 @@ MHIST = Task(
         title="MHIST, histopathology of colorectal polyps",
         teacher="a ResNet-50 with 23.5 million parameters, of which at first only the last layer "
         "is trained",
-        subclass_configs="All ways have the same config, but two views that agree meet each image "
-        "twice an epoch. The true subclasses are the numbers of annotators who voted for SSA: 0 to "
-        "3 make the class HP, 4 to 7 the class SSA.",
-        choices="Both networks were made for ImageNet. First all but the last layer stays as it "
-        "is: what it makes of each image, in its eight flips and quarter turns, is computed once, "
-        "and heads are trained on that. Then the last blocks are trained on at a tenth of the "
-        "rate. Every class counts the same in the loss of the labels.",
-        caveats="The images come from one hospital, and a label is the majority of seven opinions.",
+        subclass_configs="All teachers have the same config, but the teacher with two views sees "
+        "each image twice an epoch. The true subclasses are the numbers of annotators who voted "
+        "for SSA: 0 to 3 votes make the class HP, 4 to 7 the class SSA.",
+        choices="Both networks were designed for ImageNet. At first only the last layer is "
+        "trained: the features of each image, in its eight flips and quarter turns, are computed "
+        "once by the frozen layers before it. Then the last blocks are trained too, at a tenth of "
+        "the learning rate. Every class has the same weight in the label loss.",
+        caveats="The images come from one hospital, and each label is the majority vote of seven "
+        "pathologists.",
         published="[Wei et al. 2021](https://arxiv.org/abs/2101.12355) describe the images. The "
         "study behind this course grew from Project A of ECE1512 (University of Toronto). Weighted "
         "F1 of its single runs: teacher .8276, student with conventional KD .7285, student alone "
@@ -98,14 +99,14 @@ POLYPS_224 = replace(
     text=replace(
         MHIST.text,
         title="generated polyps in the size of MHIST",
-        caveats="The pictures are generated: nothing here says anything about medicine, and a gain "
-        "or its absence need not carry over to tissue.",
+        caveats="The images are generated: these results say nothing about medicine, and a gain or "
+        "its absence need not carry over to tissue.",
         published="",
         published_scores=(),
     ),
 )
 
-# With the study's networks: fewer epochs, and of each picture one view, for they are many.
+# With the study's networks: fewer epochs, and one view of each image, to save time.
 QUICK = {"head": replace(HEAD, epochs=30, dihedral=False), "last": replace(LAST, epochs=2)}
 PRETRAINED_POLYPS = replace(
     POLYPS_224,
@@ -125,7 +126,7 @@ PRETRAINED_POLYPS = replace(
 
 
 class Polyps(Task):
-    """The generated polyps with narrow networks, which are trained whole."""
+    """The generated polyps with narrow networks, of which all layers are trained."""
 
     def resolved(self, dataset: Dataset) -> Task:
         """Itself, or `PRETRAINED_POLYPS` where there are ImageNet weights for both networks."""
@@ -143,7 +144,7 @@ POLYPS = Polyps(
         "student": narrow_mobilenet_v2_student,
         "teacher_config": TEACHER,
         "student_config": replace(DISTILLED, weight_decay=0.1),
-        # To be made in time: the teacher without an auxiliary loss is left out.
+        # To save time, the teacher without an auxiliary loss is omitted.
         "subclass_configs": replace(DIVIDED, others=DIVIDED.others[1:]),
         "distillation": DistillationConfig(4.0, 0.9, DISTILLED),
         "sizes": replace(
@@ -157,10 +158,10 @@ POLYPS = Polyps(
             PRETRAINED_POLYPS.text,
             teacher="a ResNet with one block of each width and 308 thousand parameters",
             choices="Without ImageNet weights, ResNet-50 and MobileNetV2 have nothing to transfer "
-            "and are too large to learn from these pictures. Two narrow networks of the same "
-            "families take their places, and all of their layers are trained. The teacher sees "
-            "all pictures, a student 150 of them, each in its eight flips and quarter turns. Every "
-            "class counts the same in the loss of the labels.",
+            "and are too large to learn from these images. Two narrow networks of the same "
+            "families replace them, and all of their layers are trained. The teacher sees all "
+            "images, a student 150 of them, each in its eight flips and quarter turns. Every class "
+            "has the same weight in the label loss.",
         ),
     }
 )

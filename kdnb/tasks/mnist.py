@@ -33,12 +33,11 @@ MNIST = Task(
     text=TaskText(
         title="MNIST",
         teacher=CNN,
-        caveats="The recipes were picked by the authors while test accuracies were in view: the "
-        "test split is not untouched, and its gain may flatter.",
+        caveats="The authors had seen test accuracies when they chose the recipes, so the gain on "
+        "the test split may be too high.",
         choices="The teacher is trained on images shifted by up to one pixel, the students on "
-        "the images as they are: what the student gains in steadiness against shifts it can "
-        "only have from the teacher, as in §3 of "
-        "[Hinton et al. 2015](https://arxiv.org/abs/1503.02531).",
+        "unshifted images. A student can therefore gain robustness against shifts only from its "
+        "teacher, as in §3 of [Hinton et al. 2015](https://arxiv.org/abs/1503.02531).",
         published="For comparison, ten student projects of the course ECE1512 (University of "
         "Toronto, [one of them](https://github.com/Joyce-ZhouY/ECE1512-ProjectA)) with these two "
         "networks, one run each: teacher 99.15-99.34 %, student alone 97.85-98.34 %, conventional "
@@ -58,15 +57,15 @@ MNIST_2X5 = replace(
         title="MNIST as two classes",
         teacher=CNN,
         subclass_configs=OWN_RECIPE,
-        caveats=f"{CHOSEN_IN_VIEW} Test errors under three earlier recipes had been seen before "
-        "the present one was settled on validation images; conventional distillation missed the "
-        "published error under two of them.",
+        caveats=f"{CHOSEN_IN_VIEW} Test errors of three earlier recipes had been seen before this "
+        "recipe was chosen on validation images; with two of the three, conventional distillation "
+        "did not reach the published error.",
         choices="Digits 0 to 4 are one class, 5 to 9 the other, as in "
         "[Müller et al. 2020](https://arxiv.org/abs/2002.03936). "
-        "Which digit an image shows is known, but no model is ever told. Teachers and students are "
-        "trained on images shifted by up to one pixel, teachers whose two views agree on images "
-        "that are turned and stretched a little too. Shifts of the students' images were chosen on "
-        "validation images: every method is better with them than without.",
+        "The digit of every image is known but never shown to a model. Teachers and students are "
+        "trained on images shifted by up to one pixel; for teachers with two views, images are "
+        "also slightly rotated, sheared and stretched. Shifts of the students' images were chosen "
+        "on validation images: every method is better with shifts than without.",
         published="For comparison, error rates with these networks in %, ± as printed in "
         "[Müller et al. 2020](https://arxiv.org/abs/2002.03936): teacher 0.73 ± 0.09, "
         "student alone 1.57 ± 0.06, conventional KD 1.23 ± 0.04, subclass KD 0.93 ± 0.06, relative "

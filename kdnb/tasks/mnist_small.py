@@ -26,13 +26,13 @@ CNN = (
     "about a million parameters"
 )
 OWN_RECIPE = (
-    "The teacher with two views has a config of its own: its views are rotated, sheared and "
-    "stretched, and each batch shows every image twice. The rows therefore compare ways of "
-    "training, not the losses alone."
+    "The teacher with two views has its own config: its views are rotated, sheared and stretched, "
+    "and each batch shows every image twice. The rows therefore compare whole training procedures, "
+    "not the losses alone."
 )
 CHOSEN_IN_VIEW = (
-    "The recipe of the dividing teacher was chosen by the share of true digits that it recovers on "
-    "validation images. Without known subclasses one would choose by the loss itself."
+    "The recipe of the subclass teacher was chosen by the fraction of true digits that it recovers "
+    "on validation images. Without known subclasses, the loss itself would have to decide."
 )
 
 # Every recipe was chosen on validation images: report/reference/selection.py and selection.json.
@@ -55,12 +55,11 @@ MNIST_SMALL = Task(
     text=TaskText(
         title="MNIST, 5,000 training images (embedded)",
         teacher=CNN,
-        choices="The teacher is trained on all 5,000 images, a student on 500 of them: soft "
-        "targets carry more information per image than labels, so distillation helps most where "
-        "images are few. [Hinton et al. 2015](https://arxiv.org/abs/1503.02531), §6, "
-        "use 3 % of their speech data. Every student sees its images in the same 25 views, shifted "
-        "by up to two pixels, with a teacher or without one. Notebook 02 varies the number of "
-        "images.",
+        choices="The teacher is trained on all 5,000 images, a student on 500 of them, because "
+        "soft targets carry more information per image than labels and matter most for small "
+        "training sets. [Hinton et al. 2015](https://arxiv.org/abs/1503.02531), §6, use 3 % of "
+        "their speech data. Every student, with or without a teacher, sees its images in the same "
+        "25 views, shifted by up to two pixels. Notebook 02 varies the number of images.",
         two_class_task="mnist-small-2x5",
     ),
 )

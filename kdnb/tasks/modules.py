@@ -1,4 +1,4 @@
-"""Code of the reader's own: found by name or path, and run without harm to the rest."""
+"""The reader's own code: found by name or path, and run without side effects on the process."""
 
 import importlib
 import os
@@ -14,9 +14,9 @@ import torch
 
 from kdnb.files import start_folder
 
-# What Python says of a file in another encoding than it names: UTF-8, where it names none.
+# Python's messages for a file in another encoding than its header names (default UTF-8).
 UNREADABLE = ("codec can't decode", "null bytes", "encoding")
-# What code may set for the whole process: how it is read and how it is set.
+# Settings of the whole process that code may change: how each is read and set.
 SETTINGS = {
     "torch's default type of numbers": (torch.get_default_dtype, torch.set_default_dtype),
     "whether torch computes gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
@@ -33,8 +33,8 @@ def imported(place: str) -> ModuleType:
     """The module called ``place``, or that in the file ``place``, such as folder/my_module.py.
 
     Files, and modules first, are looked for where the command was started. The module sees none of
-    the command's arguments, and what it sets for the whole process is put back. Raises ValueError
-    if there is no such module, it has the name of another, or it cannot be imported.
+    the command's arguments, and its changes to the whole process are undone. Raises ValueError if
+    there is no such module, it has the name of another, or it cannot be imported.
     """
     folder, name = _located(place)
     _check_name(folder, name.partition(".")[0])
@@ -47,10 +47,10 @@ def imported(place: str) -> ModuleType:
     except SystemExit as error:
         code = "" if error.code is None else f" with {error.code!r}"
         raise ValueError(
-            f"the module {name} ends the program{code} when it is imported: put what reads "
+            f"the module {name} ends the program{code} when it is imported: put code that reads "
             'arguments or runs something under `if __name__ == "__main__":`'
         ) from error
-    except Exception as error:  # whatever a module of the reader's may raise
+    except Exception as error:  # a reader's module may raise anything
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             says = f"there is no module {name} in {folder}: start the command in the folder with it"
         else:
@@ -66,7 +66,7 @@ def imported(place: str) -> ModuleType:
 
 @contextmanager
 def settings_kept(who: str) -> Iterator[None]:
-    """Put back what the block sets for the whole process, and warn that ``who`` has set it."""
+    """Restore settings of the whole process that the block changes, and warn about ``who``."""
     before = {name: read() for name, (read, _) in SETTINGS.items()}
     changed = []
     try:
@@ -78,14 +78,14 @@ def settings_kept(who: str) -> Iterator[None]:
                 changed.append(f"{name} to {now}")
     if changed:
         warnings.warn(
-            f"{who} sets {' and '.join(changed)} for the whole process: this was put back, set it "
-            "only where it is needed",
+            f"{who} sets {' and '.join(changed)} for the whole process, which kdnb has "
+            "undone: set it only where needed",
             stacklevel=3,
         )
 
 
 def reason(error: Exception) -> str:
-    """The first line of what an error says, with its type where it says one word or nothing.
+    """The first line of an error's message, with its type if the message has at most one word.
 
     >>> reason(KeyError("epochs"))
     "KeyError 'epochs'"
@@ -95,7 +95,7 @@ def reason(error: Exception) -> str:
 
 
 def _located(place: str) -> tuple[Path, str]:
-    """In which folder a module is looked for first, and its name there."""
+    """The folder in which a module is looked for first, and its name there."""
     if Path(place).name == place and not place.endswith(".py"):
         if not all(place.split(".")):
             raise ValueError(f"your task is called my_module:my_task, got {place!r} as module")
@@ -115,7 +115,7 @@ def _own_file(folder: Path, name: str) -> Path | None:
 
 
 def _check_name(folder: Path, name: str) -> None:
-    """Raise ValueError if another module has the same name: one would be taken for the other."""
+    """Raise ValueError if another module has the same name and would be imported instead."""
     own = _own_file(folder, name)
     if own is None:
         return

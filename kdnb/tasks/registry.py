@@ -1,4 +1,4 @@
-"""The tasks of the course by name, and how to find one in a module of the reader's own."""
+"""The tasks of the course by name, and tasks in the reader's own modules."""
 
 from kdnb.tasks.config import Task
 from kdnb.tasks.custom import CustomTask
@@ -12,7 +12,7 @@ TASKS = {task.name: task for task in ALL}
 
 
 def task(name: str) -> Task:
-    """The task called ``name``, or "module:name" for one that a module of the reader's own holds.
+    """The task called ``name``, or "module:name" for a task in the reader's own module.
 
     The module is a name or a path (`kdnb.tasks.modules.imported`), looked for where the command was
     started, then wherever Python looks. Raises ValueError in one sentence if there is no such task,
@@ -47,5 +47,5 @@ def _own(module_name: str, name: str) -> Task | CustomTask:
             "make one with kdnb.tasks.custom.custom_task"
         )
     if found.name in TASKS and found is not TASKS[found.name]:
-        raise ValueError(f"the name {found.name!r} is that of a task of the course: choose another")
+        raise ValueError(f"the name {found.name!r} belongs to a task of the course: choose another")
     return found

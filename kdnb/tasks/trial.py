@@ -1,7 +1,7 @@
-"""Whether a network can be trained, stored, loaded and run: tried once, on two images.
+"""A trial on two images: whether a network can be trained, stored, loaded and run.
 
-What is tried is what will be done: `kdnb.training.fit` and `predict`, the tensors that the run
-store keeps, and the copies and gradients that notebooks 04 and 05 need.
+The trial uses the same functions as the course: `kdnb.training.fit` and `predict`, the run store's
+tensors, and the copies and gradients of notebooks 04 and 05.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -26,25 +26,25 @@ CONFIG = TrainConfig(epochs=2, batch_size=2, learning_rate=1e-3)
 ROUNDING, ANOTHER_ORDER = 1e-5, {"cpu": 3e-5, "cuda": 1e-3, "mps": 1e-3}  # TF32 and the like
 BY_CHANCE = (
     "gives two outputs for one image in eval mode: use nn.Dropout, or F.dropout with "
-    "training=self.training, and no other chance or memory there"
+    "training=self.training, and no other randomness or state there"
 )
 
 
 class Contiguous(nn.Sequential):
-    """A module whose tensors stay in torch's usual order, whatever order it is asked for."""
+    """A module whose tensors stay in torch's usual order, whatever memory format is requested."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images.contiguous())
 
     def to(self, *args: object, memory_format: object = None, **kwargs: object) -> nn.Module:
-        """As of any module, but for ``memory_format``."""
+        """As for any module, except that ``memory_format`` is ignored."""
         return super().to(*args, **kwargs)
 
 
 class LogitsOnly(nn.Sequential):
-    """A module that gives more than its logits, such as auxiliary outputs, without the rest.
+    """A module that returns more than logits, such as auxiliary outputs, reduced to its logits.
 
-    Logits are what comes first in a tuple or list, or is called "logits" in a dictionary.
+    Logits are the first element of a tuple or list, or the entry "logits" of a dictionary.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def _logits(output: object) -> object:
 
 
 class MisfitError(ValueError):
-    """What does not suit, as the rest of a sentence about the network.
+    """The misfit of a network, as the rest of a sentence about it.
 
     ``remedy`` is a wrapper with which the network may suit.
     """
@@ -74,7 +74,7 @@ def _tried(failing: str, remedy: type[nn.Module] | None = None) -> Iterator[None
         yield
     except MisfitError:
         raise
-    except Exception as error:  # whatever a network of the reader's may raise
+    except Exception as error:  # a reader's network may raise anything
         raise MisfitError(f"{failing}: {reason(error)}", remedy) from error
 
 
@@ -83,9 +83,9 @@ def trial(
 ) -> list[str]:
     """Try the network that ``build`` makes on two different (2, C, H, W) uint8 images.
 
-    Returns what its reader should know, each as the rest of a sentence about the network. Raises
-    `MisfitError` if it cannot be built, gives other than (N, classes · subclasses) numbers, cannot
-    be trained, copied, stored or loaded, or does not always give the same logits for an image.
+    Returns notes for the reader, each as the rest of a sentence about the network. Raises
+    `MisfitError` if the network cannot be built, trained, copied, stored or loaded, if it gives
+    other than (N, classes · subclasses) numbers, or different logits for the same image.
     """
     heads = f"{classes} classes" if subclasses == 1 else f"{classes} × {subclasses} subclasses"
     kind = f"images of shape {'×'.join(map(str, images.shape[1:]))}"
@@ -139,13 +139,13 @@ def _check_as_built(model: nn.Module, twin: nn.Module) -> None:
     if model.eval() is not model:
         raise MisfitError("has a train() that does not return the network: let it return self")
     if weights_digest(model) != weights_digest(twin):
-        raise MisfitError("has other weights each time with one seed: draw them by torch alone")
+        raise MisfitError("has other weights each time for one seed: draw them with torch only")
     with _tried("cannot be copied (copy.deepcopy), as is done to count what it costs"):
         deepcopy(twin)
 
 
 def _unstorable(value: object) -> str:
-    """What kind of value cannot be stored; empty for a dense tensor with values of its own."""
+    """The kind of a value that cannot be stored; empty for a dense tensor with its own values."""
     if not isinstance(value, Tensor):
         return type(value).__name__
     if value.is_quantized:
@@ -159,7 +159,7 @@ def _unstorable(value: object) -> str:
 
 
 def _output(model: nn.Module, pixels: Tensor, shape: tuple[int, int], wish: str) -> Tensor:
-    """What ``model`` gives for ``pixels`` in the mode in which it is."""
+    """The output of ``model`` for ``pixels`` in its present mode."""
     mode = "in train mode" if model.training else "in eval mode"
     shown = pixels.clone(memory_format=torch.preserve_format)
     output = model(shown)
@@ -183,7 +183,7 @@ def _output(model: nn.Module, pixels: Tensor, shape: tuple[int, int], wish: str)
 def _check_reached(
     output: Tensor, before: dict[str, nn.Parameter], model: nn.Module, fresh: nn.Module
 ) -> None:
-    """Training must reach the parameters there were when the network was built, and no others."""
+    """Training must reach exactly the parameters that the network had when it was built."""
     after = dict(model.named_parameters())
     made = model.state_dict().keys() ^ fresh.state_dict().keys()
     made |= {name for name, weight in after.items() if before.get(name) is not weight}
@@ -219,7 +219,7 @@ def _check_training(model: nn.Module, images: Tensor, outputs: int) -> None:
 
 
 def _check_predictions(model: nn.Module, fresh: nn.Module, images: Tensor) -> Tensor:
-    """The trained model's logits, which must be the same whenever and by whichever copy."""
+    """The trained model's logits, which must be the same on every call and for every copy."""
 
     def logits_of(network: nn.Module, count: int = len(images)) -> Tensor:
         return predict(network, TranslatedImages(images[:count]), device=images.device)
@@ -249,12 +249,12 @@ def _check_predictions(model: nn.Module, fresh: nn.Module, images: Tensor) -> Te
 
 
 def _notes(model: nn.Module, pixels: Tensor, logits: Tensor) -> Iterator[str]:
-    """What its reader should know of a network that can be trained."""
+    """Notes for the reader on a network that can be trained."""
     noise = TranslatedImages(torch.randint_like(pixels, 256).byte())
     if (torch.cat([logits, predict(model, noise, device=pixels.device)]) == logits[0]).all():
         yield "gives the same logits for every image, also after a step of training"
     try:
         shown = pixels.clone().requires_grad_()
         torch.autograd.grad(model(shown).sum(), shown)
-    except Exception as error:  # whatever a network of the reader's may raise
+    except Exception as error:  # a reader's network may raise anything
         yield f"has no saliency maps, so that notebooks 04 and 06 will stop: {reason(error)}"

@@ -1,4 +1,4 @@
-"""Training and asking models: one loop for one model, the same loss mapped over many."""
+"""Training and prediction: one loop for one model, and the same loss mapped over many models."""
 
 from kdnb.training.config import TrainConfig
 from kdnb.training.loop import TrainingDivergedError, fit

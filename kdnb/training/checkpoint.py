@@ -1,4 +1,4 @@
-"""Training as it stood when an epoch ended: enough to go on as if it had never stopped."""
+"""Checkpoints after whole epochs, from which training resumes as if it had never stopped."""
 
 import io
 import random
@@ -19,14 +19,14 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from kdnb.store.store import Entry
 from kdnb.training.history import History
 
-# Copying a training, and keeping the copy in the run store, may each take so much of the time.
+# The share of training time for copying the state, and for storing the copy in the run store.
 SHARE = 0.005
 # Those kept are at least so many seconds apart; how long the first takes is guessed by its size.
 SECONDS_APART, BYTES_PER_SECOND = 5.0, 200e6
 
 
 class Stateful(Protocol):
-    """What has a state that can be taken and given back, as a ``nn.Module`` has."""
+    """Anything with a state that can be saved and restored, such as an ``nn.Module``."""
 
     def state_dict(self) -> dict[str, Tensor]: ...
 
@@ -45,11 +45,11 @@ class Checkpoint:
 
     @property
     def bytes(self) -> int:
-        """How much there is to store, of which tensors are nearly all."""
+        """The size to be stored, nearly all of it tensors."""
         return sum(leaf.nbytes for leaf in tree_leaves(self.state) if isinstance(leaf, Tensor))
 
     def entry(self) -> Entry:
-        """As the run store keeps it: the bytes that `torch.save` writes, and the history."""
+        """The checkpoint as an entry of the run store: bytes of `torch.save`, and the history."""
         buffer = io.BytesIO()
         torch.save(tree_map_only(Tensor, Tensor.cpu, self.state), buffer)
         several = isinstance(self.history, list)
@@ -70,14 +70,14 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Training:
-    """What changes from one step to the next: model, optimiser, schedule and all chance.
+    """The state that changes at each step: model, optimiser, schedule and random numbers.
 
     ``orders`` draw the batches; dropout and affine views draw from the random numbers of the CPU
     and of ``device``, a reader's network perhaps from those of numpy and Python.
 
-    A training may go on on another device than it began on. The random numbers of the new device
-    then stay as whoever restores has seeded them; to the bit as if never stopped a training ends on
-    the device that it began on.
+    A training may resume on another device. The random numbers of the new device then keep the
+    caller's seed. Only on its first device does a resumed training end bit for bit as if it had
+    never stopped.
     """
 
     model: Stateful
@@ -87,7 +87,7 @@ class Training:
     device: torch.device
 
     def checkpoint(self, history: History | list[History]) -> Checkpoint:
-        """A copy of all this."""
+        """A copy of this state."""
         state = deepcopy(
             {
                 "model": self.model.state_dict(),
@@ -99,7 +99,7 @@ class Training:
         return Checkpoint(history, state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Stand where the checkpoint was taken, which itself stays as it is."""
+        """Restore the state of a checkpoint, which itself does not change."""
         state = deepcopy(checkpoint.state)
         self.model.load_state_dict(state["model"])
         self.schedule.load_state_dict(state["schedule"])
@@ -135,10 +135,10 @@ class Training:
 
 
 class TimeBudget:
-    """Says when something may be done again if it is to take at most `SHARE` of the time.
+    """Decides when an action may be repeated so that it takes at most `SHARE` of the time.
 
-    What it takes is measured whenever it is done; before that ``expected`` seconds are taken for
-    it. Once and again are at least ``apart`` seconds apart.
+    Its duration is measured each time; before the first, ``expected`` seconds are assumed. Two
+    actions are at least ``apart`` seconds apart.
     """
 
     def __init__(self, apart: float = 0.0, clock: Callable[[], float] = time.perf_counter):
@@ -146,7 +146,7 @@ class TimeBudget:
         self.expected, self._last = 0.0, clock()
 
     def due(self) -> bool:
-        """Whether so much time has passed that it may be done now."""
+        """Whether enough time has passed for the next action."""
         return self._clock() - self._last >= max(self.expected / SHARE, self._apart)
 
     @contextmanager
@@ -159,9 +159,9 @@ class TimeBudget:
 
 
 class CheckpointThrottle:
-    """Gives checkpoints on to ``keep``, as seldom as `TimeBudget` says.
+    """Passes checkpoints to ``keep``, no more often than `TimeBudget` allows.
 
-    ``keep`` returns whether it could. Where it could not, it is not asked again.
+    ``keep`` returns whether it succeeded. After a failure it is not called again.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class CheckpointThrottle:
         self._keep, self._budget, self._works = keep, TimeBudget(SECONDS_APART, clock), True
 
     def __call__(self, checkpoint: Checkpoint) -> None:
-        """Keep this one if it is time for it."""
+        """Store this checkpoint if it is time."""
         if not self._budget.expected:
             self._budget.expected = checkpoint.bytes / BYTES_PER_SECOND
         if self._works and self._budget.due():
@@ -184,7 +184,7 @@ class Keeper:
     """``history`` and ``weights`` of a training after its last whole epoch.
 
     ``last`` is its last checkpoint, taken as often as copying all of it is cheap. A training that
-    goes on from ``resume`` must `Training.restore` it before its first step.
+    starts from ``resume`` must `Training.restore` it before its first step.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class Keeper:
         self.history, self.weights = self.last.history, self.last.state["model"]
 
     def epoch_ended(self, history: History | list[History]) -> None:
-        """Copy the weights, and all else too if it is time for it."""
+        """Copy the weights, and the whole state if it is time."""
         self.history, self.weights = history, deepcopy(self._training.model.state_dict())
         if self._budget.due():
             with self._budget.spending():

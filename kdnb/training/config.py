@@ -1,4 +1,4 @@
-"""How a model is trained."""
+"""Training configs."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained: AdamW under a one-cycle schedule, which ends at a rate of nearly 0.
+    """A training config: AdamW with a one-cycle schedule, which ends at a rate of nearly 0.
 
     The weights of the last epoch are kept. ``learning_rate`` is the peak of the cycle, and
     ``weight_decay`` is decoupled from the gradient (Loshchilov & Hutter 2019): without it this is
@@ -17,9 +17,9 @@ class TrainConfig:
     (`kdnb.data.augmentation.random_affine`). With ``dihedral`` the views are the eight flips and
     quarter turns instead.
 
-    ``first_trainable`` names the first stage of a `kdnb.models.StagedNetwork` that is trained; all
-    before it stays frozen, and without a name everything is trained. ``next_stage`` is trained on
-    the weights that this config gives. ``mixed_precision`` has an effect on CUDA only.
+    ``first_trainable`` names the first stage of a `kdnb.models.StagedNetwork` that is trained; the
+    stages before it are frozen, and without a name all are trained. ``next_stage`` starts from the
+    weights that this config gives. ``mixed_precision`` has an effect on CUDA only.
 
     >>> TrainConfig(epochs=2, batch_size=32, learning_rate=1e-3, translate=1).total_epochs
     2

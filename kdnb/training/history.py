@@ -1,4 +1,4 @@
-"""What training gave, epoch by epoch."""
+"""The history of a training, epoch by epoch."""
 
 from dataclasses import dataclass, field
 
@@ -19,10 +19,10 @@ def is_validated(epoch: int, epochs: int) -> bool:
 
 @dataclass
 class Epoch:
-    """What one epoch gave: mean training losses (nats), validation loss and accuracy, seconds.
+    """One epoch: mean training losses (nats), validation loss and accuracy, seconds.
 
-    The parts of the training loss are None where the objective has no such part. What comes from
-    validation is None where none followed the epoch (`is_validated`).
+    The parts of the training loss are None where the objective has no such part. Validation values
+    are None for an epoch without validation (`is_validated`).
     """
 
     train_loss: float
@@ -43,7 +43,7 @@ class History:
 
     @classmethod
     def from_record(cls, record: dict) -> "History":
-        """What ``dataclasses.asdict`` made of a history, as a history again."""
+        """A history from the dictionary that ``dataclasses.asdict`` made of it."""
         return cls([Epoch(**epoch) for epoch in record["epochs"]], record["interrupted"])
 
     @property

@@ -1,4 +1,4 @@
-"""The one training loop."""
+"""The training loop."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ from kdnb.training.predict import predict
 
 
 class TrainingDivergedError(ArithmeticError):
-    """The loss was no longer a number. ``history`` holds the epochs before that."""
+    """The loss became NaN or infinite. ``history`` holds the epochs before."""
 
     def __init__(self, message: str, history: History):
         super().__init__(message)
@@ -46,21 +46,21 @@ def fit(
 ) -> History:
     """Train ``model`` in place and leave it, in eval mode, with the weights of the last epoch.
 
-    No epoch is chosen: validation images decide nothing here, they only show how training goes
-    (`kdnb.training.history.is_validated`). Whatever the ``objective``, everything else is the same:
-    the seed alone decides the batch order, the views and the dropout, so two methods with one seed
-    see the same batches. On the CPU a run repeats bit for bit with the same number of threads.
-    Where the last batch would hold one image, and the model cannot be trained on one, that image
-    joins the batch before.
+    No epoch is chosen: validation images only show the progress of training
+    (`kdnb.training.history.is_validated`). Everything but the ``objective`` is the same for all
+    methods: the seed alone decides the batch order, the views and the dropout, so two methods with
+    one seed see the same batches. On the CPU a run repeats bit for bit with the same number of
+    threads. If the last batch would hold one image, and the model cannot be trained on one, this
+    image joins the batch before.
 
-    A config that trains the last stages only needs ``features``: what the stages before them make
-    of the training views and of the validation images. Those stages are never run here, so neither
-    their weights nor their batch-norm statistics can move; the trained stages keep their statistics
-    too, since few images make poor ones.
+    A config that trains only the last stages needs ``features``: the outputs of the stages before
+    them for the training views and the validation images. The frozen stages never run here, so
+    neither their weights nor their batch-norm statistics change; the trained stages keep their
+    statistics too, since few images give poor estimates.
 
     ``on_epoch`` is called before the first epoch and after each, ``on_step`` after each step with
-    the number of images it showed. ``on_checkpoint`` is given a checkpoint of the epoch that ended,
-    if epochs take much longer than to copy all that changes, and else now and then.
+    its number of images. ``on_checkpoint`` receives a checkpoint after each epoch if copying the
+    state takes far less time than an epoch, and otherwise less often.
 
     Ctrl-C, or a KeyboardInterrupt from any of them, stops training: history, marked as
     interrupted, and weights are those of the last whole epoch, and ``on_stop`` is given the last
@@ -74,13 +74,13 @@ def fit(
     """
     device = device or best_device()
     if bool(config.first_trainable) != (features is not None):
-        raise ValueError("features go with a config that trains the last stages only, and only so")
+        raise ValueError("features are needed to train the last stages only, and for nothing else")
     if config.affine and (features or isinstance(objective, TeacherObjective)):
         raise ValueError(
             "a config with affine cannot be used with features or soft targets that were computed "
             "beforehand: use a finite set of views"
         )
-    model.eval()  # and only what is trained will leave this mode
+    model.eval()  # and only trained stages leave this mode
     if features:
         _, model = model.split(config.first_trainable)
         inputs, val_inputs = (views.to(device) for views in features)
@@ -188,7 +188,7 @@ def one_cycle(
 
 
 def batch_sizes(images: int, batch_size: int, least: int = 1) -> list[int]:
-    """How many images each batch of an epoch has; a last one below ``least`` joins the one before.
+    """The batch sizes of an epoch; a last batch below ``least`` joins the batch before.
 
     >>> batch_sizes(9, 4), batch_sizes(9, 4, least=2)
     ([4, 4, 1], [4, 5])
@@ -200,9 +200,9 @@ def batch_sizes(images: int, batch_size: int, least: int = 1) -> list[int]:
 
 
 def takes_one(model: nn.Module, inputs: Views, config: TrainConfig, objective: Objective) -> bool:
-    """Whether ``model`` can be trained on a batch of one image; what is tried is a copy of it.
+    """Whether ``model`` can be trained on a batch of one image, tried on a copy.
 
-    Batch-norm after a dense layer cannot: the variance of one number says nothing.
+    Batch-norm after a dense layer cannot: one number has no variance.
     """
     tried = deepcopy(model)
     _train_mode(tried, keep_statistics=bool(config.first_trainable))
@@ -210,7 +210,7 @@ def takes_one(model: nn.Module, inputs: Views, config: TrainConfig, objective: O
     try:
         with seeded(0), torch.no_grad():
             return len(tried(inputs.batch(first, first))) == len(first)
-    except Exception:  # whatever a network of the reader's may raise
+    except Exception:  # a reader's network may raise anything
         return False
 
 
@@ -223,9 +223,9 @@ def epoch_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch in random order: (B,) indices of images and (B,) numbers of their views.
 
-    ``sizes`` says how many images each batch has. The order is drawn on the CPU and goes to
-    ``device`` at once, not batch by batch. With several views per image a batch has as many rows
-    for each image: all images in one view, then all of them in another, and so on.
+    ``sizes`` are the batch sizes. The order is drawn on the CPU and copied to ``device`` at once,
+    not batch by batch. With several views per image a batch has as many rows for each image: all
+    images in one view, then all images in another, and so on.
     """
     images, sizes = sum(sizes), list(sizes)
     index = torch.randperm(images, generator=generator).to(device)
@@ -235,7 +235,7 @@ def epoch_batches(
 
 
 def mixed_precision(device: torch.device, config: TrainConfig) -> AbstractContextManager:
-    """On CUDA a config that asks for it computes in bfloat16 where that is safe; else nothing."""
+    """bfloat16 where safe, on CUDA and for a config with mixed precision; otherwise nothing."""
     wanted = config.mixed_precision and device.type == "cuda"
     return torch.autocast("cuda", torch.bfloat16) if wanted else nullcontext()
 
@@ -259,9 +259,9 @@ def _validate(
 def _means(
     terms: list[list[Tensor | None]], model: nn.Module, before: History, config: TrainConfig
 ) -> list[float | None]:
-    """The mean of each term over an epoch's steps, once all of them and all weights are numbers.
+    """The mean of each term over an epoch's steps, if all terms and weights are finite.
 
-    Looked at once an epoch: asking after every step would make a GPU wait each time.
+    Checked once an epoch: a check after every step would make a GPU wait each time.
     """
     columns = [
         None if column[0] is None else torch.stack(column) for column in zip(*terms, strict=True)

@@ -1,4 +1,4 @@
-"""What a training run minimises: which function of `kdnb.losses`, with which numbers."""
+"""Training objectives: a function of `kdnb.losses` with its settings."""
 
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple
@@ -10,7 +10,7 @@ from kdnb import losses
 
 
 class LossTerms(NamedTuple):
-    """The loss to minimise and those of its terms that it has, each a scalar tensor (nats)."""
+    """The loss to minimise and its terms, each a scalar tensor (nats)."""
 
     total: Tensor
     hard: Tensor | None = None
@@ -19,7 +19,7 @@ class LossTerms(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What is known of the (B,) images whose logits a loss is given; None where nobody asks.
+    """The targets of (B,) images for a loss; None where the objective does not need them.
 
     Labels, true subclasses, indices of the images and numbers of their views are (B,) int64, the
     teacher's logits and soft targets (B, outputs).
@@ -35,18 +35,18 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """The labels, and whatever a subclass of this adds; each class has ``subclasses`` logits.
+    """The label loss, to which subclasses of this add terms; each class has ``subclasses`` logits.
 
-    ``class_weights`` say how much an image of each class counts in the label loss; none means all
-    alike. The weights of a batch are divided by their sum. ``label_smoothing`` is that of the
-    config, put in when training begins.
+    ``class_weights`` weigh the images of each class in the label loss; none means equal weights.
+    The weights of a batch are divided by their sum. ``label_smoothing`` comes from the config when
+    training begins.
     """
 
     subclasses: int = 1
     class_weights: tuple[float, ...] = ()
     label_smoothing: float = 0.0
 
-    # How many views of each image a batch shows: first one of all images, then another.
+    # The number of views of each image in a batch: all images in one view, then in another.
     views_per_image: ClassVar[int] = 1
     # Whether the true subclasses of the training images are shown.
     uses_subclass_labels: ClassVar[bool] = False
@@ -73,14 +73,14 @@ class Objective:
         return logits.shape[1] // self.subclasses
 
     def check_table(self, views: int, images: int) -> None:
-        """Raise ValueError unless all that is looked up is there for these views and images."""
+        """Raise ValueError unless the cached logits cover these views and images."""
 
     def on(self, device: torch.device) -> "Objective":
-        """Itself on ``device``, with all that can be computed before training."""
+        """The objective on ``device``, with everything that can be computed before training."""
         return self
 
     def batch(self, labels: Tensor, index: Tensor, view: Tensor) -> Batch:
-        """What is known of image ``index[b]``, with its label, in view ``view[b]``."""
+        """The targets of image ``index[b]``, with its label, in view ``view[b]``."""
         return Batch(labels, index, view)
 
     def _label_loss(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -104,7 +104,7 @@ LABELS = Objective()
 
 @dataclass(frozen=True, kw_only=True)
 class AuxiliaryLoss(Objective):
-    """The labels, and ``weight`` (β) times Müller's auxiliary loss at ``temperature`` (eq. 8)."""
+    """The label loss plus ``weight`` (β) times Müller's auxiliary loss (eq. 8)."""
 
     weight: float = 1.0
     temperature: float = 1.0
@@ -119,7 +119,7 @@ class AuxiliaryLoss(Objective):
 
 @dataclass(frozen=True, kw_only=True)
 class MutualInformation(Objective):
-    """The labels, and ``weight`` times minus the mutual information of two views' subclasses."""
+    """The label loss, minus ``weight`` times the mutual information of two views' subclasses."""
 
     weight: float = 1.0
     evenness: float = 1.0
@@ -136,7 +136,7 @@ class MutualInformation(Objective):
 
 @dataclass(frozen=True, kw_only=True)
 class KnownSubclasses(Objective):
-    """The true subclasses are shown: one cross-entropy over all of them.
+    """Training on the true subclasses: one cross-entropy over all of them.
 
     True subclass k must be column k, so that it belongs to class k // subclasses.
     """
@@ -160,7 +160,7 @@ class KnownSubclasses(Objective):
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherObjective(Objective):
-    """A teacher's logits, looked up and never computed again.
+    """A teacher's cached logits.
 
     ``teacher_logits``: (views, images, C·s) float32, views as the config numbers them, images in
     the order of the training split; empty until they are needed. ``soft_targets``, (views · images,
@@ -225,7 +225,7 @@ class Distillation(TeacherObjective):
 
 @dataclass(frozen=True, kw_only=True)
 class WithinClasses(TeacherObjective):
-    """Only how the teacher divides each class; no label, and nothing that tells classes apart."""
+    """Only the teacher's division of each class: no label, and no information about the class."""
 
     def loss(self, logits: Tensor, batch: Batch) -> LossTerms:
         soft = losses.within_class_loss(

@@ -1,4 +1,4 @@
-"""What a trained model answers, computed without a trace in the model."""
+"""Prediction that leaves the model unchanged."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +18,9 @@ BATCH_ON_CPU = 32
 def predict(
     model: nn.Module, inputs: Views, *, view: int = 0, device: torch.device | None = None
 ) -> Tensor:
-    """What ``model`` makes of all ``inputs`` in one view: (N, outputs) float32 on the CPU.
+    """The outputs of ``model`` for all ``inputs`` in one view: (N, outputs) float32 on the CPU.
 
-    The model runs in eval mode without gradients and is left as it was, buffers and mode included.
+    The model runs in eval mode without gradients and is unchanged afterwards, mode included.
     """
     device = device or best_device()
     model.to(device, memory_format=torch.channels_last)
@@ -41,7 +41,7 @@ def predict(
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside the block the model is in eval mode without gradients; after it as it was before."""
+    """Inside the block the model is in eval mode without gradients; its mode is then restored."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""Several networks of one architecture as one, and whether each then does what it does alone."""
+"""Several networks of one architecture as one, and a check that each then computes as alone."""
 
 import random
 import warnings
@@ -19,14 +19,13 @@ ROUNDING = 1e-3  # how far numbers of about 1 may differ by the order of sums al
 
 
 class NotVectorizableError(ValueError):
-    """Trained at once, these networks would not do what each does alone."""
+    """Trained together, these networks would not compute as each does alone."""
 
 
 class StackedModel:
     """S networks of one architecture as one: parameters (S, …) by name.
 
-    They come in ``groups`` of equal size, one group after the other, and each group is shown a
-    batch of its own.
+    They come in ``groups`` of equal size, one after the other, and each group has its own batch.
     """
 
     def __init__(self, models: Sequence[nn.Module], groups: int, device: torch.device):
@@ -45,11 +44,11 @@ class StackedModel:
         return self._forward(grouped, batches).flatten(0, 1)
 
     def train(self, mode: bool = True) -> None:
-        """Compute as the networks do in training, or with ``mode`` False as they do after it."""
+        """Switch to training mode, or with ``mode`` False to eval mode."""
         self._skeleton.train(mode)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The parameters themselves, as that of a module."""
+        """The parameters themselves, as for a module."""
         return {name: stack.detach() for name, stack in self.parameters.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -62,11 +61,11 @@ class StackedModel:
 
 
 def stackable(model: nn.Module) -> bool:
-    """Whether all that training changes in a model are parameters that it changes one by one.
+    """Whether training changes only independent parameters of a model.
 
-    False where there is a buffer, a parameter that is frozen, changes its gradient, or shares its
-    memory with another, and for dropout and batch-norm. To look takes no time; what a model does
-    when it is called `same_as_alone` tries.
+    False for a buffer, a parameter that is frozen, changes its gradient, or shares its memory with
+    another, and for dropout and batch-norm. This check is fast; `same_as_alone` tries the model's
+    computation.
     """
     parameters = dict(model.named_parameters())
     places = {p.untyped_storage().data_ptr() for p in parameters.values()}
@@ -85,20 +84,19 @@ def stackable(model: nn.Module) -> bool:
 def same_as_alone(models: Sequence[nn.Module], images: Tensor, device: torch.device) -> bool:
     """Whether ``models`` compute together what each computes alone.
 
-    They must be alike in all but their weights. Then it is tried on a few ``images`` (B, …) with
-    two copies of the first, one of which has other weights. Together these must give the same
-    answers, in training and after it, and the same gradients, but for rounding. The answer to an
-    image must not depend on the batch that it stands in, since validation takes other batches
-    together than alone. And nothing may be left behind when a copy has answered: no number drawn by
-    chance, no counter. Where anything raises it is False. The models and all random numbers stay as
-    they are.
+    They may differ only in their weights. The trial takes a few ``images`` (B, …) and two copies of
+    the first model, one of which has other weights. Together the copies must give the same outputs,
+    in training and eval mode, and the same gradients, up to rounding. The output for an image must
+    not depend on the rest of its batch, since validation uses other batches together than alone.
+    And a call must leave no trace: no random number drawn, no counter. False if anything raises.
+    The models and all random numbers are unchanged.
     """
     try:
         with seeded(0), warnings.catch_warnings(action="ignore"):
             # What vmap computes one by one it says so; there is nothing to gain.
             warnings.filterwarnings("error", "There is a performance drop")
             return all(_trials(models, images.to(device), device))
-    except Exception:  # whatever a network of the reader's may raise, if it is not made for vmap
+    except Exception:  # a reader's network may raise anything under vmap
         return False
 
 
@@ -134,7 +132,7 @@ def _trials(models: Sequence[nn.Module], images: Tensor, device: torch.device) -
 
 
 def _memory(model: nn.Module) -> str:
-    """All that a network could remember beside its parameters, and where chance stands."""
+    """All state of a network beside its parameters, and the state of random numbers."""
     return description(model, torch.get_rng_state(), np.random.get_state(), random.getstate())
 
 

@@ -1,8 +1,8 @@
-"""Many students trained as one batched model, each following what it would do alone.
+"""Many students trained as one batched model, each as if it were trained alone.
 
 Students of one architecture that differ in seed, temperature or weight do the same arithmetic on
 other numbers. Stacked, their small matrix products become few large ones, and the cost of starting
-an operation is paid once for all. The loss is the one that a single student has, mapped over them.
+an operation is paid once for all. The loss is the single student's loss, mapped over all.
 """
 
 import math
@@ -57,18 +57,18 @@ def fit_vectorized(
     """`kdnb.training.fit` for several models at once, in place: each as if it were alone.
 
     ``models``, ``seeds`` and ``objectives`` belong together one by one; objectives are the labels
-    or `Distillation`, all with one number of subclasses and the same class weights. What each model
-    sees, and in which order, its own seed decides; only rounding differs from `fit`. The seconds of
-    an epoch are shared out evenly.
+    or `Distillation`, all with one number of subclasses and the same class weights. Each model's
+    seed decides its images and their order; only rounding differs from `fit`. The seconds of an
+    epoch are divided evenly among the models.
 
     ``on_epoch`` and ``on_step`` are called as by `fit`, with all histories and all images, and
     ``on_checkpoint`` and ``on_stop`` with one checkpoint of all. With ``resume``, a checkpoint of
-    the same models in the same order, training goes on from there as `fit` does.
+    the same models in the same order, training resumes from there, as in `fit`.
 
     Raises ValueError for what cannot be trained at once: other objectives, configs that warp
     images, train the last stages only or ask for mixed precision, and `NotVectorizableError` for
-    networks that would not do what they do alone (`kdnb.training.stacked`). Raises
-    `TrainingDivergedError` if one loss stops being a number; alone, the others can still be
+    networks that would not compute as they do alone (`kdnb.training.stacked`). Raises
+    `TrainingDivergedError` if one loss becomes NaN or infinite; alone, the others can still be
     trained.
     """
     device = device or best_device()
@@ -102,7 +102,7 @@ def fit_vectorized(
     training = Training(network, optimizer, schedule, orders, device)
     keeper = Keeper(training, [History() for _ in places], resume, on_checkpoint)
     if resume is not None:
-        with seeded(0):  # there is no chance here but in the orders
+        with seeded(0):  # only the orders are random here
             training.restore(resume)
     try:
         while (number := len(keeper.history[0].epochs) + 1) <= config.epochs:
@@ -153,7 +153,7 @@ def fit_vectorized(
 
 
 def fits(model: nn.Module, config: TrainConfig, objective: Objective) -> bool:
-    """Whether `fit_vectorized` may train such a model, as far as shows without calling it."""
+    """Whether `fit_vectorized` may train such a model, as far as is known without calling it."""
     return (
         type(objective) in (Objective, Distillation)
         and not (config.affine or config.first_trainable or config.mixed_precision)
@@ -162,7 +162,7 @@ def fits(model: nn.Module, config: TrainConfig, objective: Objective) -> bool:
 
 
 def at_once(model: nn.Module, device: torch.device) -> int:
-    """How many such models are best trained at once; 1 where they are not.
+    """The best number of such models to train at once; 1 if they cannot be.
 
     On the CPU the arithmetic of large ones takes all the time, in one or alone: there it pays up to
     `SMALL` parameters (``tests/bench/vectorized.py``). The number is bounded by memory.
@@ -175,7 +175,7 @@ def at_once(model: nn.Module, device: torch.device) -> int:
 
 
 class StackedObjective:
-    """The objectives of S students as one: the same loss, mapped over numbers of their own.
+    """The objectives of S students as one: the same loss, mapped over each student's settings.
 
     A student of the labels alone is distilled with a ``soft_weight`` of 0 from logits of 0.
     """

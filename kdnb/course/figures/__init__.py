@@ -1,4 +1,4 @@
-"""Figures and drawings, each with a text alternative made from the same data."""
+"""Figures and drawings, each with a text alternative from the same data."""
 
 from kdnb.course.figures.classes import predictions, softened, subclass_bars
 from kdnb.course.figures.costs import BUDGETS, cost_bars, size_sweep

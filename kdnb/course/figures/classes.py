@@ -1,4 +1,4 @@
-"""Bars for classes: what a model says of one image, and how a loss pulls at its logits."""
+"""Bars for classes: a model's probabilities for one image, and a loss's push on its logits."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ from kdnb.course.labels import written
 from kdnb.evaluation.metrics import entropy_bits
 from kdnb.losses import distillation_loss
 
-WIDE = 4  # characters of a class's name: longer ones do not fit under a bar
-LONG = 8  # and longer ones than this not behind other words in a title
+WIDE = 4  # characters: a longer class name does not fit under a bar
+LONG = 8  # characters: a longer class name gets a line of its own in a title
 
 
 def softmax_at(logits: Tensor, temperature: float) -> Tensor:
@@ -34,7 +34,7 @@ def softened(
 ) -> Picture:  # fmt: skip
     """One image (1 or 3, H, W) uint8 and softmax(logits / T) for each T; ``logits`` is (C,).
 
-    Of many classes the likeliest are shown, and the sum of the others.
+    Of many classes, the likeliest are shown, and the others as their sum.
     """
     named, few, bars = written(class_names), top_classes(logits, [label]), []
     for temperature in temperatures:
@@ -50,14 +50,14 @@ def softened(
 def softened_words(
     logits: Tensor, class_names: Sequence[str], temperatures: Sequence[float], label: int
 ) -> str:
-    """What `softened` shows."""
+    """The text alternative of `softened`."""
     alt = []
     for temperature in temperatures:
         p = softmax_at(logits, temperature)
         (first, next_), (top, second) = (t.tolist() for t in p.topk(2))
         alt.append(
-            f"at T = {temperature:.3g} {class_names[top]} has probability {first:.3f}, next is "
-            f"{class_names[second]} with {next_:.3f}, entropy {entropy_bits(p).item():.2f} bits"
+            f"at T = {temperature:.3g}, class {class_names[top]} has probability {first:.3f}, next "
+            f"is {class_names[second]} with {next_:.3f}, entropy {entropy_bits(p).item():.2f} bits"
         )
     named = class_names[label]
     return f"An image labelled {named} and the teacher's probabilities: {'; '.join(alt)}."
@@ -68,7 +68,7 @@ def predictions(
     image: Tensor, logits: Mapping[str, Tensor], class_names: Sequence[str], temperature: float,
     label: int,
 ) -> Picture:  # fmt: skip
-    """One image (1 or 3, H, W) uint8 and what each model makes of it: softmax((C,) logits / T)."""
+    """One image (1 or 3, H, W) uint8 and each model's probabilities: softmax((C,) logits / T)."""
     named, bars, alt = written(class_names), [], []
     for name, z in logits.items():
         p = softmax_at(z, temperature)
@@ -76,7 +76,7 @@ def predictions(
         share = f"with {p[top].item():.3f}"
         title = f"{textwrap.fill(name, 26)}\n{named[top]} {share}"
         bars.append((title, top_classes(z, [label]), p))
-        alt.append(f"{name} says {class_names[top]} {share}")
+        alt.append(f"{name} predicts {class_names[top]} {share}")
     heading = f"probabilities at T = {temperature:.3g}"
     figure = _beside(image, label, named, bars, fontsize=9)
     figure.suptitle(heading, fontsize=10)
@@ -88,9 +88,9 @@ def _beside(
     image: Tensor, label: int, named: Sequence[str], bars: Sequence[tuple[str, TopClasses, Tensor]],
     **look: object,
 ) -> Figure:  # fmt: skip
-    """An image and, beside it, bars of (C,) probabilities: the likeliest class's stands out.
+    """An image and, beside it, bars of (C,) probabilities, the likeliest class in another colour.
 
-    ``bars`` holds title, classes to show and probabilities; ``look`` is that of the titles.
+    ``bars`` holds title, classes to show and probabilities; ``look`` holds options of the titles.
     """
     names = [few.names(named) for _, few, _ in bars]
     size = 1.7 + 2.35 * len(bars), 2.5 + max(map(room_for, names))
@@ -110,9 +110,9 @@ def _beside(
 
 
 class SubclassProbabilities:
-    """What a teacher says of one image by class, ``by_class`` (C,), and by subclass, ``p`` (C·s,).
+    """A teacher's probabilities for one image: ``by_class`` (C,) and by subclass, ``p`` (C·s,).
 
-    A class's probability is the sum of its subclasses'.
+    A class's probability is the sum of its subclasses' probabilities.
     """
 
     def __init__(
@@ -125,13 +125,13 @@ class SubclassProbabilities:
 
     @property
     def shown(self) -> TopClasses:
-        """The classes for whose subclasses there is room."""
+        """The classes whose subclasses have room in the figure."""
         most = max(3, min(MOST, 2 * MATRIX // self.size))
         return top_classes(self.by_class, [self.label], most)
 
     @property
     def bits(self) -> tuple[float, float]:
-        """The entropies by class and by subclass."""
+        """The entropies over classes and over subclasses."""
         return entropy_bits(self.by_class).item(), entropy_bits(self.p).item()
 
     @property
@@ -143,9 +143,9 @@ class SubclassProbabilities:
         return (
             f"An image of class {names[self.label]} at T = {self.temperature:.3g}: "
             + ", ".join(f"{n} {q:.3f}" for n, q in shares)
-            + f", {bits[0]:.2f} bits; of the subclasses no. {top % self.size + 1} of "
-            f"{names[top // self.size]} has most with {self.p[top].item():.3f}, in all "
-            f"{bits[1]:.2f} bits."
+            + f", entropy {bits[0]:.2f} bits; the likeliest subclass is no. {top % self.size + 1} "
+            f"of {names[top // self.size]} with {self.p[top].item():.3f}, entropy of all "
+            f"subclasses {bits[1]:.2f} bits."
         )
 
 
@@ -156,8 +156,8 @@ def subclass_bars(
 ) -> Picture:  # fmt: skip
     """One image (1 or 3, H, W) uint8, its probabilities by class and by subclass at T.
 
-    ``subclass_logits`` is (C·s,). Of many classes the likeliest are shown, and the sum of the
-    others.
+    ``subclass_logits`` is (C·s,). Of many classes, the likeliest are shown, and the others as
+    their sum.
     """
     said = SubclassProbabilities(subclass_logits, class_names, label, temperature)
     few, named, size = said.shown, written(class_names), said.size
@@ -175,15 +175,15 @@ def subclass_bars(
     right.set_xticks(range(len(every)), [i % size + 1 for i in every])
     right.set(ylim=(0, 1.05), xlabel="invented subclass, class by class")
     for ax, bits in zip((middle, right), said.bits, strict=True):
-        ax.set_title(f"{bits:.2f} bits", fontsize=9)
+        ax.set_title(f"entropy {bits:.2f} bits", fontsize=9)
     return Picture(figure, said.words)
 
 
 class Pushes:
-    """How the two parts of the loss push each student logit, (C,) each, and the loss in nats.
+    """The push of each part of the loss on each student logit, (C,) each, and the loss in nats.
 
-    A push is minus the gradient: the way gradient descent moves the logit. ``student`` and
-    ``teacher`` are the (C,) probabilities of both at the temperature.
+    A push is minus the gradient: the direction in which gradient descent moves the logit.
+    ``student`` and ``teacher`` are the (C,) probabilities of both models at the temperature.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class Pushes:
 
     @property
     def shown(self) -> TopClasses:
-        """The most pushed classes, and the label's."""
+        """The classes with the strongest push, and the label's class."""
         return top_classes(self.total.abs(), [self.label])
 
     def words(self, class_names: Sequence[str]) -> str:
@@ -216,14 +216,14 @@ class Pushes:
         return (
             f"Probabilities and pushes at T = {self.temperature:.3g}, soft_weight "
             f"{self.soft_weight:.2f}, label {class_names[self.label]}: loss {self.loss:.3f} nats; "
-            f"logit {class_names[up]} is pushed up by {self.total[up].item():.3f}, "
+            f"logit {class_names[up]} is pushed up most, by {self.total[up].item():.3f}, "
             f"logit {class_names[down]} down by {-self.total[down].item():.3f}."
         )
 
 
 @styled
 def push_bars(push: Pushes, class_names: Sequence[str]) -> Picture:
-    """Probabilities of both models at T, and how the two parts of the loss push each logit."""
+    """Probabilities of both models at T, and the push of each part of the loss on each logit."""
     few, named = push.shown, written(class_names)
     names = few.names(named)
     figure, (left, right) = panels(7.6, 2.7 + room_for(names), 2, width_ratios=[1, 1.2])
@@ -253,16 +253,16 @@ def push_bars(push: Pushes, class_names: Sequence[str]) -> Picture:
 
 
 def name_bars(ax: Axes, names: Sequence[str]) -> None:
-    """Write each name, as `written` gives it, under its bar; wide ones upright."""
+    """Write each name, as `written` gives it, under its bar; upright if one is wide."""
     ax.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > WIDE else 0)
 
 
 def room_for(names: Sequence[str]) -> float:
-    """How much higher a figure must be, in inches, whose bars have these names."""
+    """The height, in inches, that these names need below the bars."""
     longest = max(map(len, names))
     return 0.08 * (longest - WIDE) if longest > WIDE else 0.0
 
 
 def _then(words: str, name: str) -> str:
-    """Words and a name: a long one below them."""
+    """Words and a name, which is on the next line if it is long."""
     return f"{words}{' ' if len(name) <= LONG else chr(10)}{name}"

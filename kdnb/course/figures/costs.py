@@ -1,4 +1,4 @@
-"""What models cost, and what a student of each size gains from its teacher."""
+"""Costs of models, and the accuracy of students of each size."""
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from kdnb.evaluation.statistics import Interval
 from kdnb.experiment.size_sweep import SizeResult
 
 STEPS = 20  # of the budget's slider
-# What a budget may limit: its unit, and how much of it a model spends.
+# The units of a budget, and how much of each a model spends.
 BUDGETS: dict[str, Callable[[Cost, Timing], float]] = {
     "MFLOPs per image": lambda cost, latency: max(cost.flops, 1) / 1e6,  # no logarithm of 0
     "thousand parameters": lambda cost, latency: cost.parameters / 1e3,
@@ -41,7 +41,7 @@ def cost_bars(costs: Mapping[str, Cost]) -> Picture:
         ax.set(xlabel=name, xlim=(0, 1.2 * (max(values) or 1)))
         said = [f"{k} {v:.2f}" for k, v in zip(labels, values, strict=True)]
         alt.append(f"{name}: {', '.join(said)}")
-    return Picture(figure, f"Bars. {'; '.join(alt)}.{_under(axes[1], costs)}")
+    return Picture(figure, f"Bar charts. {'; '.join(alt)}.{_under(axes[1], costs)}")
 
 
 @styled
@@ -51,8 +51,8 @@ def size_sweep(
 ) -> Picture:  # fmt: skip
     """Accuracy with intervals against one cost, a curve per method; rings mark the Pareto front.
 
-    ``by`` is one of `BUDGETS`, ``teacher`` its own cost and accuracy, ``budget`` a limit to draw
-    and ``chosen`` the student that is picked under it.
+    ``by`` is one of `BUDGETS`, ``teacher`` the teacher's cost and accuracy, ``budget`` a limit to
+    draw and ``chosen`` the best student within this limit.
     """
     figure, ax = panels(6.8, 3.5)
     x, alt = [spent(size, by) for size in sizes], []
@@ -79,9 +79,9 @@ def size_sweep(
     left, right = 0.7 * min(x), 1.5 * max(x)
     if budget is not None:
         ax.axvspan(budget, right, color=GREY, alpha=0.18, lw=0, label="over budget")
-        buys = f"a budget of {budget:,.3g} {by} buys"
-        ax.set_title(f"{buys}\n{chosen}", fontsize=9)
-        alt.append(f"{buys} {chosen}")
+        within = f"best within a budget of {budget:,.3g} {by}:"
+        ax.set_title(f"{within}\n{chosen}", fontsize=9)
+        alt.append(f"{within} {chosen}")
     ax.set(xscale="log", xlabel=by, ylabel="test accuracy (%)", xlim=(left, right))
     ax.legend(fontsize=8)
     note = _under(ax, {size.name: size.cost for size in sizes}) if "FLOPs" in by else ""
@@ -89,12 +89,12 @@ def size_sweep(
 
 
 def spent(size: SizeResult, by: str) -> float:
-    """What a student costs, in a unit of `BUDGETS`."""
+    """A student's cost in a unit of `BUDGETS`."""
     return BUDGETS[by](size.cost, size.latency)
 
 
 def pareto_front(sizes: Sequence[SizeResult], by: str) -> list[tuple[SizeResult, str]]:
-    """The (size, method) pairs that are better on average than all that cost no more, by cost."""
+    """The (size, method) pairs with a higher mean than all pairs that cost no more, by cost."""
     offers = [(size, label) for size in sizes for label in size.result.labels]
     offers.sort(key=lambda offer: (spent(offer[0], by), -offer[0].mean(offer[1])))
     front: list[tuple[SizeResult, str]] = []
@@ -123,7 +123,7 @@ def validated(size: SizeResult, label: str) -> float:
 
 
 def _under(ax: Axes, costs: Mapping[str, Cost]) -> str:
-    """Write what is not counted under an axis of FLOPs; the same for the picture's words."""
+    """Write the operations not counted under an axis of FLOPs; the same for the alt text."""
     sentence = not_counted(costs).replace("`", "")
     if not sentence:
         return ""

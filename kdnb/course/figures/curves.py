@@ -1,4 +1,4 @@
-"""Curves: how models learn, and how good their confidence is."""
+"""Curves: training of models, and their calibration."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,7 +30,7 @@ def training_curves(histories: Mapping[str, History], epochs: int, title: str = 
 
 
 def training_words(histories: Mapping[str, History], epochs: int) -> str:
-    """What `training_curves` shows."""
+    """The text alternative of `training_curves`."""
     alt = [
         f"{label}: validation accuracy {100 * epoch.val_accuracy:.2f} % after epoch {number}"
         for label, history in histories.items()
@@ -47,7 +47,7 @@ def learning_curves(
     epoch: int,
     digits: int,
 ) -> Picture:
-    """Mean over seeds with its interval after ``epochs``, by method, read at one ``epoch``."""
+    """Mean over seeds with its interval after ``epochs``, by method; words give one ``epoch``."""
     figure, ax = panels(6.8, 3.1)
     means, alt = [], []
     for (label, values), color, marker in looks(curves.items()):
@@ -71,7 +71,7 @@ def learning_curves(
 
 @styled
 def reliability(calibrations: Mapping[str, Calibration], note: str = "") -> Picture:
-    """Accuracy against confidence; on the diagonal, confidence is as good as its word."""
+    """Accuracy against confidence; a calibrated model lies on the diagonal."""
     figure, ax = panels(4.4, 3.6)
     ax.plot([0, 1], [0, 1], color=GREY, ls=":", label="perfectly calibrated")
     for (label, c), color, marker in looks(calibrations.items()):
@@ -79,16 +79,16 @@ def reliability(calibrations: Mapping[str, Calibration], note: str = "") -> Pict
         ax.plot(confidence, accuracy, color=color, lw=1)
         ax.scatter(
             confidence, accuracy, s=15 + 250 * c.share.numpy(), color=color, marker=marker,
-            alpha=0.75, label=f"{label}: error {100 * c.error:.2f} %",
+            alpha=0.75, label=f"{label}: calibration error {100 * c.error:.2f} %",
         )  # fmt: skip
     ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03))
     ax.legend(fontsize=8, markerscale=0.6)
     ax.set_title(note, fontsize=8)
-    return Picture(figure, reliability_words(calibrations) + (f" There is {note}." if note else ""))
+    return Picture(figure, reliability_words(calibrations) + (f" Note: {note}." if note else ""))
 
 
 def reliability_words(calibrations: Mapping[str, Calibration]) -> str:
-    """What `reliability` shows."""
+    """The text alternative of `reliability`."""
     alt = "; ".join(
         f"{label} has an expected calibration error of {100 * c.error:.2f} %"
         for label, c in calibrations.items()

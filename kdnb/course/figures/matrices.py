@@ -1,4 +1,4 @@
-"""Counts of images by two kinds of class: a matrix, or its fullest cells where it is too large."""
+"""Counts of images by two kinds of class: a matrix, or a table of the largest cells."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,16 +19,16 @@ PAIRS = 20  # rows of a table of cells
 
 @styled
 def confusion_matrix(counts: Tensor, class_names: Sequence[str]) -> Picture | Markdown:
-    """(C, C) counts, rows true and columns predicted; the right answers are left pale.
+    """(C, C) counts, rows true and columns predicted; only errors are coloured.
 
-    Of more than `MATRIX` classes the most frequent errors, as a table.
+    With more than `MATRIX` classes, a table of the most frequent errors.
     """
     wrong = counts.clone().fill_diagonal_(0)
     right, images, classes = counts.diag().sum().item(), counts.sum().item(), len(counts)
     if classes > MATRIX:
         says = (
-            f"{right:,} of {images:,} images are right. {classes:,} classes are too many for a "
-            "matrix: these are the most frequent errors."
+            f"{right:,} of {images:,} images are classified correctly. {classes:,} classes are too "
+            "many for a matrix, so this table lists the most frequent errors."
         )
         sides = ("true", class_names), ("predicted", class_names)
         return Markdown(_common_pairs(wrong, counts.sum(1), *sides, says))
@@ -39,13 +39,13 @@ def confusion_matrix(counts: Tensor, class_names: Sequence[str]) -> Picture | Ma
     ax.set(xlabel="predicted", ylabel="true")
     worst = wrong.flatten().topk(min(3, wrong.numel()))
     pairs = [
-        f"{class_names[i // classes]} taken for {class_names[i % classes]} {n} times"
+        f"{class_names[i // classes]} predicted as {class_names[i % classes]} ({n} times)"
         for i, n in zip(worst.indices.tolist(), worst.values.tolist(), strict=True)
         if n
     ]
     return Picture(
         figure,
-        f"Confusion matrix: {right} of {images} images right. "
+        f"Confusion matrix: {right} of {images} images classified correctly. "
         f"Most frequent errors: {'; '.join(pairs) or 'none'}.",
     )
 
@@ -54,17 +54,17 @@ def confusion_matrix(counts: Tensor, class_names: Sequence[str]) -> Picture | Ma
 def subclass_tables(
     matchings: Mapping[str, Matching], class_names: Sequence[str], true_names: Sequence[str]
 ) -> Picture | Markdown:
-    """Per entry a table of images: rows invented subclasses, columns true ones.
+    """For each entry a matrix of images: rows are invented subclasses, columns true ones.
 
-    Rows are named by class and number and, within their class, ordered by their partner; an empty
-    row is a dead subclass. Where there are too many of either, the fullest cells as a table.
+    Rows are named by class and number and, within a class, ordered by their partner; an empty row
+    is a dead subclass. Where there are too many of either, a table of the largest cells.
     """
     rows = max(len(m.counts) for m in matchings.values())
     if rows > 2 * MATRIX or len(true_names) > MATRIX:
         tables = [_subclass_pairs(k, m, class_names, true_names) for k, m in matchings.items()]
         return Markdown("\n\n".join(tables))
     named, columns = written(class_names), written(true_names)
-    upright = max(map(len, columns)) > 2  # too wide to stand side by side
+    upright = max(map(len, columns)) > 2  # too wide for horizontal labels
     size = 0.7 + 3.4 * len(matchings), 0.9 + 0.25 * rows + 0.4 * upright
     figure, axes = panels(*size, len(matchings), squeeze=False)
     alt = []
@@ -81,19 +81,19 @@ def subclass_tables(
         ax.set_xlabel("true subclass")
         names = numbered(class_names, matching)
         used = [
-            f"{names[i]} holds {row.sum().item()} images, most often {true_names[row.argmax()]}"
+            f"{names[i]} has {row.sum().item()} images, most often {true_names[row.argmax()]}"
             for i, row in zip(order, counts, strict=True)
             if row.any()
         ]
-        alt.append(f"{label}: {'; '.join(used)}; {len(counts) - len(used)} hold none")
+        alt.append(f"{label}: {'; '.join(used)}; {len(counts) - len(used)} have none")
     axes[0, 0].set_ylabel("invented subclass")
-    return Picture(figure, f"Invented against true subclasses. {'. '.join(alt)}.")
+    return Picture(figure, f"Images by invented and true subclasses. {'. '.join(alt)}.")
 
 
 def by_partner(matching: Matching, classes: int, true_subclasses: int) -> list[int]:
     """The invented subclasses, class by class, and within a class in the order of their partners.
 
-    Those without one come last.
+    A subclass without a partner comes last.
     """
     order = torch.arange(len(matching.counts)).view(classes, -1)
     partner = matching.partner.where(matching.partner >= 0, true_subclasses).view(classes, -1)
@@ -101,7 +101,7 @@ def by_partner(matching: Matching, classes: int, true_subclasses: int) -> list[i
 
 
 def numbered(class_names: Sequence[str], matching: Matching) -> list[str]:
-    """What the invented subclasses are called: their class and their number in it."""
+    """Names of the invented subclasses: the class and a number within the class."""
     size = len(matching.counts) // len(class_names)
     return [f"{name} no. {i + 1}" for name in class_names for i in range(size)]
 
@@ -112,7 +112,7 @@ def _subclass_pairs(
     rows = numbered(class_names, matching)
     says = (
         f"**{label}**: {len(rows):,} invented by {len(true_names):,} true subclasses are too many "
-        "for a matrix: these pairs share most images."
+        "for a matrix, so this table lists the pairs with the most images."
     )
     sides = ("invented subclass", rows), ("true subclass", true_names)
     return _common_pairs(matching.counts, matching.counts.sum(1), *sides, says)
@@ -122,9 +122,9 @@ def _common_pairs(
     counts: Tensor, totals: Tensor, rows: tuple[str, Sequence[str]],
     columns: tuple[str, Sequence[str]], says: str,
 ) -> str:  # fmt: skip
-    """The `PAIRS` largest of (R, C) counts: row, column, number and its share of ``totals`` (R,).
+    """The `PAIRS` largest of (R, C) counts: row, column, count and its share of ``totals`` (R,).
 
-    ``rows`` and ``columns`` are what they are called, and the name of each; ``says`` stands above.
+    ``rows`` and ``columns`` are a heading and the names; ``says`` is the text above the table.
     """
     row, column = counts.nonzero(as_tuple=True)
     order = counts[row, column].argsort(descending=True, stable=True)[:PAIRS]
@@ -133,7 +133,7 @@ def _common_pairs(
          percent((counts[r, c] / totals[r]).item(), 1)]
         for r, c in zip(row[order].tolist(), column[order].tolist(), strict=True)
     ]  # fmt: skip
-    table = markdown_table([rows[0], columns[0], "images", "share of this row's"], cells)
+    table = markdown_table([rows[0], columns[0], "images", "share of row"], cells)
     more = len(row) - len(order)
     left = f"\n\n{more:,} other pairs are not listed." if more else ""
     return f"{says}\n\n{table}{left}"

@@ -1,4 +1,4 @@
-"""Methods side by side, and over a setting that is swept."""
+"""Comparisons of methods, and sweeps over a setting."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ def comparison(
 ) -> Picture:
     """Left: each seed's accuracy per method. Right: paired gains over ``baseline``.
 
-    ``guess`` is a prediction of the last method's gain, in percentage points, and ``whose`` says
-    whether it is the reader's. Of more than `METHODS` methods those with the highest means.
+    ``guess`` is a prediction of the last method's gain, in percentage points, and ``whose`` its
+    name in the legend. Of more than `METHODS` methods, those with the highest means are shown.
     """
     labels = list(result.labels)
     if len(labels) > METHODS:
@@ -40,8 +40,8 @@ def comparison(
             gain = result.gain(label, baseline)
             intervals.append((right, gain))
             alt.append(
-                f"its gain over {baseline} {100 * gain.mean:+.2f} points, interval "
-                f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}"
+                f"gain over {baseline} {100 * gain.mean:+.2f} points (95 % interval "
+                f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f})"
             )
         for ax, interval in intervals:
             mean, ends = bar_ends([interval])
@@ -49,8 +49,8 @@ def comparison(
     name_rows(left, written(labels, LABEL, "method"))
     left.set(xlabel="accuracy (%)")
     right.axvline(0, color=GREY, lw=1)
-    right.set(xlabel=textwrap.fill(f"points over {baseline}", 36))
-    says = "each seed, the mean and its 95 % interval over seeds and images"
+    right.set(xlabel=textwrap.fill(f"gain in points over {baseline}", 36))
+    says = "each seed, and the mean with its 95 % interval over seeds and images"
     if len(labels) < len(result.labels):
         chosen = f"the {METHODS} methods with the highest means, of {len(result.labels):,}"
         says += f"\n{chosen}"
@@ -59,8 +59,8 @@ def comparison(
     if guess is not None:
         right.axvline(guess, color=PALETTE[4], ls="--", lw=1.5, label=f"{whose}: {guess:+.1f}")
         right.legend(fontsize=8)
-        alt.append(f"{whose} was {guess:+.1f} points")
-    return Picture(figure, f"Comparison over {len(result.seeds)} seeds: {', '.join(alt)}.")
+        alt.append(f"{whose} {guess:+.1f} points")
+    return Picture(figure, f"Comparison over {len(result.seeds)} seeds: {'; '.join(alt)}.")
 
 
 @styled
@@ -68,7 +68,7 @@ def sweep(
     values: Sequence[float], curves: Mapping[str, Sequence[Interval]], *, xlabel: str, ylabel: str,
     log: bool = False, baseline: Interval | None = None, baseline_label: str = "",
 ) -> Picture:  # fmt: skip
-    """One curve with intervals per entry of ``curves`` over the swept ``values``; in percent."""
+    """A curve with intervals for each entry of ``curves`` over the swept ``values``, in percent."""
     figure, ax = panels(6.4, 3.1)
     alt = []
     if baseline is not None:
@@ -82,7 +82,7 @@ def sweep(
         alt.append(f"{label}: {', '.join(said)}")
     if log:
         ax.set_xscale("log", base=2)
-    each = -(-len(values) // MOST)  # so many that their numbers can be told apart
+    each = -(-len(values) // MOST)  # as many as stay legible
     ax.set_xticks(values[::each], [f"{v:g}" for v in values[::each]])
     ax.minorticks_off()
     ax.set(xlabel=xlabel, ylabel=ylabel)

@@ -1,4 +1,4 @@
-"""A figure as a picture with words, in the course's style; what all figures draw with."""
+"""A figure as a picture with a text alternative, in the course's style."""
 
 import html
 import io
@@ -38,9 +38,9 @@ STYLE = {
 
 
 class Picture:
-    """A figure and its text alternative; shows itself as a PNG with that text.
+    """A figure and its text alternative, displayed as a PNG with this text.
 
-    With a reader before it, as HTML with a PNG in it: JupyterLab drops the text from a bare one.
+    In a live notebook it is HTML with a PNG inside: JupyterLab drops the text of a bare PNG.
     """
 
     def __init__(self, figure: Figure, alt: str):
@@ -71,7 +71,7 @@ def image_tag(picture: Picture | Drawing) -> str:
 def png_url(picture: Tensor | Image.Image, **options: object) -> str:
     """An image (1 or 3, H, W) uint8 as the source of an HTML image; one channel as ink on paper.
 
-    It may be one of Pillow's; ``options`` are Pillow's for PNG.
+    A Pillow image works too; ``options`` are Pillow's for PNG.
     """
     if isinstance(picture, Tensor):
         grey = len(picture) == 1
@@ -87,9 +87,9 @@ def _bytes_of(picture: Image.Image, **options: object) -> bytes:
 
 
 def _png(figure: Figure) -> bytes:
-    """The figure in 256 colours, a third of the bytes; in all of them where it holds photographs.
+    """The figure in 256 colours, a third of the bytes; in all colours if it shows photographs.
 
-    A chart has hues by the dozen and their edges, and looks the same; stained tissue would not.
+    A chart has a dozen hues and looks the same in 256 colours; stained tissue would not.
     """
     canvas = FigureCanvasAgg(figure)
     figure.set(dpi=DOTS_PER_INCH, facecolor="white")
@@ -104,16 +104,16 @@ def _png(figure: Figure) -> bytes:
 
 @contextmanager
 def course_style() -> Iterator[None]:
-    """Matplotlib's own settings and the course's, whatever a reader's ``matplotlibrc`` says.
+    """Matplotlib's defaults and the course's settings, whatever the reader's ``matplotlibrc`` says.
 
-    After the block the reader's hold again.
+    After the block the reader's settings apply again.
     """
     with DRAWING, style.context(["default", STYLE]):
         yield
 
 
 def styled(plot: Callable[..., Picture]) -> Callable[..., Picture]:
-    """Draw under the course's style without changing matplotlib's settings for anybody else."""
+    """Draw in the course's style without changing matplotlib's settings elsewhere."""
 
     @wraps(plot)
     def wrapper(*args: object, **kwargs: object) -> Picture:
@@ -124,25 +124,25 @@ def styled(plot: Callable[..., Picture]) -> Callable[..., Picture]:
 
 
 def panels(width: float, height: float, columns: int = 1, **options: object) -> tuple:
-    """A figure of so many inches, and its axes side by side: one, or an array of them."""
+    """A figure of this size in inches, and its axes side by side: one, or an array."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(1, columns, **options)
 
 
 def looks(labels: Iterable) -> Iterator[tuple]:
-    """Each with a colour and a marker of its own, as long as there are other ones."""
+    """Each item with a colour and a marker, distinct as long as the palette lasts."""
     return zip(labels, cycle(PALETTE), cycle(MARKERS))
 
 
 def bar_ends(intervals: Sequence[Interval], scale: float = 100) -> tuple:
-    """Means (N,) and, for ``errorbar``, how far the intervals reach below and above them (2, N)."""
+    """Means (N,) and, for ``errorbar``, the intervals' lengths below and above the means (2, N)."""
     mean = scale * np.array([i.mean for i in intervals])
     low, high = (scale * np.array([getattr(i, end) for i in intervals]) for end in ("low", "high"))
     return mean, np.stack([mean - low, high - mean])
 
 
 def name_rows(ax: Axes, names: Sequence[str], **options: object) -> None:
-    """Write the names of rows, the first one on top."""
+    """Write the names of rows, the first at the top."""
     rows = max(1, len(names))
     ax.set_yticks(range(len(names)), names, **options)
     ax.set_ylim(rows - 0.5, -0.5)

@@ -1,4 +1,4 @@
-"""Saliency maps, and what is measured of them."""
+"""Saliency maps and their measures."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,8 @@ def saliency_grid(
 ) -> Picture:
     """Maps (H, W) over an image (1 or 3, H, W) uint8: a row per entry, a column per model.
 
-    What speaks for the class is orange, what speaks against it blue; each map is scaled by its own
-    largest magnitude. Where a model has no such map, the place says so.
+    Positive values are orange, negative ones blue; each map is scaled by its own largest
+    magnitude. A panel without a map says that the model has no feature maps.
     """
     size = 1.2 * (len(columns) + 1), 0.6 + 1.2 * len(rows)
     figure = Figure(figsize=size, layout="constrained")
@@ -48,7 +48,7 @@ def saliency_grid(
             share, y, x = evidence(values)
             alt.append(
                 f"{row}, {column}: strongest at row {y}, column {x}, "
-                f"{percent(share, 0)} of all evidence speaks for the class"
+                f"{percent(share, 0)} of its magnitude is positive"
             )
     return Picture(
         figure,
@@ -58,7 +58,7 @@ def saliency_grid(
 
 
 def evidence(values: Tensor) -> tuple[float, int, int]:
-    """Of a map (H, W): the share for the class; row and column, from 1, of its strongest pixel."""
+    """Of a map (H, W): the positive share; row and column, from 1, of its strongest pixel."""
     y, x = divmod(values.abs().argmax().item(), values.shape[1])
     share = (values.clamp(min=0).sum() / values.abs().sum().clamp(min=1e-30)).item()
     return share, y + 1, x + 1
@@ -73,7 +73,7 @@ def _overlay(ax: Axes, image: Tensor, values: Tensor) -> None:
 
 @styled
 def measured_bars(measured: Measured, title: str) -> Picture:
-    """A panel for each measure, in it for each model the mean with its interval."""
+    """A panel for each measure, with each model's mean and interval."""
     labels, count = list(measured.values), len(measured.measures)
     size = 1.9 + 1.75 * count, 1.0 + 0.3 * len(labels)
     figure, axes = panels(*size, count, sharey=True, squeeze=False)

@@ -1,4 +1,4 @@
-"""Images of a dataset, side by side and as points of a map."""
+"""Images of a dataset, in a grid and as points of a map."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ def show_image(ax: Axes, picture: Tensor, faint: bool = False) -> None:
 
 
 def _grid(rows: int, columns: int, width: float, height: float) -> tuple:
-    """A figure of so many inches, and empty places for images in rows."""
+    """A figure of this size in inches, and empty axes for images in rows."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
@@ -57,7 +57,7 @@ def images(pictures: Tensor, captions: Sequence[str]) -> Picture:
 def gallery(columns: Mapping[str, Tensor]) -> Picture:
     """(N, 1 or 3, H, W) uint8 images in columns, each column under its caption.
 
-    Of more than `COLUMNS` the first.
+    Only the first `COLUMNS` are shown.
     """
     every, columns = len(columns), dict(list(columns.items())[:COLUMNS])
     rows = max(map(len, columns.values()))
@@ -68,7 +68,7 @@ def gallery(columns: Mapping[str, Tensor]) -> Picture:
             show_image(ax, picture)
     alt = "; ".join(f"{len(p)} of {caption}" for caption, p in columns.items())
     if every > len(columns):
-        says = f"the first {len(columns)} of {every:,} subclasses"
+        says = f"first {len(columns)} of {every:,} subclasses"
         figure.suptitle(says, fontsize=9)
         alt = f"{says}: {alt}"
     return Picture(figure, f"Images by subclass: {alt}.")
@@ -81,9 +81,9 @@ def logit_map(
 ) -> Picture:  # fmt: skip
     """Per column (N, 2) points, coloured by class, each drawn as the name of its true subclass.
 
-    Where a name is longer than one character, the points are dots instead: the later a subclass
-    among those of its class, the darker. ``labels`` (N,) and ``subclasses`` (N,) int64;
-    ``drawn_as`` says what these are where they are something else. A key names the first.
+    If a name is longer than one character, points are dots instead, darker for each further
+    subclass of a class, and a key names the first `KEYS`. ``labels`` (N,) and ``subclasses`` (N,)
+    are int64; ``drawn_as`` names what the subclasses are.
     """
     named = not all(len(n) == 1 and n.isascii() and n.isalnum() for n in true_names)
     size = 3.7 * len(columns) + 1.2 * named, 3.5
@@ -110,7 +110,7 @@ def logit_map(
             [points_of[k] for k in keyed], [names[k] for k in keyed], loc="outside right center",
             title=f"{drawn_as}{more}", fontsize=8, title_fontsize=8, markerscale=1.6,
         )  # fmt: skip
-    drawn = "dots, darker from subclass to subclass," if named else f"their {drawn_as}"
+    drawn = "dots, darker for each further subclass," if named else f"their {drawn_as}"
     return Picture(
         figure,
         f"{len(labels)} images as points in two dimensions, drawn as {drawn} in the colour of one "

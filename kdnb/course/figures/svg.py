@@ -1,4 +1,4 @@
-"""Drawings for what moves: SVG put together in a millisecond, where matplotlib takes hundreds."""
+"""Drawings for sliders: SVG built in a millisecond, where matplotlib takes hundreds."""
 
 import base64
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from html import escape
 PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9"]
 GREY = "#6b6b6b"
 GRID = "#e4e4e4"
-WIDE = 5  # letters of a name: longer ones do not fit under a bar
+WIDE = 5  # letters: a longer name does not fit under a bar
 HALVES = [(0.0, "0"), (0.5, "0.5"), (1.0, "1")]  # ticks of a probability
 
 
@@ -19,7 +19,7 @@ def data_url(kind: str, content: bytes) -> str:
 
 
 class Drawing:
-    """SVG elements ``parts`` on white paper of so many CSS pixels, and their text alternative."""
+    """SVG elements ``parts`` on a white canvas in CSS pixels, and their text alternative."""
 
     def __init__(self, width: int, height: int, parts: Sequence[str], alt: str):
         self.width, self.alt = width, alt
@@ -37,7 +37,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Frame:
-    """A place for a chart: a box in pixels, and the values at its edges."""
+    """The frame of a chart: a box in pixels, and the values at its edges."""
 
     x: float
     y: float
@@ -50,11 +50,11 @@ class Frame:
 
     @property
     def end(self) -> float:
-        """Where it ends on the right, in pixels."""
+        """The right edge in pixels."""
         return self.x + self.width
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where the values ``x`` and ``y`` lie, in pixels."""
+        """The position of the values ``x`` and ``y`` in pixels."""
         across = (x - self.left) / ((self.right - self.left) or 1)
         up = (y - self.bottom) / ((self.top - self.bottom) or 1)
         return self.x + self.width * across, self.y + self.height * (1 - up)
@@ -72,7 +72,7 @@ class Frame:
         return parts
 
     def below(self, places: Sequence[tuple[float, str]]) -> list[str]:
-        """Names under the chart, each at its value; aslant where they are long."""
+        """Names under the chart, each at its value; slanted if one is long."""
         under, slant = self.y + self.height + 16, room_below([name for _, name in places]) > 0
         return [text(self.at(x, 0)[0], under, name, slant=slant) for x, name in places]
 
@@ -95,9 +95,9 @@ class Frame:
     def bars(
         self, values: Sequence[float], fill: Callable[[int], str] | None, share: tuple = (0, 1)
     ) -> list[str]:
-        """A bar at 0, 1, 2 and so on; with ``share`` (k, n) it is the k-th of n side by side.
+        """Bars at 0, 1, 2 and so on; with ``share`` (k, n), each is the k-th of n side by side.
 
-        Without ``fill``, dotted outlines.
+        Without ``fill``, bars are dotted outlines.
         """
         place, among = share
         parts = []
@@ -114,13 +114,13 @@ class Frame:
 
 
 def room_below(names: Sequence[str]) -> int:
-    """How much higher a drawing must be, in pixels, that has these names under a chart."""
+    """The height, in pixels, that these names need under a chart."""
     longest = max(map(len, names))
     return 0 if longest <= WIDE else round(4.6 * longest)
 
 
 def text(x: float, y: float, words: str, anchor: str = "middle", *, slant: bool = False) -> str:
-    """Words at a point, in pixels, or aslant up to it; they may come from data."""
+    """Words at a point in pixels, or slanted up to the point; they may come from data."""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{"end" if slant else anchor}"'
     if slant:
         place += f' transform="rotate(-35 {x:.1f} {y:.1f})"'
@@ -128,7 +128,7 @@ def text(x: float, y: float, words: str, anchor: str = "middle", *, slant: bool 
 
 
 def key(x: float, y: float, entries: Sequence[tuple[str, str]]) -> list[str]:
-    """A legend in one line: (colour, words) each."""
+    """A legend in one line from pairs (colour, words)."""
     parts = []
     for color, words in entries:
         parts.append(f'<rect x="{x:.1f}" y="{y - 9:.1f}" width="10" height="10" fill="{color}"/>')

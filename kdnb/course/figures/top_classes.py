@@ -1,4 +1,4 @@
-"""Of many classes a chart shows the top ones by name, and all others as one bar."""
+"""The top classes of many: a chart shows these by name, and all others as one bar."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-MOST = 12  # bars whose names can be told apart
-MATRIX = 30  # rows of a matrix whose numbers can be read
+MOST = 12  # bars with legible names
+MATRIX = 30  # rows of a matrix with legible numbers
 
 
 @dataclass(frozen=True)
 class TopClasses:
-    """The classes ``rows`` that a chart shows, in their order, and how many ``others`` there are.
+    """The classes ``rows`` that a chart shows, in their order, and the number of ``others``.
 
     >>> few = top_classes(torch.arange(1000.0), [3])
     >>> few.rows, few.others
@@ -25,7 +25,7 @@ class TopClasses:
     others: int
 
     def of(self, values: Tensor) -> Tensor:
-        """(C,) values as bars: those of the rows, then the sum of the others, if there are any."""
+        """(C,) values as bars: the rows' values, then the sum of the others, if any."""
         shown = values[self.rows]
         if not self.others:
             return shown
@@ -34,18 +34,18 @@ class TopClasses:
         return torch.cat([shown, values[rest].sum()[None]])
 
     def subclasses(self, size: int) -> list[int]:
-        """The rows' subclasses, where each class has so many."""
+        """The rows' subclasses, if each class has ``size`` of them."""
         return [row * size + i for row in self.rows for i in range(size)]
 
     def names(self, class_names: Sequence[str]) -> list[str]:
-        """What stands under the bars."""
+        """The names under the bars."""
         return [class_names[i] for i in self.rows] + [f"{self.others:,} others"] * bool(self.others)
 
 
 def top_classes(scores: Tensor, always: Sequence[int] = (), most: int = MOST) -> TopClasses:
-    """All of (C,) classes, or of more than ``most`` those with the largest scores and ``always``.
+    """All of (C,) classes; of more than ``most``, those with the largest scores and ``always``.
 
-    One place is left for the bar of the others.
+    The bar of the others takes one place.
     """
     if len(scores) <= most:
         return TopClasses(list(range(len(scores))), 0)

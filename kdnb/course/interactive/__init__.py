@@ -1,4 +1,4 @@
-"""What a reader moves, draws or guesses: live in Jupyter, in the page, and at rest a picture."""
+"""Widgets to move, draw on and guess with: live in Jupyter and in the page, else a picture."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What moves in a page: its scripts, and a frame that runs one component in a live notebook."""
+"""The page's scripts, and a frame that runs one component in a live notebook."""
 
 import base64
 import hashlib
@@ -12,7 +12,7 @@ STATIC = Path(__file__).parents[1] / "static"
 
 
 def page_script() -> str:
-    """All that a page runs: what components share, the components, and what starts them."""
+    """All scripts of a page: the shared part, the components, and the start."""
     page = {path.stem: path for path in sorted((STATIC / "page").glob("*.js"))}
     first, last = page.pop("base"), page.pop("start")
     files = [first, *page.values(), *sorted((STATIC / "components").glob("*.js")), last]
@@ -22,7 +22,7 @@ def page_script() -> str:
 def scripted(template: str, **values: object) -> str:
     """One of the course's templates with these values and the page's script.
 
-    What is given is text, and escaped, unless it says that it is markup.
+    Values are escaped as text unless they are marked as markup.
     """
     environment = Environment(
         loader=PackageLoader("kdnb.course.report", "templates"),
@@ -35,16 +35,16 @@ def scripted(template: str, **values: object) -> str:
     digest = hashlib.sha256(script.encode()).digest()
     return environment.get_template(template).render(
         script=Markup(script),
-        # The only script that the page lets run is this one, to the byte.
+        # The page allows only this script, byte for byte.
         script_hash=f"sha256-{base64.b64encode(digest).decode()}",
         **values,
     )
 
 
 def frame(component: dict, title: str, height: int) -> str:
-    """A component of the page as HTML for a live notebook: the same script in a frame of its own.
+    """A component of the page as HTML for a live notebook: the same script in its own frame.
 
-    The frame reaches neither the notebook nor the network. ``height`` is in CSS pixels.
+    The frame has no access to the notebook or the network. ``height`` is in CSS pixels.
     """
     page = scripted("frame.html.j2", component=component, title=title)
     return (

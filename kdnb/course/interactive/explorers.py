@@ -23,7 +23,7 @@ from kdnb.evaluation.metrics import Calibration, calibration
 from kdnb.evaluation.statistics import mean_interval
 from kdnb.training.history import Epoch, History
 
-MOST_IN_PAGE = 500_000  # logits whose bytes a page can bear, about three million
+MOST_IN_PAGE = 500_000  # logits in a page, about three million bytes
 
 
 def temperature_explorer(
@@ -57,11 +57,11 @@ def _images_explorer(
     component: str, drawing: Callable[..., Drawing], rest: Picture, images: Tensor, labels: Tensor,
     logits: Tensor, class_names: Sequence[str], captions: Sequence[str], temperature: float,
 ) -> Live:  # fmt: skip
-    """Choose an image and move the temperature of what is said of it."""
+    """Choose an image and move the temperature of its probabilities."""
     names = [f"image {i + 1}: {caption}" for i, caption in enumerate(captions)]
     sources, slider = [png_url(image) for image in images], temperature_slider(temperature)
     controls = {
-        "image": dropdown("image", "which image", [(name, i) for i, name in enumerate(names)]),
+        "image": dropdown("image", "image", [(name, i) for i, name in enumerate(names)]),
         "temperature": slider,
     }
 
@@ -83,7 +83,7 @@ def _images_explorer(
 def calibration_explorer(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Live:
     """The reliability diagram of softmax(logits / T) under a temperature slider.
 
-    In a page the slider moves only where the logits are few enough to travel there.
+    A page has a slider only for at most `MOST_IN_PAGE` logits.
     """
     plain = calibration(logits, labels)
     slider = temperature_slider(temperature, lowest=0.25, highest=4.0)
@@ -97,7 +97,7 @@ def calibration_explorer(logits: Tensor, labels: Tensor, temperature: float = 1.
     images, classes = logits.shape
     data = note = None
     if logits.numel() > MOST_IN_PAGE:
-        note = f"no slider in a page: {images:,} × {classes:,} logits are too many"
+        note = f"no slider in the page, since {images:,} × {classes:,} logits are too many"
     else:
         data = {
             "logits": packed(logits.float()),
@@ -110,10 +110,10 @@ def calibration_explorer(logits: Tensor, labels: Tensor, temperature: float = 1.
 
 
 def curves_explorer(histories: Mapping[str, Sequence[History]]) -> Live:
-    """How methods learn: a quantity by epoch, mean over seeds with its interval, read at an epoch.
+    """Learning curves: a quantity by epoch, as a mean over seeds with its interval.
 
-    ``histories`` by method, one for each seed. Only epochs that validation followed are shown. A
-    method without validation after one of them, or that has ended by then, shows its last.
+    ``histories`` by method, one for each seed. Only epochs with validation are shown. A method
+    without validation at an epoch, or that has already ended, shows its last value.
     """
     first = next(iter(histories.values()))
     validated = [seeds[0].validated for seeds in histories.values()]
@@ -132,9 +132,9 @@ def curves_explorer(histories: Mapping[str, Sequence[History]]) -> Live:
         for name, (read, _) in quantities.items()
     }
     controls = {
-        "quantity": dropdown("quantity", "what is drawn", list(quantities)),
+        "quantity": dropdown("quantity", "quantity drawn", list(quantities)),
         "epoch": ipywidgets.SelectionSlider(
-            options=epochs, value=epochs[-1], description="epoch", tooltip="after which epoch"
+            options=epochs, value=epochs[-1], description="epoch", tooltip="epochs trained"
         ),
     }
 
@@ -165,9 +165,9 @@ def loss_explorer(
     student_logits: Tensor, teacher_logits: Tensor, label: int, class_names: Sequence[str],
     temperature: float, soft_weight: float,
 ) -> Live:  # fmt: skip
-    """How the two parts of the loss push each student logit, under T and soft_weight.
+    """The push of each part of the loss on each student logit, by T and soft_weight.
 
-    Logits are (C,). Bars show minus the gradient: the way gradient descent moves the logit.
+    Logits are (C,). Bars show minus the gradient: the direction in which the logit moves.
     """
 
     def pushes(temperature: float, soft_weight: float) -> Pushes:

@@ -1,4 +1,4 @@
-"""How one's guesses did, at the end of the course."""
+"""A summary of the reader's guesses at the end of the course."""
 
 from collections.abc import Mapping
 
@@ -15,10 +15,10 @@ from kdnb.tasks.config import COURSE, Task
 
 
 class Summary:
-    """Every question of a task's notebooks: what was guessed, what came out, how far off.
+    """Every question of a task's notebooks with its guess, its result and their difference.
 
-    Without a reader no guess is shown, whoever made one at another time: a page that is handed out
-    is about nobody's guesses. Notebooks without an outcome are listed as open.
+    Headless reports show no guesses, also if a reader made some earlier: a page to hand out shows
+    the sliders' defaults instead. Notebooks without a result are listed as open.
     """
 
     def __init__(self, task: Task, guesses: Guesses | None = None):
@@ -32,33 +32,33 @@ class Summary:
         """One row for each question."""
         rows = [self._row(key, each) for key, each in self.guessed.items()]
         rows += [[number, title_of(number), "open", "not run yet", "–"] for number in self.open]
-        mine = ["you expected", "it was", "your guess is"]
-        nobodys = ["slider's resting place", "it was", "resting place is"]
-        head = ["notebook", "question", *(mine if self.reader else nobodys)]
-        # By notebook; several questions of one stand in the order of their keys.
+        mine = ["your guess", "result", "your guess is"]
+        defaults = ["slider's default", "result", "the default is"]
+        head = ["notebook", "question", *(mine if self.reader else defaults)]
+        # By notebook; several questions of a notebook are in the order of their keys.
         return Markdown(markdown_table(head, sorted(rows, key=lambda row: row[0].split("/")[0])))
 
     @property
     def words(self) -> Markdown:
-        """How many guesses there were, and how they did together."""
+        """The number of guesses, and of those that were right, too low and too high."""
         text = f" Open: {', '.join(self.open)}." if self.open else ""
         made = [each for each in self.guessed.values() if each.guess is not None]
         if not self.reader:
             return Markdown(
-                "Nobody guessed here: sliders stand at their resting places, which are in the "
-                f"table only to be seen.{text}"
+                "Headless reports show no guesses. The table lists the sliders' defaults "
+                f"instead.{text}"
             )
         if not made:
             return Markdown(
-                "You have made no guess before an answer was shown. The sliders' resting places "
-                f"do not count.{text}"
+                "You made no guess before a result was shown. The sliders' defaults do not "
+                f"count as guesses.{text}"
             )
         verdicts = [each.judged(each.guess) for each in made]
         hits = sum(v in ("within the interval", "right") for v in verdicts)
         low, high = (sum(v.startswith(f"too {way}") for v in verdicts) for way in ("low", "high"))
         if chosen := [each for each in made if each.choice]:
             right = sum(each.choice == each.outcome for each in chosen)
-            text = f" Of {len(chosen)} times you said what happens, {right} were right.{text}"
+            text = f" Of {len(chosen)} predicted outcomes {right} came true.{text}"
         return Markdown(
             f"You made **{len(made)}** of {len(self.guessed)} guesses: **{hits}** within the "
             f"interval or right, {low} too low, {high} too high.{text}"
@@ -66,7 +66,7 @@ class Summary:
 
     @property
     def picture(self) -> Picture:
-        """Guesses and outcomes, each on the range of its slider."""
+        """Guesses and results, each on the range of its slider."""
         return _picture(self.guessed, self.reader)
 
     def _row(self, key: str, each: Guessed) -> list[str]:
@@ -80,7 +80,7 @@ class Summary:
 
 
 def title_of(number: str) -> str:
-    """The question that a notebook is about; "" where the notebooks are not at hand."""
+    """A notebook's title, which is a question; "" where the notebook is missing."""
     for path in NOTEBOOKS.glob(f"{number}_*.ipynb"):
         return nbformat.read(path, as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
     return ""
@@ -91,7 +91,7 @@ def _picture(guessed: Mapping[str, Guessed], reader: bool) -> Picture:
     known = {key: each for key, each in guessed.items() if each.value is not None}
     figure, ax = panels(6.8, 0.9 + 0.3 * max(1, len(known)))
     said = []
-    mine = "your guess" if reader else "resting place"
+    mine = "your guess" if reader else "slider's default"
     hollow = {"mfc": "none", "mec": PALETTE[3], "mew": 1.5}
     for row, (key, each) in enumerate(known.items()):
         guess = each.guess if reader else each.start
@@ -101,8 +101,8 @@ def _picture(guessed: Mapping[str, Guessed], reader: bool) -> Picture:
             for v in (low, high, each.value, guess)
         )
         ax.plot([low, high], [row, row], color=PALETTE[0], lw=4, alpha=0.4)
-        ax.plot(value, row, "o", color=PALETTE[0], label="it was" * (row == 0))
-        words = f"{key} it was {each.result}"
+        ax.plot(value, row, "o", color=PALETTE[0], label="result" * (row == 0))
+        words = f"{key} result {each.result}"
         if guess is not None:
             ax.plot(place, row, "D", **hollow)
             words += f", {mine} {each.number(guess)}"
@@ -111,7 +111,7 @@ def _picture(guessed: Mapping[str, Guessed], reader: bool) -> Picture:
     for end in (0, 100):
         ax.axvline(end, color=GREY, lw=0.5)
     name_rows(ax, list(known))
-    ax.set(xlabel="% of the slider's way", ylabel="notebook")
+    ax.set(xlabel="% of the slider's range", ylabel="notebook")
     ax.grid(axis="y", visible=False)
     figure.legend(loc="outside upper right", ncols=2, fontsize=8)
-    return Picture(figure, f"Guesses and outcomes: {'; '.join(said) or 'none yet'}.")
+    return Picture(figure, f"Guesses and results: {'; '.join(said) or 'none yet'}.")

@@ -1,4 +1,4 @@
-"""What readers guessed and what came out, kept beside the finished runs: a small file per task."""
+"""The reader's guesses and the results, stored beside the finished runs: a small file per task."""
 
 import json
 import re
@@ -13,13 +13,13 @@ Number = int | float
 
 @dataclass(frozen=True)
 class Guessed:
-    """A question, what the reader guessed before the answer was shown, and what came out.
+    """A question, the reader's guess before the result was shown, and the result.
 
-    ``ends`` are those of the slider. ``guess`` is None where nobody guessed: the slider's resting
-    place ``start`` is no guess. ``value`` is None where no number came out, ``low`` and ``high``
-    where it has no interval.
-    ``choice`` and ``outcome`` are words, for questions that ask what happens too. ``shown`` says
-    that a reader has seen the outcome: no later guess counts.
+    ``ends`` are the slider's ends. ``guess`` is None without a guess: the slider's default
+    ``start`` is no guess. ``value`` is None where the result is no number, ``low`` and ``high``
+    where the result has no interval.
+    ``choice`` and ``outcome`` are words, for questions that also ask for the outcome. ``shown`` is
+    True once a reader has seen the result: no later guess counts.
     """
 
     question: str
@@ -41,7 +41,7 @@ class Guessed:
                 raise TypeError(f"{field.name} cannot be {value!r}")
 
     def _digits(self, value: float) -> str:
-        """With its sign where the slider goes below 0."""
+        """A value's digits, with a sign if the slider goes below 0."""
         return f"{value:{'+' if self.ends[0] < 0 else ''}.{self.digits}f}"
 
     def number(self, value: float) -> str:
@@ -54,7 +54,7 @@ class Guessed:
 
     @property
     def result(self) -> str:
-        """What came out, with its interval."""
+        """The result with its interval."""
         if self.value is None:
             return "no number"
         if self.low is None or self.high is None:
@@ -63,7 +63,7 @@ class Guessed:
         return f"{self.number(self.value)} (95 % interval {low} to {high})"
 
     def judged(self, guess: float) -> str:
-        """How far off a guess is, in words, to the digits that are shown."""
+        """The difference of a guess from the result in words, to the digits shown."""
         if self.value is None:
             return "nothing to compare with"
         if None not in (self.low, self.high) and (
@@ -77,14 +77,14 @@ class Guessed:
 
 
 class Guesses:
-    """All that was guessed for one task, by keys such as "02", or "08/3" for one of several."""
+    """All guesses for one task, by keys such as "02", or "08/3" for one of several."""
 
     def __init__(self, task: str, root: str | Path | None = None):
         name = re.sub(r"[^\w.-]", "_", task)
         self.path = store_root(root) / f"guesses-{name}.json"
 
     def all(self) -> dict[str, Guessed]:
-        """Every question that has an answer; of a file that holds no guesses it warns."""
+        """Every question with a result; warns about a file that holds no guesses."""
         try:
             return self._read()
         except ValueError as error:
@@ -92,33 +92,33 @@ class Guesses:
             return {}
 
     def keep(self, key: str, guessed: Guessed) -> None:
-        """Write one, whole or not at all; where that fails it only warns.
+        """Write a guess, completely or not at all; warns if this fails.
 
-        A file that holds something else is not overwritten.
+        A file with other content is not overwritten.
         """
         try:
             entries = {name: asdict(each) for name, each in (self._read() | {key: guessed}).items()}
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self.path, [f"{json.dumps(entries, indent=1)}\n".encode()])
         except ValueError as error:
-            warnings.warn(f"this guess is not kept: {error}", stacklevel=2)
+            warnings.warn(f"this guess is not stored: {error}", stacklevel=2)
         except OSError as error:
             warnings.warn(
-                f"this guess is not kept: cannot write {self.path} ({error}); set KDNB_RUNS to a "
-                "folder that you can write",
+                f"this guess is not stored: cannot write {self.path} ({error}); set KDNB_RUNS to a "
+                "writable folder",
                 stacklevel=2,
             )
 
     def _read(self) -> dict[str, Guessed]:
-        """Raises ValueError for a file that is not what `keep` wrote."""
+        """Raises ValueError for a file that `keep` did not write."""
         try:
             entries = json.loads(self.path.read_text(encoding="utf-8"))
             if not entries:  # kdnb keeps at least one
-                raise ValueError("it is empty")
+                raise ValueError("the file is empty")
             return {key: Guessed(**entry) for key, entry in sorted(entries.items())}
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"there are no guesses in {self.path} ({error}): move it away to keep new ones"
+                f"{self.path} holds no guesses ({error}): move this file to store new guesses"
             ) from error

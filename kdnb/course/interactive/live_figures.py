@@ -1,4 +1,4 @@
-"""The pictures that follow a slider or a training: those of `kdnb.course.figures`, drawn fast."""
+"""Fast drawings of `kdnb.course.figures` that follow a slider or a training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import log10
@@ -55,10 +55,10 @@ def subclass_bars(
     fill = _fill(few, lambda c: PALETTE[c % len(PALETTE)])
     parts = [
         *_image(source, f"class {named[label]}"),
-        *left.grid(HALVES, f"T = {temperature:.3g}: {said.bits[0]:.2f} bits"),
+        *left.grid(HALVES, f"T = {temperature:.3g}: entropy {said.bits[0]:.2f} bits"),
         *left.bars(few.of(said.by_class).tolist(), fill),
         *left.below(list(enumerate(names))),
-        *right.grid(HALVES, f"invented subclasses: {said.bits[1]:.2f} bits"),
+        *right.grid(HALVES, f"invented subclasses: entropy {said.bits[1]:.2f} bits"),
         *right.bars(said.p[every].tolist(), lambda i: fill(i // size)),
         *right.below([(i, str(k % size + 1)) for i, k in enumerate(every)]),
     ]
@@ -77,14 +77,14 @@ def reliability(calibrations: Mapping[str, Calibration]) -> Drawing:
         parts += frame.curve(points, color)
         for (x, y), share in zip(points, c.share.tolist(), strict=True):
             parts.append(frame.mark(x, y, (4 + 60 * share) ** 0.5 + 1, color, color))
-        error = f"{label}: error {100 * c.error:.2f} %"
+        error = f"{label}: calibration error {100 * c.error:.2f} %"
         parts += key(beside, TOP + 12 + 20 * row, [(color, error)])
     parts.append(text(beside, TOP + 52, "dotted: perfectly calibrated", "start"))
     return Drawing(600, TOP + 260 + 26, parts, reliability_words(calibrations))
 
 
 def push_bars(push: Pushes, class_names: Sequence[str]) -> Drawing:
-    """Probabilities of both models at T, and how the two parts of the loss push each logit."""
+    """Probabilities of both models at T, and the push of each part of the loss on each logit."""
     few = push.shown
     student, teacher, soft, hard, total = (
         few.of(v).tolist() for v in (push.student, push.teacher, push.soft, push.hard, push.total)
@@ -116,7 +116,7 @@ def push_bars(push: Pushes, class_names: Sequence[str]) -> Drawing:
 
 
 def training(label: str, history: History, epochs: int) -> Drawing:
-    """Training and validation loss, and validation accuracy, by epoch, of ``epochs`` to come."""
+    """Training and validation loss, and validation accuracy, by epoch, out of ``epochs``."""
     train = {n: log10(max(e.train_loss, 1e-9)) for n, e in enumerate(history.epochs, 1)}
     val = {n: log10(max(e.val_loss, 1e-9)) for n, e in history.validated.items()}
     accuracies = {n: 100 * e.val_accuracy for n, e in history.validated.items()}

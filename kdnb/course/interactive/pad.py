@@ -1,4 +1,4 @@
-"""A pad to draw on, and networks small enough to travel in the page and answer there."""
+"""A drawing pad, and networks small enough to run inside the page."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ FRAME_HEIGHT = 560  # CSS pixels: the pad and the bars below it; the table scrol
 
 
 class ChannelsLastFlatten(nn.Module):
-    """(B, C, H, W) to (B, H·W·C), as the teacher does it and the page stores its images."""
+    """(B, C, H, W) to (B, H·W·C), the order of the teacher's layers and of the page's images."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.permute(0, 2, 3, 1).flatten(1)
@@ -35,9 +35,9 @@ class ChannelsLastFlatten(nn.Module):
 class EightBit:
     """A trained network with weights of eight bits.
 
-    Each output channel or unit has one scale: its largest weight becomes ±127. Biases stay as they
-    are. ``layers`` describes the network to the page, and ``module`` computes in PyTorch what the
-    page computes. Raises ValueError where the page could not compute the network.
+    Each output channel or unit has one scale: its largest weight becomes ±127. Biases are
+    unchanged. ``layers`` describes the network to the page, and ``module`` repeats the page's
+    computation in PyTorch. Raises ValueError for a network that the page cannot compute.
     """
 
     def __init__(self, model: nn.Module):
@@ -47,9 +47,9 @@ class EightBit:
 
 
 def in_line(model: nn.Module) -> nn.Sequential:
-    """The layers of a network in the order in which they act; they share its weights.
+    """The layers of a network in the order of computation, with shared weights.
 
-    Raises ValueError for a network whose order is not known.
+    Raises ValueError for a network of unknown order.
     """
     if isinstance(model, TeacherCNN):
         return nn.Sequential(
@@ -63,13 +63,13 @@ def in_line(model: nn.Module) -> nn.Sequential:
     if isinstance(model, nn.Sequential):
         return model
     raise ValueError(
-        f"the page does not know in which order a {type(model).__name__} computes: "
-        "give it a TeacherCNN, a StudentMLP or an nn.Sequential"
+        f"the page does not know the order of layers in a {type(model).__name__}: pass a "
+        "TeacherCNN, a StudentMLP or an nn.Sequential"
     )
 
 
 def eight_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(rows, …) floats as int8 of the same shape and (rows,) scales; their product is near."""
+    """(rows, …) floats as int8 of the same shape and (rows,) scales, whose product is close."""
     largest = weight.flatten(1).abs().amax(1)
     scales = largest.where(largest > 0, torch.ones_like(largest)) / 127
     by_row = scales.view(-1, *[1] * (weight.dim() - 1))
@@ -77,7 +77,7 @@ def eight_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rounded(layer: nn.Module) -> dict:
-    """A layer as the page reads it; its weights are rounded in place."""
+    """A layer in the page's format; its weights are rounded in place."""
     match layer:
         case nn.ReLU():
             return {"kind": "relu"}
@@ -93,8 +93,8 @@ def _rounded(layer: nn.Module) -> dict:
             if height == width:
                 return {"kind": "convolution", "size": height, **_weights(layer)}
     raise ValueError(
-        f"the page cannot compute {layer}: it knows dense layers, square convolutions without "
-        "stride or padding, max-pooling, ReLU and flattening with channels last"
+        f"the page cannot compute {layer}: use dense layers, square convolutions without stride "
+        "or padding, max-pooling, ReLU and flattening with channels last"
     )
 
 
@@ -113,10 +113,10 @@ def _weights(layer: nn.Linear | nn.Conv2d) -> dict:
 
 
 def pen_width(images: Tensor) -> float:
-    """How wide the strokes of (N, 1, H, W) uint8 images are on average, in pixels.
+    """The mean width of strokes in (N, 1, H, W) uint8 images, in pixels.
 
-    A long stroke has twice its length as perimeter, so its width is 2 · area / perimeter. Of a grey
-    image the area is the sum of its pixels and the perimeter the sum of its gradients' lengths.
+    A long stroke's perimeter is twice its length, so its width is 2 · area / perimeter. A grey
+    image's area is the sum of its pixels, its perimeter the sum of its gradients' lengths.
     """
     ink = F.pad(images[:, 0].float() / 255, (1, 1, 1, 1))
     down = ink[:, 1:, :-1] - ink[:, :-1, :-1]
@@ -126,13 +126,13 @@ def pen_width(images: Tensor) -> float:
 
 
 def what_is_missing(lab: Experiment) -> str:
-    """Why there is no pad for a task, as a sentence; empty where there is one."""
+    """The reason why a task has no pad, as sentences; empty if it has one."""
     shape, students = tuple(lab.dataset.train.images.shape[1:]), dict(lab.task.sizes.students)
     if shape == (1, 28, 28) and "128-128" in students:
         return ""
     return (
-        "**The pad is left out**: it is for grey digits of 28×28 pixels and the networks of the "
-        f"course. Images of the task {lab.task.text.title} have {'×'.join(map(str, shape))} "
+        "**No drawing pad here**: the pad needs grey digits of 28×28 pixels and the course's own "
+        f"networks. Images of the task {lab.task.text.title} have {'×'.join(map(str, shape))} "
         f"(channels, height, width), and its students are {', '.join(students) or 'others'}."
     )
 
@@ -141,13 +141,13 @@ def drawing_pad(
     networks: Mapping[str, EightBit], images: Tensor, labels: Tensor, class_names: Sequence[str],
     temperature: float,
 ) -> Live:  # fmt: skip
-    """A pad on which the reader draws, and every network's softened probabilities for the drawing.
+    """A pad to draw on, and every network's softened probabilities for the drawing.
 
-    ``images`` (N, 1, 28, 28) uint8 with ``labels`` (N,) can be put onto it; pens are as wide as
-    their strokes. It computes in the page, also in a live notebook, where a frame holds the page's
-    script. Where that may not run stands the first image with its answers.
+    The reader can load ``images`` (N, 1, 28, 28) uint8 with ``labels`` (N,) onto the pad; its pen
+    is as wide as their strokes. The page computes the answers, in a live notebook inside a frame.
+    Without scripts, a picture shows the first image with its answers.
 
-    Raises ValueError if the images are of another size or a network has other classes.
+    Raises ValueError if the images have another size or a network has other classes.
     """
     if images.shape[1:] != (1, 28, 28) or not len(images):
         raise ValueError(f"the pad needs (N, 1, 28, 28) images, got {tuple(images.shape)}")
@@ -180,7 +180,7 @@ def drawing_pad(
 def rounding_sentence(
     lab: Experiment, runs: Mapping[str, Run], networks: Mapping[str, EightBit]
 ) -> Markdown:
-    """How many answers on validation images eight-bit weights change, and what accuracy is left."""
+    """A sentence on how eight-bit weights change predictions and accuracy on validation images."""
     val = lab.dataset.val
     parts = []
     for name, run in runs.items():
@@ -189,9 +189,9 @@ def rounding_sentence(
         right = [100 * (a == val.labels).double().mean().item() for a in (before, after)]
         parts.append(
             f"{(before != after).sum().item()} of the {name} "
-            f"(right {right[0]:.2f} %, with eight bits {right[1]:.2f} %)"
+            f"(accuracy {right[0]:.2f} %, with eight bits {right[1]:.2f} %)"
         )
     return Markdown(
-        f"In the page each weight has eight bits. That changes, of {len(val):,} answers on "
+        f"In the page each weight has eight bits. Changed predictions, out of {len(val):,} on "
         f"validation images: {'; '.join(parts)}."
     )

@@ -1,4 +1,4 @@
-"""Progress of training: one display that is redrawn in a live notebook, plain lines elsewhere."""
+"""Progress of training: one display that updates in a live notebook, plain lines elsewhere."""
 
 import html
 import os
@@ -24,8 +24,8 @@ REDRAW_SECONDS = 1.0
 class Progress:
     """Watches an `kdnb.experiment.Experiment`.
 
-    Live: loss curves, pace, time left and a button that stops, in one place, ending as one picture.
-    Headless: one line per epoch, or per run where there are many. In a new cell it begins anew.
+    Live: loss curves, speed, time left and a stop button in one place, replaced by a picture at the
+    end. Headless: one line per epoch, or per run where there are many. A new cell starts afresh.
     """
 
     def __init__(self):
@@ -38,9 +38,9 @@ class Progress:
         self._panel: Panel | None = None
         self._update: Update | None = None
         self._drawn = self._said = 0.0
-        self._trained = 0.0  # runs trained here, in whole runs
-        self._images = self._epoch_images = 0  # shown in this epoch, and in a whole one
-        self._window = (self._start, 0)  # when the pace was last taken, and images since
+        self._trained = 0.0  # runs trained here, with fractions
+        self._images = self._epoch_images = 0  # shown in this epoch, and in a whole epoch
+        self._window = (self._start, 0)  # time of the last speed measurement, and images since
 
     def __call__(self, update: Update) -> None:
         if _cell() != self._cell:
@@ -94,7 +94,7 @@ class Progress:
             self._say(now)
 
     def _rest(self, says: str) -> None:
-        """A picture takes the place of whatever was shown; it is all that a notebook keeps."""
+        """Replace the display by a picture, the only output that a notebook keeps."""
         update = self._update
         title = f"{_name(update)}: {says}"
         self._show(training_curves({update.label: update.history}, update.epochs, title))
@@ -102,11 +102,11 @@ class Progress:
         self._close_panel()
 
     def _move(self) -> None:
-        """The live face: at most one drawing a second, and one status line."""
+        """Update the live display: at most one drawing a second, and one status line."""
         update = self._update
         if self._panel is None:
             if update.run_finished:
-                return  # it came from the run store: nothing is under way
+                return  # loaded from the run store: no training to show
             self._open_panel()
         if time.monotonic() - self._drawn >= REDRAW_SECONDS:
             drawing = live_figures.training(update.label, update.history, update.epochs)
@@ -116,7 +116,7 @@ class Progress:
             self._say(time.monotonic())
 
     def _say(self, now: float) -> None:
-        """What is under way, how fast, and for how long still."""
+        """Show the current run and epoch, the speed and the time left."""
         update, (since, images) = self._update, self._window
         says = [f"{_name(update)}: epoch {len(update.history.epochs) + 1} of {update.epochs}"]
         says.append(_continued(update))
@@ -128,7 +128,7 @@ class Progress:
         self._said, self._window = now, (now, 0)
 
     def _time_left(self, now: float) -> str:
-        """By the pace of what was trained here; nothing before the first epoch is over."""
+        """An estimate from the runs trained here; empty before the first epoch has ended."""
         update, part, here = self._update, 0.0, 0.0
         if not update.run_finished:
             within = min(self._images / self._epoch_images, 1) if self._epoch_images else 0.0
@@ -157,27 +157,27 @@ class Progress:
 
 
 class Panel(Live):
-    """The face of a training under way: a status line, curves, and a button that stops it.
+    """The live display of a training: a status line, curves, and a stop button.
 
-    JupyterLab delivers the click on a thread of its own while the cell runs; the training looks at
-    ``stop`` after each step. A kernel that cannot do this shows no button: its own stop remains.
+    JupyterLab delivers the click on another thread while the cell runs; training checks ``stop``
+    after each step. On a kernel without such threads there is no button, only Jupyter's own stop.
     """
 
     def __init__(self):
         self.stop = Event()
         self.status, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
         self.button = ipywidgets.Button(
-            description="Stop, keep what was learnt",
+            description="Stop and keep the weights",
             layout={"width": "auto", "align_self": "flex-start"},
         )
         self.button.on_click(self._pressed)
-        # ipykernel 7.4 sends a click where the button last spoke: to this cell, which is busy. With
-        # that forgotten it goes where JupyterLab wants it, to a thread of its own.
+        # ipykernel 7.4 sends a click to the thread that the button last used: this cell's, which is
+        # busy. Without this record it goes to JupyterLab's choice, a thread of its own.
         vars(self.button.comm).pop("_reply_subshell_id", None)
         kernel = getattr(get_ipython(), "kernel", None)
         buttons = [self.button] if getattr(kernel, "_supports_kernel_subshells", False) else []
         box = ipywidgets.VBox([self.status, *buttons, self.picture])
-        saved = "Training was under way when this notebook was saved: run this cell to go on."
+        saved = "Training was running when this notebook was saved: run this cell to continue."
         super().__init__(box, saved)
 
     def _pressed(self, button: ipywidgets.Button) -> None:
@@ -185,13 +185,13 @@ class Panel(Live):
         button.disabled = True
 
     def close(self) -> None:
-        """Take the widgets away, here and in the browser."""
+        """Remove the widgets, here and in the browser."""
         for widget in (self.status, self.picture, self.button, self.box):
             widget.close()
 
 
 def _line(update: Update) -> str:
-    """A headless run's line on an update; empty where there is nothing to say."""
+    """A headless run's line for an update; empty if there is nothing new."""
     history, run = update.history, f"{update.label}, seed {update.seed}"
     done = len(history.epochs)
     if history.interrupted:
@@ -220,7 +220,7 @@ def _name(update: Update) -> str:
 
 def _stopped(update: Update) -> str:
     epochs = len(update.history.epochs)
-    return f"stopped after {epochs} epochs, whose weights are kept; run again to go on"
+    return f"stopped after {epochs} epochs, weights stored; run again to continue"
 
 
 def _continued(update: Update) -> str:
@@ -235,5 +235,5 @@ def _from_the_store(update: Update) -> str:
 
 
 def _cell() -> int | None:
-    """The number of the cell that runs; None outside IPython."""
+    """The number of the running cell; None outside IPython."""
     return getattr(get_ipython(), "execution_count", None)

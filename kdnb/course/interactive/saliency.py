@@ -15,7 +15,7 @@ from kdnb.course.labels import written
 from kdnb.evaluation.saliency import Saliency
 from kdnb.evaluation.similarity import normalised
 
-LEVELS = 20  # of strength in the page, for and against
+LEVELS = 20  # of strength in the page, positive and negative
 LARGEST_IN_PAGE = 64  # pixels of a map's side
 
 
@@ -23,19 +23,19 @@ def saliency_picker(
     images: Tensor, captions: Sequence[str], class_names: Sequence[str],
     maps: Mapping[str, Mapping[Saliency, Tensor]], start: int,
 ) -> Live:  # fmt: skip
-    """Choose an image, a class, a kind of map and a model; at rest all models, for class ``start``.
+    """Choose an image, a class, a kind of map and a model; first all models, for class ``start``.
 
-    ``images`` (N, C, H, W) uint8; ``maps`` (N, classes, H, W) by model and kind, where it has one.
+    ``images`` (N, C, H, W) uint8; ``maps`` (N, classes, H, W) by model and kind, where available.
     """
     every, wide = "all models", {"width": "16em"}
     pictures = [(caption, i) for i, caption in enumerate(captions)]
     classes = [(name, i) for i, name in enumerate(class_names)]
     kinds = [(str(kind), kind) for kind in Saliency]
     controls = {
-        "image": dropdown("image", "which image", pictures, layout=wide),
-        "target": dropdown("class", "evidence for which class", classes, start, layout=wide),
-        "saliency": dropdown("map", "which kind of map", kinds, layout=wide),
-        "model": dropdown("model", "whose map", [every, *maps], layout=wide),
+        "image": dropdown("image", "image", pictures, layout=wide),
+        "target": dropdown("class", "class whose logit is explained", classes, start, layout=wide),
+        "saliency": dropdown("map", "kind of map", kinds, layout=wide),
+        "model": dropdown("model", "model", [every, *maps], layout=wide),
     }
 
     def draw(image: int, target: int, saliency: Saliency, model: str) -> Picture:
@@ -62,9 +62,9 @@ def saliency_picker(
 
 
 def _sprite(maps: Tensor) -> dict:
-    """Maps (N, classes, H, W) as one picture, a row for each image, and what each map says.
+    """Maps (N, classes, H, W) as one picture, a row for each image, and numbers for each map.
 
-    Colours are those of `saliency_grid`, in `LEVELS` steps of strength; large maps are averaged.
+    Colours are as in `saliency_grid`, in `LEVELS` steps of strength; large maps are averaged.
     """
     each = maps.flatten(0, 1)
     if each.shape[-1] > LARGEST_IN_PAGE:

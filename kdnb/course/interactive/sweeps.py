@@ -1,4 +1,4 @@
-"""Sweeps to explore by hand: what a loss makes of subclasses, what a budget buys."""
+"""Sweeps to explore: subclasses by auxiliary loss, and the best student within a budget."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ from kdnb.experiment.size_sweep import SizeResult
 
 
 def sweep_explorer(path: Path) -> Live:
-    """What ``report/reference/subclass_sweep.py`` found, by loss, number of subclasses and weight.
+    """Results of ``report/reference/subclass_sweep.py`` by loss, number of subclasses and weight.
 
-    The picture is the first seed's table of invented against true subclasses, the numbers above it
-    are those of all seeds.
+    The picture is the first seed's matrix of invented and true subclasses; the numbers above it
+    cover all seeds.
     """
     record = json.loads(path.read_text(encoding="utf-8"))
     cells = {(c["loss"], c["subclasses"], c["weight"]): c for c in record["cells"]}
@@ -31,11 +31,11 @@ def sweep_explorer(path: Path) -> Live:
     names, true_names = record["class_names"], record["subclass_names"]
     slider = ipywidgets.SelectionSlider
     controls = {
-        "loss": dropdown("loss", "which loss divides", losses, losses[-1]),
+        "loss": dropdown("loss", "loss that divides the classes", losses, losses[-1]),
         "subclasses": dropdown(
             "subclasses", "invented subclasses per class", sizes, sizes[1], kind=slider
         ),
-        "weight": dropdown("weight", "weight of that loss", weights, weights[2], kind=slider),
+        "weight": dropdown("weight", "weight of this loss", weights, weights[2], kind=slider),
     }
 
     def matching_of(cell: dict) -> Matching:
@@ -43,7 +43,7 @@ def sweep_explorer(path: Path) -> Live:
         counts, partner = torch.tensor(first["counts"]), torch.tensor(first["partner"])
         return Matching(counts, partner, first["recovered"])
 
-    @cache  # they are few, and slow to draw
+    @cache  # few pictures, slow to draw
     def draw(loss: str, subclasses: int, weight: float) -> Picture:
         cell = cells[loss, subclasses, weight]
         return subclass_tables({"\n".join(_says(cell)): matching_of(cell)}, names, true_names)
@@ -70,13 +70,13 @@ def sweep_explorer(path: Path) -> Live:
 
 
 def _says(cell: dict) -> list[str]:
-    """One setting, and what came of it over all seeds."""
+    """One setting and its results over all seeds."""
     live = ", ".join(str(t["live"]) for t in cell["teachers"])
     recovered = mean_interval([t["recovered"] for t in cell["teachers"]])
     student = mean_interval(cell["students"])
     return [
         f"{cell['loss']}, weight {cell['weight']:g}",
-        f"alive per seed: {live} of {len(cell['teachers'][0]['counts'])}",
+        f"live subclasses per seed: {live} of {len(cell['teachers'][0]['counts'])}",
         f"recovered: {100 * recovered.mean:.0f} % "
         f"({100 * recovered.low:.0f} to {100 * recovered.high:.0f})",
         f"subclass student: {100 * student.mean:.1f} % "
@@ -87,7 +87,7 @@ def _says(cell: dict) -> list[str]:
 def budget_explorer(
     sizes: Sequence[SizeResult], teacher_costs: Mapping[str, float], accuracy: Interval
 ) -> Live:
-    """What a device with a given budget would get: a slider over each cost of `BUDGETS`."""
+    """The best student within a device's budget: a slider over each cost of `BUDGETS`."""
 
     def draw(by: str, budget: int) -> Picture:
         size, label, limit = best_within(sizes, by, budget)
@@ -95,10 +95,10 @@ def budget_explorer(
         return size_sweep(sizes, (teacher_costs[by], accuracy), by, chosen, limit)
 
     controls = {
-        "by": dropdown("budget in", "what is scarce", list(BUDGETS)),
+        "by": dropdown("budget in", "unit of the budget", list(BUDGETS)),
         "budget": ipywidgets.IntSlider(
             value=STEPS // 2, min=0, max=STEPS, description="budget", readout=False,
-            tooltip="from what the cheapest student needs to what the dearest needs",
+            tooltip="from the cost of the cheapest student to that of the costliest",
         ),
     }  # fmt: skip
 

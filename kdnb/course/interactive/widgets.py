@@ -17,13 +17,13 @@ from kdnb.course.interactive.guesses import Guessed, Guesses
 from kdnb.course.report.protocol import COMPONENT, live_kernel
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-LATE = " It was moved after the answer was shown: only what stood there before counts."
+LATE = " You moved the slider after the result was shown; only a guess before that counts."
 
 
 class Live:
-    """A widget and what stands in its place where there is no kernel or no script.
+    """A widget and its fallback for a page without a kernel or scripts.
 
-    The output carries both; Jupyter shows the widget if it may and the fallback if it may not.
+    The output holds both; Jupyter shows the widget if possible, else the fallback.
     """
 
     def __init__(self, box: ipywidgets.Widget, fallback: dict | str, metadata: dict | None = None):
@@ -39,9 +39,9 @@ class Live:
 
 
 def _names_for_sliders() -> ipywidgets.Output:
-    """An invisible output whose script gives the sliders beside it what ipywidgets leaves out.
+    """An invisible output whose script labels the sliders beside it for screen readers.
 
-    Their handles have neither a name nor, on a logarithmic scale, the value that the reader sees.
+    ipywidgets gives their handles no name and, on a logarithmic scale, another value than shown.
     """
     script = (STATIC / "lab" / "sliders.js").read_text(encoding="utf-8")
     run = {"output_type": "display_data", "data": {"application/javascript": script}}
@@ -49,11 +49,11 @@ def _names_for_sliders() -> ipywidgets.Output:
 
 
 class Guess(Live):
-    """A slider for the reader's prediction; ``value`` is what it stands at.
+    """A slider for the reader's prediction; ``value`` is its position.
 
-    `reveal` says what came out. With ``task`` and ``key``, the notebook's number or "NN/question",
-    guess and outcome are kept for the summary at the end of the course (`Guesses`). Only a slider
-    that the reader has moved before that is a guess, and the first one counts.
+    `reveal` shows the result. With ``task`` and ``key``, the notebook's number or "NN/question",
+    guess and result are stored for the summary at the end of the course (`Guesses`). Only a slider
+    that the reader moved before `reveal` is a guess, and the first guess counts.
     """
 
     _choices: tuple[ipywidgets.Dropdown, ...] = ()  # of what happens
@@ -73,9 +73,7 @@ class Guess(Live):
             control.observe(self._touch, names="value")
         box = [ipywidgets.HTML(html.escape(question)), *self._choices, self._slider]
         rests = ", ".join([*(c.value for c in self._choices), self._asked.number(start)])
-        super().__init__(
-            ipywidgets.VBox(box), f"{question} **{rests}** (the slider's resting place)"
-        )
+        super().__init__(ipywidgets.VBox(box), f"{question} **{rests}** (the slider's default)")
 
     @property
     def value(self) -> float:
@@ -84,21 +82,21 @@ class Guess(Live):
 
     @property
     def whose(self) -> str:
-        """Whose guess ``value`` is: the reader's, or nobody's."""
-        return "your guess" if live_kernel() and self._touched else "resting place"
+        """The name of ``value`` in a legend: the reader's guess, or the slider's default."""
+        return "your guess" if live_kernel() and self._touched else "slider's default"
 
     def reveal(
         self, value: float | None, low: float | None = None, high: float | None = None
     ) -> Markdown:
-        """What came out, with its 95 % interval where it has one, beside what was guessed.
+        """The result, with its 95 % interval if there is one, beside the guess.
 
-        ``value`` None: no number came out. The outcome is kept; the guess only if a reader made it
-        before a reader saw the outcome.
+        ``value`` is None if the result is no number. The result is stored; the guess only if the
+        reader made it before seeing a result.
         """
         return Markdown(self._words(*self._record(value=value, low=low, high=high)))
 
     def _record(self, **outcome: object) -> tuple[Guessed, bool]:
-        """What stands in the record now, and whether the slider was moved too late to count."""
+        """The record after this result, and whether the slider was moved too late to count."""
         before = (self._guesses and self._guesses.all().get(self._key)) or self._asked
         mine = kept = before.guess, before.choice
         if live_kernel() and self._touched:
@@ -111,15 +109,15 @@ class Guess(Live):
         return self._asked, before.shown and mine != kept
 
     def _words(self, asked: Guessed, late: bool) -> str:
-        came, start, guess = f"it was **{asked.result}**", asked.start, asked.guess
+        came, start, guess = f"Result: **{asked.result}**.", asked.start, asked.guess
         if not live_kernel():
             return (
-                f"Nobody guessed here: the slider's resting place is **{asked.number(start)}**; "
-                f"{came} ({asked.judged(start)})."
+                f"{came} Headless reports show no guesses; the slider's default is "
+                f"**{asked.number(start)}** ({asked.judged(start)})."
             )
-        text = f"You made no guess (the slider stood at its resting place); {came}."
+        text = f"{came} You made no guess (the slider stayed at its default)."
         if guess is not None:
-            text = f"You expected **{asked.number(guess)}**; {came} ({asked.judged(guess)})."
+            text = f"{came} Your guess: **{asked.number(guess)}** ({asked.judged(guess)})."
         return text + (LATE if late else "")
 
     def _touch(self, change: object) -> None:
@@ -127,9 +125,9 @@ class Guess(Live):
 
 
 class Prediction(Guess):
-    """A guess of what happens, one of ``choices``, and by how much.
+    """A guess of the outcome, one of ``choices``, and of its size.
 
-    ``resting`` is the choice where nobody chose.
+    ``resting`` is the default choice.
     """
 
     def __init__(
@@ -140,18 +138,16 @@ class Prediction(Guess):
 
     @property
     def choice(self) -> str:
-        """What the reader expects to happen."""
+        """The outcome that the reader expects."""
         return self._choices[0].value
 
     def reveal_choice(self, outcome: str, value: float, low: float, high: float) -> Markdown:
-        """As `reveal`, and whether what was chosen is the ``outcome``, one of the choices."""
+        """As `reveal`, and whether the reader chose the ``outcome``, one of the choices."""
         asked, late = self._record(outcome=outcome, value=value, low=low, high=high)
-        said = f"It is *{outcome}*."
-        if not live_kernel():
-            said = f"It is *{outcome}*; nobody chose."
-        elif asked.choice:
-            came = ", and so it is." if asked.choice == outcome else f"; it is *{outcome}*."
-            said = f"You said *{asked.choice}*{came}"
+        said = f"Outcome: *{outcome}*."
+        if live_kernel() and asked.choice:
+            judged = "which is right" if asked.choice == outcome else "which is wrong"
+            said += f" You predicted *{asked.choice}*, {judged}."
         return Markdown(f"{said} {self._words(asked, late)}")
 
 
@@ -164,9 +160,9 @@ def explorer(
 ) -> Live:
     """Controls above a picture that follows them.
 
-    ``draw`` is called with the value of each control under its name. ``rest`` stands in where the
-    controls cannot be moved; it is the first picture if none is given. ``data`` is what the page of
-    a report needs to do the same without Python, and ``component`` the name of its script.
+    ``draw`` is called with each control's value under the control's name. ``rest`` is the fallback
+    without a kernel, by default the first picture. ``data`` lets the page of a report do the same
+    without Python, and ``component`` is the name of its script.
     """
     image = ipywidgets.HTML()
 
@@ -189,7 +185,7 @@ def dropdown(
     name: str, tooltip: str, options: Sequence, value: object = None, kind: type | None = None,
     **look: object,
 ) -> ipywidgets.Widget:  # fmt: skip
-    """A choice among options, each a value or (name, value); the first one unless ``value``."""
+    """A choice among options, each a value or (name, value); at first ``value`` or the first."""
     chosen = {} if value is None else {"value": value}
     made = kind or ipywidgets.Dropdown
     return made(options=options, description=name, tooltip=tooltip, **chosen, **look)
@@ -198,7 +194,7 @@ def dropdown(
 def temperature_slider(
     start: float, lowest: float = 0.5, highest: float = 64.0
 ) -> ipywidgets.FloatLogSlider:
-    """A slider that moves in eighths of a doubling."""
+    """A logarithmic slider with eight steps for each doubling."""
     return ipywidgets.FloatLogSlider(
         value=start, base=2, min=log2(lowest), max=log2(highest), step=0.125, description="T",
         tooltip="temperature", readout_format=".2f",
@@ -206,7 +202,7 @@ def temperature_slider(
 
 
 def ends_of(slider: ipywidgets.FloatLogSlider) -> dict[str, float]:
-    """Where a temperature slider stands and how far it goes, for the page's."""
+    """A temperature slider's position and ends, for the page's slider."""
     low, high = (slider.base**end for end in (slider.min, slider.max))
     return {"temperature": slider.value, "lowest": low, "highest": high}
 

@@ -1,1 +1,1 @@
-"""From notebooks to one page: run them, collect what they say, write it down."""
+"""From notebooks to one page: run the notebooks, collect their results, write the page."""

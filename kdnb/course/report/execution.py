@@ -1,4 +1,4 @@
-"""Run the notebooks without a reader, and believe only what really ran."""
+"""Run the notebooks without a reader, and check that every cell ran."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,12 +29,12 @@ MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 
 
 class NotebookError(RuntimeError):
-    """A notebook could not be run to its end; the message names notebook, cell and cause."""
+    """A notebook did not run to its end; the message names notebook, cell and cause."""
 
 
 @dataclass(frozen=True)
 class CellDone:
-    """Told after each cell: cell ``number`` of ``total``, with its id."""
+    """Progress after each cell: cell ``number`` of ``total``, with its id."""
 
     notebook: str
     cell_id: str
@@ -65,8 +65,8 @@ def execute(
 ) -> NotebookNode:
     """Run one notebook in its own folder and save it, executed, as ``output``; returns it.
 
-    It runs under this interpreter and nobody's settings for IPython and matplotlib, so that a
-    report looks the same whoever makes it. ``cells`` are run in its place: an edition of it.
+    It runs under this interpreter without personal settings for IPython and matplotlib, so that a
+    report looks the same for everyone. ``cells``, an edition of the notebook, replace its own.
 
     Raises `NotebookError` if a cell fails, takes longer than ``cell_timeout`` seconds or did not
     run, or if the kernel dies; what had run by then is kept in ``output``.
@@ -89,7 +89,7 @@ def execute(
                 progress_bar=False,
                 coalesce_streams=True,
                 execution_timeout=cell_timeout,
-                # Kernels warn about TCP on stderr, and of the interrupt that tells them to end.
+                # Kernels warn on stderr about TCP, and about the interrupt that ends them.
                 extra_arguments=["--log-level=CRITICAL"],
                 on_cell=lambda *where: on_cell and on_cell(CellDone(notebook.stem, *where)),
             )
@@ -109,7 +109,7 @@ def execute(
 
 
 def _without_a_reader(empty: str) -> dict[str, str]:
-    """Variables of a kernel without a reader; ``empty`` is a folder for its settings."""
+    """Environment variables of a headless kernel; ``empty`` is a folder for its settings."""
     settings = Path(empty) / "matplotlibrc"
     settings.touch()
     return {
@@ -128,7 +128,7 @@ def _without_a_reader(empty: str) -> dict[str, str]:
 
 @contextmanager
 def environment(**values: str) -> Iterator[None]:
-    """Inside the block the environment has these values; processes started there inherit them."""
+    """Set these environment variables inside the block; processes started there inherit them."""
     before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     try:
@@ -165,7 +165,7 @@ def require_complete(executed: NotebookNode, notebook: Path, output: Path) -> No
 
 
 def _failed(notebook: Path, output: Path, cause: str) -> NotebookError:
-    kept = f"; what ran is kept in {output}" if output.exists() else ""
+    kept = f"; the cells that ran are in {output}" if output.exists() else ""
     return NotebookError(f"{notebook.name} stopped: {cause}{kept}")
 
 
@@ -178,7 +178,7 @@ class OwnInterpreter(AsyncKernelManager):
 
 
 class ReportingEngine(NBClientEngine):
-    """papermill's own engine, which also tells when each cell is done."""
+    """papermill's own engine, which also reports each finished cell."""
 
     NAME = "kdnb"
 

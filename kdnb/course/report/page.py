@@ -1,4 +1,4 @@
-"""Executed notebooks in, one HTML file out that asks for nothing else."""
+"""Executed notebooks as one self-contained HTML file."""
 
 import ast
 from collections.abc import Collection, Sequence
@@ -20,7 +20,7 @@ from kdnb.course.references import references
 from kdnb.course.report.protocol import COMPONENT, RESULTS
 
 TEMPLATES = Path(__file__).parent / "templates"
-# The first of these that an output has is shown; a widget without its kernel is not among them.
+# The first of these types in an output is shown; a widget needs a kernel and is not included.
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
 
 
@@ -55,7 +55,7 @@ class ChapterRenderer(IPythonRenderer):
         return _mathml(body, "inline")
 
     def block_math(self, body: str) -> str:
-        # It may stand within a paragraph, where a div may not.
+        # An equation may be within a paragraph, where a div is not allowed.
         return f"<span {_scroll('equation')}>{_mathml(body.strip(), 'block')}</span>"
 
     def table(self, text: str) -> str:
@@ -82,7 +82,7 @@ def render_chapter(
 ) -> Chapter:
     """Turn one executed notebook into a chapter of a page that has all these ``chapters``.
 
-    ``stamp`` stands under each of its figures and tables.
+    ``stamp`` is the line under each of its figures and tables.
     """
     renderer = ChapterRenderer(name, chapters)
     exporter = HTMLExporter(
@@ -122,17 +122,17 @@ def render_page(
 
 
 def _mathml(body: str, display: str) -> str:
-    """LaTeX as MathML. The converter copies what stands in \\text{} as it is, tags too."""
+    """LaTeX as MathML. The converter copies the contents of \\text{} unchanged, tags too."""
     return convert(body.replace("<", r"\lt ").replace(">", r"\gt "), display=display)
 
 
 def _scroll(what: str) -> str:
-    """Attributes of a box that scrolls sideways by itself; `scroll.js` gives it to the keyboard."""
+    """Attributes of a box that scrolls sideways; `scroll.js` makes it reachable by keyboard."""
     return f'class="scroll" data-what="{what}"'
 
 
 def _highlight_css() -> str:
-    """Colours of code: of pygments' styles these have 4.5:1 on the page's two backgrounds."""
+    """Colours of code: pygments' styles with a contrast of 4.5:1 on the page's two backgrounds."""
     light, dark = (
         HtmlFormatter(style=style, nobackground=True).get_style_defs(".highlight")
         for style in ("xcode", "zenburn")
@@ -153,7 +153,7 @@ def seeds_of(notebook: NotebookNode) -> str:
 
 
 def published_results(notebook: NotebookNode) -> list[dict]:
-    """The results that a notebook's outputs carry for other programs, in order."""
+    """The results for other programs in a notebook's outputs, in order."""
     return [
         output.data[RESULTS]
         for cell in notebook.cells

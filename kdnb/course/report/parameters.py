@@ -1,4 +1,4 @@
-"""What `report --set` may change in the notebooks, checked before any of them runs."""
+"""The parameters that `report --set` may change, checked before any notebook runs."""
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ def parse_parameters(
     """Turn "name=value" texts into the parameters of each notebook that knows the name.
 
     Raises `NotebookError` for a name that no notebook knows or that is set twice, and for a value
-    of another type than the notebook's own or that the notebook could not use.
+    of the wrong type or outside the notebook's range.
     """
     known = {path: papermill.inspect_notebook(path) for path in notebooks}
     chosen: dict[Path, dict[str, object]] = {path: {} for path in notebooks}
@@ -51,7 +51,7 @@ def parse_parameters(
 
 
 def check_label(parameters: Mapping[Path, Mapping[str, object]], names: Sequence[str]) -> None:
-    """Raise `NotebookError` where a notebook is asked to show a class that is not among these."""
+    """Raise `NotebookError` if a notebook is to show a class that the task does not have."""
     for chosen in parameters.values():
         if (label := chosen.get("label")) is not None and label not in names:
             raise NotebookError(
@@ -81,12 +81,12 @@ def _seeds(seeds: list) -> None:
 
 def _count(fewest: int, value: object) -> None:
     if type(value) is not int or value < fewest:
-        raise ValueError(f"it must be a whole number of at least {fewest}, got {value!r}")
+        raise ValueError(f"the value must be a whole number of at least {fewest}, got {value!r}")
 
 
 TEXTS = ("label",)  # parameters that are text although their default is None
-FLOATS = ("temperature", "soft_weight")  # parameters with decimals, although it is None
-# What each parameter's value must be, beyond the type of the notebook's own.
+FLOATS = ("temperature", "soft_weight")  # parameters with decimals although their default is None
+# A check of each parameter's value, beyond the type of its default.
 CHECKS: Mapping[str, Callable[[object], None]] = {
     "seed": check_seed,
     "seeds": _seeds,

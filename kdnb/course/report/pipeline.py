@@ -31,10 +31,10 @@ VERSIONS = ("kdnb", "python", "torch", "torchvision", "numpy")
 def make_reports(task_names: Sequence[str], **options: object) -> Iterator[Path]:
     """`make_report` for several tasks: `AT_ONCE` chapters at a time, each in a process of its own.
 
-    Chapters come in the order of the tasks, so that the first page is soon there. The last chapter
-    of a report, which needs what the others trained, waits for them. Gives the path of each page as
-    soon as it is written. What one task raises is raised at the end, when the others are done.
-    Raises ValueError for a task that is named twice: two reports would write the same files.
+    Chapters run in the order of the tasks, so that the first page is ready soon. The last chapter
+    of a report needs the others' models and waits for them. Yields the path of each page as soon as
+    it is written. One task's error is raised at the end, when the other tasks are done. Raises
+    ValueError for a task that is named twice: two reports would write the same files.
     """
     plain = [name.replace(".py:", ":") for name in task_names]
     if twice := [name for name in task_names if plain.count(name.replace(".py:", ":")) > 1]:
@@ -74,10 +74,10 @@ def make_report(task_name: str, **options: object) -> Path:
     """Run the notebooks on a task and write ``output/<task's name>.html``; returns its path.
 
     ``settings`` are "name=value" texts for notebook parameters, ``only`` the numbers of the
-    notebooks to run, ``edition`` what becomes of their exercises (`kdnb.course.report.editions`).
-    Beside the page lie ``<task>.json`` with the results and the seconds of each cell, and
-    ``<task>/`` with the executed notebooks. What is there and not as kdnb wrote it is overwritten
-    with ``force`` alone.
+    notebooks to run, ``edition`` a form of their exercises (`kdnb.course.report.editions`). Beside
+    the page are ``<task>.json`` with the results and the seconds of each cell, and ``<task>/`` with
+    the executed notebooks. Files that kdnb did not write, or that have changed since, are
+    overwritten only with ``force``.
 
     Raises ValueError, `kdnb.data.DataError` or `kdnb.store.StoreError` before any notebook starts,
     and `kdnb.course.report.execution.NotebookError` if one does not run to its end.
@@ -90,7 +90,7 @@ def make_report(task_name: str, **options: object) -> Path:
 
 
 class _Report:
-    """One report: what it runs, what has run, and the page made of it."""
+    """One report: its notebooks, those that have run, and its page."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class _Report:
         return future
 
     def finished(self, future: Future) -> list[BaseException]:
-        """Take what a notebook gave; its error, if there is one, ends the report."""
+        """Take a finished notebook's results; its error, if there is one, ends the report."""
         notebook, noting = self._noting.pop(future)
         noting.close()
         if error := future.exception():
@@ -175,7 +175,7 @@ class _Report:
         return []
 
     def close(self) -> None:
-        """Take for kdnb's what notebooks wrote that were stopped half-way."""
+        """Record the files of notebooks that stopped half-way as kdnb's own."""
         for _, noting in self._noting.values():
             noting.close()
 
@@ -194,11 +194,11 @@ class _Report:
         page = render_page(
             chapters,
             title=f"Knowledge distillation: {self.task.text.title}",
-            about="What distillation is and how it works, what it gains and what it costs. "
-            "Every number below was computed by this run or loaded from the run store it names.",
+            about="An introduction to knowledge distillation: how it works, its gains and its "
+            "costs. This run computed every number below or loaded it from the run store.",
             facts=[
                 ("ran", f"chapters {numbers} in {total:.0f} s"),
-                ("set for this run", ", ".join(self.settings) or "nothing: all defaults"),
+                ("set for this run", ", ".join(self.settings) or "nothing (all defaults)"),
                 ("data", data.about),
                 ("data fingerprint", data.fingerprint),
                 ("seeds", "; ".join(f"{used} in {', '.join(who)}" for used, who in seeds.items())),
@@ -223,7 +223,7 @@ class _Report:
 
 
 def _timed(how: tuple) -> tuple[NotebookNode, dict[str, float]]:
-    """An executed notebook, and what each "notebook/cell" took."""
+    """An executed notebook, and the seconds of each "notebook/cell"."""
     seconds, before = {}, time.monotonic()
 
     def cell_done(cell: CellDone) -> None:
@@ -235,7 +235,7 @@ def _timed(how: tuple) -> tuple[NotebookNode, dict[str, float]]:
 
 
 def _expected_seconds(written: Written, task_name: str) -> dict[str, float]:
-    """From the last report made here, else from the one kept in the project."""
+    """Seconds of each cell in the last report made here, else in the stored reference report."""
     here, kept = f"{task_name}.json", REPORTS / "reference" / f"{task_name}.json"
     path = written.folder / here if written.wrote(here) else kept
     return json.loads(path.read_text(encoding="utf-8"))["cell_seconds"] if path.is_file() else {}

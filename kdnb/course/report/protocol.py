@@ -1,4 +1,4 @@
-"""What the one who runs notebooks and the notebooks tell each other."""
+"""Names shared by the notebooks and the program that runs them."""
 
 import os
 
@@ -15,5 +15,5 @@ COMPONENT = "application/vnd.kdnb.component+json"
 
 
 def live_kernel() -> bool:
-    """Whether a reader sits before this kernel: widgets answer, and pictures may move."""
+    """Whether a reader uses this kernel, so that widgets and moving pictures work."""
     return not os.environ.get(HEADLESS) and hasattr(get_ipython(), "kernel")

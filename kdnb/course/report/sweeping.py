@@ -27,12 +27,12 @@ class SweepLine:
         where = f"run {update.number} of {update.total}, " if update.total > 1 else ""
         name = f"{where}{update.label}, seed {update.seed}"
         if update.history.interrupted:
-            self._say(f"{name}: stopped after {epochs} epochs; run again to go on", last=True)
+            self._say(f"{name}: stopped after {epochs} epochs; run again to continue", last=True)
         elif not update.loaded:
             self._say(f"{name}: epoch {epochs} of {update.epochs}", last=update.run_finished)
 
     def sweep(self, progress: SweepProgress) -> None:
-        """How far a sweep on several workers is."""
+        """Show the progress of a sweep on several workers."""
         self._say(sweep_words(progress), last=progress.finished)
 
     def _say(self, text: str, last: bool) -> None:
@@ -45,13 +45,13 @@ class SweepLine:
 
 
 def sweep_lines(result: Comparison, over: str) -> Iterator[str]:
-    """What a sweep found: accuracies, and gains ``over`` one method.
+    """A sweep's results: accuracies, and gains ``over`` one method.
 
-    One seed has no interval, and nothing can be said of a difference.
+    One seed has no interval, so that no difference is shown.
     """
     seeds, width = len(result.seeds), max(map(len, result.labels))
     if not seeds:
-        yield "stopped before one seed was done: run the sweep again to go on"
+        yield "stopped before one seed was done: run the sweep again to continue"
         return
     on = f"{words.SPLITS[result.split]} accuracy on {result.images:,} images"
     yield f"{on}, {seeds} seed{'s' * (seeds != 1)}"
@@ -65,13 +65,13 @@ def sweep_lines(result: Comparison, over: str) -> Iterator[str]:
     runs = [run for of in result.runs.values() for run in of]
     elsewhere = [where for run in runs if (where := words.trained_elsewhere(run.provenance))]
     for where, count in Counter(elsewhere).items():
-        yield f"{count} of {len(runs)} students were {where}"
+        yield f"{count} of {len(runs)} students: {where}"
     if seeds < 2:
-        yield "one seed has no interval: give --seed a second one to compare"
+        yield "one seed has no interval: give --seed a second number to compare methods"
 
 
 def sweep_words(progress: SweepProgress) -> str:
-    """How many runs are done, on how many workers."""
+    """The number of runs done, and of workers."""
     says = f"{int(progress.done)} of {progress.total} runs done"
     if progress.finished:
         return says
@@ -79,5 +79,5 @@ def sweep_words(progress: SweepProgress) -> str:
 
 
 def time_left(seconds: float) -> str:
-    """A time that is only estimated."""
+    """An estimated time in words."""
     return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"

@@ -16,10 +16,10 @@ UNKNOWN_CELL = 0.5  # seconds expected of a cell that has never been timed
 class ReportProgress:
     """One bar per notebook, and the time left for all of them; use as a context manager.
 
-    Of notebooks that run elsewhere there is a line after each, which starts with the ``label``.
-    ``cells`` lists (notebook, ids of its cells) in the order in which they will run; ``expected``
-    gives the seconds that "notebook/cell" took on an earlier run, which the pace of this machine
-    scales as far as it is known.
+    For notebooks in other processes, a line that starts with ``label`` follows each. ``cells``
+    lists (notebook, ids of its cells) in the order in which they will run; ``expected`` gives the
+    seconds of "notebook/cell" in an earlier run, scaled by the speed of this machine once it is
+    known.
     """
 
     def __init__(
@@ -56,21 +56,20 @@ class ReportProgress:
             self.seconds[f"{cell.notebook}/{cell.cell_id}"] = round(now - self._cell_start, 2)
             self._cell_start = now
             if self._bar is not None:
-                # The cell with the parameters comes to those that were counted: past its total a
-                # bar is empty.
+                # papermill adds a cell with the parameters; a bar past its total is empty.
                 self._bar.total = cell.total
                 self._bar.update(cell.number - self._bar.n)
                 self._show()
 
     def notebook_done(self, notebook: str, seconds: Mapping[str, float]) -> None:
-        """A notebook has run elsewhere, whose "notebook/cell" took so many ``seconds``."""
+        """A notebook has run in another process; ``seconds`` by "notebook/cell"."""
         with self._lock:
             self.seconds |= seconds
             done = f"{self._label} {self._numbered(notebook)} done, {self._times()}"
             print(done, file=sys.stderr, flush=True)
 
     def time_left(self) -> float:
-        """Seconds until the last notebook is done, as far as can be told."""
+        """The estimated seconds until the last notebook is done."""
         done = sum(map(self._weight, self.seconds))
         pace = sum(self.seconds.values()) / done if done else 1.0
         ahead = [pace * self._weight(name) for name in self._order if name not in self.seconds]

@@ -1,4 +1,4 @@
-"""Files that kdnb writes where a reader may work: what the reader changed is not overwritten."""
+"""Files that kdnb writes where a reader may work: the reader's changes are not overwritten."""
 
 import hashlib
 import json
@@ -15,14 +15,14 @@ MARK = "SHA-256 of what kdnb wrote"
 
 
 class WouldBeLostError(ValueError):
-    """Files are not as kdnb wrote them; the message names them and says what to do."""
+    """Files have changed since kdnb wrote them; the message names them and a remedy."""
 
 
 class Written:
-    """What kdnb wrote into a folder, known by the SHA-256 of each file in a note.
+    """The files that kdnb wrote into a folder, recorded with their SHA-256 in a note.
 
-    Files are named by their path from the folder; a link is never kdnb's. The note lies in the
-    folder ``part`` of it, one for each of several processes.
+    Files are named by their path from the folder; a link never counts as kdnb's. The note is in
+    the subfolder ``part``, one for each of several processes.
     """
 
     def __init__(self, folder: Path, part: str = ""):
@@ -35,7 +35,7 @@ class Written:
             TemporaryFile(dir=self.folder).close()
         except OSError as error:
             says = f"nothing can be written to {self.folder} ({error.strerror})"
-            raise ValueError(f"{says}: give --output a folder that you can write") from error
+            raise ValueError(f"{says}: give --output a writable folder") from error
 
     def require_unchanged(
         self,
@@ -45,14 +45,14 @@ class Written:
         contents: Mapping[str, bytes] | None = None,
         force: bool = False,
     ) -> None:
-        """Raise `WouldBeLostError` if one of these files is there and not as kdnb wrote it.
+        """Raise `WouldBeLostError` if one of these files exists and is not as kdnb wrote it.
 
-        One that holds its new ``contents`` already loses nothing. With ``force`` all may go, but
-        files in the folder of the ``sources`` never.
+        A file that already has its new ``contents`` is safe. With ``force`` all files may be
+        replaced, except in the folder of the ``sources``.
         """
         for folder in {(self.folder / name).parent for name in names}:
             if folder.exists() and any(folder.samefile(each.parent) for each in sources):
-                says = f"{folder} holds the notebooks that all others are made from"
+                says = f"{folder} holds the original notebooks"
                 raise WouldBeLostError(f"{says}: name another folder with --output")
         if force:
             return
@@ -65,12 +65,12 @@ class Written:
                 lost.append(name)
         if lost:
             raise WouldBeLostError(
-                f"nothing was written: {', '.join(lost)} in {self.folder} would be lost, as not "
-                "written by kdnb: name another folder with --output, or overwrite with --force"
+                f"nothing was written: {', '.join(lost)} in {self.folder} would be lost, since "
+                "kdnb did not write this content: name another folder with --output, or use --force"
             )
 
     def write(self, contents: Mapping[str, bytes]) -> None:
-        """Write these files, each whole or not at all; the folder is made."""
+        """Write these files, each completely or not at all; the folder is made."""
         self._note.parent.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             write_whole(self.folder / name, [content])
@@ -78,7 +78,7 @@ class Written:
 
     @contextmanager
     def noting(self, name: str) -> Iterator[Path]:
-        """Whatever the block writes into this file is kdnb's."""
+        """Record the content that the block writes into this file as kdnb's."""
         path = self.folder / name
         before = _digest_of(path)
         try:
@@ -88,7 +88,7 @@ class Written:
                 self._took(name)
 
     def wrote(self, name: str) -> bool:
-        """Whether a file is there, and as kdnb wrote it."""
+        """Whether a file exists as kdnb wrote it."""
         path = self.folder / name
         return path.is_file() and _digest_of(path) == (self._read() or {}).get(name)
 
@@ -97,7 +97,7 @@ class Written:
         write_whole(self._note, [(json.dumps({MARK: noted}, indent=1) + "\n").encode()])
 
     def _read(self) -> dict[str, str] | None:
-        """The note, empty where there is none; None where somebody else's file is in its place."""
+        """The note, empty where there is none; None where another file has its name."""
         try:
             return dict(json.loads(self._note.read_text(encoding="utf-8"))[MARK])
         except (FileNotFoundError, NotADirectoryError):
@@ -111,7 +111,7 @@ def _digest(content: bytes) -> str:
 
 
 def _digest_of(path: Path) -> str:
-    """Of a file; "" of what cannot be read, such as a folder."""
+    """The digest of a file; "" if it cannot be read, such as a folder."""
     try:
         return _digest(path.read_bytes())
     except OSError:

@@ -1,4 +1,4 @@
-"""Results as tables for the reader, and as data for whoever collects them."""
+"""Results as tables for the reader and as data for programs."""
 
 from kdnb.course.tables.costs import cost_table, counts_compared, fewer_flops
 from kdnb.course.tables.results import (

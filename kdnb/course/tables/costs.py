@@ -1,4 +1,4 @@
-"""What models cost: parameters, arithmetic, memory, time, energy."""
+"""Costs of models: parameters, arithmetic, memory, time, energy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,11 +14,11 @@ def cost_table(
     costs: Mapping[str, Cost], timings: Mapping[str, Sequence[Timing]],
     joules: Mapping[str, float | None], image_shape: tuple[int, ...],
 ) -> Table:  # fmt: skip
-    """What each model costs: ``timings`` one for each setting, ``joules`` per image, by label."""
+    """Each model's cost. By label: a timing for each setting, and ``joules`` per image."""
     height, width = image_shape[1:]
     head = [
         f"one image of {height} × {width}", "parameters", "MFLOPs", "million multiply-adds",
-        "the same by thop", "MB on disk", "peak activations, kB",
+        "the same, by thop", "MB on disk", "peak activations, kB",
     ]  # fmt: skip
     counted = [
         [
@@ -36,8 +36,8 @@ def cost_table(
     tables = [
         markdown_table(head, counted),
         markdown_table(["measured here", *settings, "mJ per image"], measured),
-        "Times are medians, with quartiles in brackets. Energy is that of the whole processor, "
-        "where the machine lets it be read.",
+        "Times are medians, with quartiles in brackets. Energy is that of the whole processor, and "
+        "is shown only where the machine gives access to it.",
     ]
     data = {
         "image_shape": list(image_shape),
@@ -49,7 +49,7 @@ def cost_table(
 
 
 def not_counted(costs: Mapping[str, Cost]) -> str:
-    """A sentence that names the operations which no count includes; empty where there are none."""
+    """A sentence that names the operations not counted; empty where all are counted."""
     labels: dict[tuple[str, ...], list[str]] = {}
     for label, cost in costs.items():
         if cost.uncounted:
@@ -60,19 +60,19 @@ def not_counted(costs: Mapping[str, Cost]) -> str:
         f"{', '.join(f'`{name}`' for name in names)} ({', '.join(where)})"
         for names, where in labels.items()
     )
-    return f"Not counted: {named}, so FLOPs and multiply-adds there are lower limits."
+    return f"Not counted: {named}. FLOPs and multiply-adds of these models are lower bounds."
 
 
 def below(costs: Mapping[str, Cost]) -> str:
-    """What ends a table or a list of costs: a sentence on what is not counted, if any."""
+    """The end of a table or list of costs: a sentence on operations not counted, if any."""
     sentence = not_counted(costs)
     return f"\n\n{sentence}" if sentence else ""
 
 
 def fewer_flops(big: Cost, small: Cost) -> str:
-    """How many times fewer FLOPs one model takes than another, as far as they are counted."""
+    """How many times fewer FLOPs, of those counted, one model takes than another."""
     if not small.flops:
-        return "no FLOPs that are counted"
+        return "no counted FLOPs"
     counted = "counted " if big.uncounted or small.uncounted else ""
     return f"{big.flops / small.flops:.1f} times fewer {counted}FLOPs"
 
@@ -92,14 +92,14 @@ def _count_compared(cost: Cost) -> str:
     kinds = ", ".join(f"{kind} {ops / 1e6:,.2f}" for kind, ops in cost.thop_extra.items())
     if difference == sum(cost.thop_extra.values()):
         return (
-            f"thop counts {difference / 1e6:,.2f} million more, all of them operations of layers "
-            f"without products of weights ({kinds})."
+            f"thop counts {difference / 1e6:,.2f} million more, all of them in layers that "
+            f"multiply no weights ({kinds})."
         )
     return (
-        f"thop counts {cost.thop_macs:,} and kdnb {cost.macs:,}. thop's layers other than "
-        f"convolutions and dense ones, in millions ({kinds or 'none'}), do not explain the "
-        "difference. thop counts nothing where it has no rule for a layer, as for attention: "
-        "**trust neither** before you have counted by hand."
+        f"thop counts {cost.thop_macs:,} and kdnb {cost.macs:,}. thop's counts for layers other "
+        f"than convolutional and dense ones, in millions ({kinds or 'none'}), do not explain the "
+        "difference. thop counts nothing for a layer without a rule, such as attention: **trust "
+        "neither number** until you have counted by hand."
     )
 
 

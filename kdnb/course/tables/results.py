@@ -1,4 +1,4 @@
-"""Methods side by side by accuracy, and divisions of classes side by side."""
+"""Tables that compare methods by accuracy, and ways to divide classes into subclasses."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -35,8 +35,8 @@ def result_table(
 ) -> Table:  # fmt: skip
     """Each method's accuracy, and its gain over the baseline.
 
-    ``teachers`` (seeds, N) bool is what they get right, ``plain`` by label what baselines without
-    a network get right, (N,) bool: theirs are intervals over images alone.
+    ``teachers`` (seeds, N) bool marks the images that teachers classify correctly, ``plain`` (N,)
+    bool by label those of baselines without a network, whose intervals cover images alone.
     """
     c, gains = comparison, comparison.gains(baseline)
     own = {} if teachers is None else {"teacher": teachers}
@@ -52,7 +52,7 @@ def result_table(
     head = [
         f"{SPLITS[c.split]} split, {c.images:,} images, {len(c.seeds)} seeds", "accuracy",
         "95 % interval over seeds and images", "errors per seed", f"gain over {baseline}",
-        "in words",
+        "verdict",
     ]  # fmt: skip
     accuracies = {label: of.double().mean(1).tolist() for label, of in own.items()}
     data = {
@@ -73,11 +73,11 @@ def division_table(
     constant: tuple[str, float] | None = None,
     plain: Mapping[str, float] = MappingProxyType({}),
 ) -> Table:  # fmt: skip
-    """Ways for a teacher to divide its classes, side by side over seeds.
+    """Ways for a teacher to divide its classes, compared over seeds.
 
-    Of each seed's teacher a dictionary: ``seed``, how many subclasses are ``live``, (N,) bool for
-    which images the true one is ``recovered`` (None where they are not known) and the class is
-    ``correct``. ``plain`` is what is recovered without a teacher.
+    ``divided`` holds a dictionary for each seed's teacher: ``seed``, the number of ``live``
+    subclasses, and (N,) bool of the images whose true subclass is ``recovered`` (None where not
+    known) and whose class is ``correct``. ``plain`` holds fractions recovered without a teacher.
     """
     rows, shares = [], {}
     for label, teachers in divided.items():
@@ -111,9 +111,9 @@ def division_table(
 
 
 def majority_class(experiment: Experiment, split: str = "test") -> tuple[str, float] | None:
-    """The most frequent training class as the answer to everything, and its accuracy.
+    """The label and accuracy of always predicting the most frequent training class.
 
-    None where classes are about equally frequent: there nobody would take it for a result.
+    None where classes are about equally frequent: the baseline is then no better than chance.
     """
     if not experiment.task.balanced:
         return None
@@ -131,8 +131,8 @@ def reference_table(name: str, dataset: str, over: str = "") -> Markdown:
     path = REFERENCE / f"{name}.json"
     if not path.is_file():
         return Markdown(
-            f"No run on {dataset} is kept in `report/reference/{name}.json`; `report/README.md` "
-            "says how to make it."
+            f"`report/reference/{name}.json` has no run on {dataset}; `report/README.md` explains "
+            "how to make one."
         )
     record = json.loads(path.read_text(encoding="utf-8"))
     (result,) = (r for r in record["results"] if r["dataset"] == dataset and "accuracy" in r)
@@ -153,7 +153,7 @@ def reference_table(name: str, dataset: str, over: str = "") -> Markdown:
         said = points(Interval(**gain)) if gain else "–"
         rows.append([label, percent(sum(values) / len(values)), said])
     return Markdown(
-        f"{markdown_table(head, rows)}\n\nNot computed here: kept from a run on "
+        f"{markdown_table(head, rows)}\n\nNot computed here: stored result of a run on "
         f"{origin['date'][:10]}, {origin['device']}, torch {origin['torch']} "
         f"(`report/reference/{name}.json`).",
         metadata={OTHER_DATA: True},

@@ -1,4 +1,4 @@
-"""What is measured of saliency maps, as a table and as an answer."""
+"""Measures of saliency maps, as a table and as a verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,13 +12,13 @@ from kdnb.course.text import ADJUSTED, markdown_table, percent, verdict
 from kdnb.evaluation.statistics import Interval, adjusted, pair_interval
 from kdnb.experiment.saliency_study import OTHER_TEACHER, RANDOM, Measured
 
-NEAR = 0.8  # of a trained network's similarity: then random weights are not far below
+NEAR = 0.8  # of a trained network's similarity: random weights that reach it come close
 
 
 def measured_table(measured: Mapping[str, Measured], over: str, dataset: str, kind: str) -> Table:
-    """What was measured of each model by kind of map: means, intervals over seeds and images.
+    """Each model's measures by kind of map: means with intervals over seeds and images.
 
-    ``over`` names the model against which gains are counted.
+    ``over`` names the model over which gains are computed.
     """
     measures = next(iter(measured.values())).measures
     means = {
@@ -46,10 +46,10 @@ def measured_table(measured: Mapping[str, Measured], over: str, dataset: str, ki
 def similarity_verdict(
     similarity: Mapping[str, Measured], students: Sequence[str], alone: str
 ) -> Markdown:
-    """Does distillation make maps similar to the teacher's? A sentence for each student.
+    """Does distillation make maps more similar to the teacher's? A sentence for each student.
 
-    A gain over the student without a teacher counts where its p, adjusted for all these
-    comparisons, is small enough.
+    A gain over the student without a teacher counts where its p-value, Holm-adjusted for all
+    these comparisons, is below 0.05.
     """
     gains = similarity_gains(similarity, students, alone)
     lines = []
@@ -59,8 +59,8 @@ def similarity_verdict(
         lines.append(
             f"**{_verdict(more, less, total)}**: the maps of *{label}* are closer to the teacher's "
             f"than those of *{alone}* in {more} of {total} comparisons "
-            f"({', '.join(similarity)}, by all measures), further away in {less} "
-            "(Holm-adjusted over all comparisons)."
+            f"({', '.join(similarity)}, each by all measures) and further away in {less} "
+            "(Holm-adjusted for all comparisons)."
         )
     return Markdown("\n\n".join([*lines, _control(similarity, alone)]))
 
@@ -97,7 +97,7 @@ def teacher_pairs(
         for kind, measured in similarity.items()
         for label in students
     })  # fmt: skip
-    head = ["map", "two teachers against", f"difference in {measure}", "95 % interval", "in words"]
+    head = ["map", "two teachers against", f"difference in {measure}", "95 % interval", "verdict"]
     says = {1: "two teachers are more similar", -1: "two teachers are less similar"}
     rows = [
         [kind, f"{label} and its teacher", f"{gap.mean:+.3f}", f"{gap.low:+.3f} to {gap.high:+.3f}",
@@ -112,7 +112,7 @@ def _verdict(more: int, less: int, total: int) -> str:
         return "Yes, by every measure"
     if more:
         return "The measures disagree" if less else "Partly"
-    return "No, rather less" if less else "No clear sign"
+    return "No, less similar" if less else "Not distinguishable"
 
 
 def _control(similarity: Mapping[str, Measured], alone: str) -> str:
@@ -126,19 +126,18 @@ def _control(similarity: Mapping[str, Measured], alone: str) -> str:
         if random >= NEAR * trained:
             near.append(f"{measure}, {kind}: {random:.3f} against {trained:.3f}")
     text = (
-        f"**The control holds**: with random weights all {len(gains)} similarities are "
-        "distinguishably below those of a student trained without a teacher."
+        f"**The control holds**: all {len(gains)} similarities are lower with random weights than "
+        "for a student trained without a teacher (Holm-adjusted)."
     )
     if blind:
         text = (
-            f"**The control fails** for {len(blind)} of {len(gains)}: {', '.join(blind)}. There "
-            "random weights and a trained student are not distinguishable, so such a number says "
-            "little about what a model has learnt to look at."
+            f"**The control fails** for {len(blind)} of {len(gains)} similarities: "
+            f"{', '.join(blind)}. Here a trained student is not distinguishable from random "
+            "weights, so these similarities say little about what a model has learnt."
         )
     if near:
         text += (
-            f" Little is learnt from those where random weights reach {percent(NEAR, 0)} of the "
-            f"trained student's similarity ({'; '.join(near)}): there the image makes the maps "
-            "alike."
+            f" Random weights reach at least {percent(NEAR, 0)} of the trained student's "
+            f"similarity for {'; '.join(near)}. Training does not explain these similarities."
         )
     return text

@@ -1,4 +1,4 @@
-"""Models side by side by all metrics that fit unequal classes."""
+"""A table of models by all metrics that suit classes of unequal size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,16 +16,16 @@ from kdnb.experiment.results import Comparison, Run
 
 
 class ScoreTable(Table):
-    """Models on one split by the metrics that fit its classes, and their gains in weighted F1.
+    """Models on one split by the metrics that suit its classes, and their gains in weighted F1.
 
     ``logits`` holds (seeds, N, C) class logits for each row; ``labels`` (N,) are the split's.
-    A last row is the constant answer: the most frequent class of ``train_labels``. ``published``
-    are single runs of others, weighted F1 by label, to stand beside it. All numbers lie in [0, 1].
-    Intervals are over seeds and resampled images (`Bootstrap`), the same ones in every row. A row
-    of other seeds than the baseline's has no gain, since it is not paired with it.
+    The last row always predicts the most frequent class of ``train_labels``. ``published`` holds
+    single runs of others, weighted F1 by label, for comparison. All numbers lie in [0, 1].
+    Intervals are over seeds and resampled images (`Bootstrap`), the same in every row. A row with
+    other seeds than the baseline's has no gain, since the two are not paired.
 
-    The calibration error has none. It adds up absolute gaps, and each resample widens the gaps by
-    chance: the interval would lie too high, and leave out 0 for a model calibrated to perfection.
+    The calibration error has no interval. It adds up absolute gaps, which each resample widens by
+    chance: the interval would lie too high, and exclude 0 for a perfectly calibrated model.
     """
 
     HEADLINE = weighted_f1
@@ -76,11 +76,11 @@ class ScoreTable(Table):
             rows.append([label, self.seeds.get(label, "–"), *cells])
         head = [f"{SPLITS[self.split]} split, {self.images:,} images", "seeds", *columns]
         note = (
-            "Each number is the mean over the seeds. Its 95 % interval says how far other seeds "
-            "and other images drawn from the same source could move it (the part of the images "
-            f"from a bootstrap, {self.resamples:,} resamples of these {self.images:,} images, the "
-            f"same in every row). {ADJUSTED} The calibration error has no interval: resampling "
-            "makes it larger."
+            "Each score is the mean over the seeds. Its 95 % interval covers the variation between "
+            "seeds and between images drawn from the same source. The part of the images comes "
+            f"from a bootstrap with {self.resamples:,} resamples of these {self.images:,} images, "
+            f"the same in every row. {ADJUSTED} The calibration error has no interval, because "
+            "resampling biases it upwards."
         )
         parts = [markdown_table(head, rows), self._gain_table() if self.gains else "", note]
         return "\n\n".join(filter(None, parts))
@@ -88,7 +88,7 @@ class ScoreTable(Table):
     def _gain_table(self) -> str:
         head = [
             f"{self.HEADLINE.name} over {self.baseline}", "gain",
-            "95 % interval over seeds and images", "in words", "per seed",
+            "95 % interval over seeds and images", "verdict", "per seed",
         ]  # fmt: skip
         rows = []
         for label, gain in self.gains.items():
@@ -128,12 +128,12 @@ class ScoreTable(Table):
 
 
 def score_range(score: Interval) -> str:
-    """A score in [0, 1] with its interval, as short as a table of many columns needs it."""
+    """A score in [0, 1] with its interval, short enough for a table of many columns."""
     return f"{three_digits(score.mean)} ({three_digits(score.low)}–{three_digits(score.high)})"
 
 
 def three_digits(share: float) -> str:
-    """A share in [0, 1] as papers write it.
+    """A fraction in [0, 1] as papers write it.
 
     >>> three_digits(0.8276), three_digits(1.0)
     ('.828', '1.000')

@@ -1,4 +1,4 @@
-"""What students of several sizes cost and are worth, alone and distilled."""
+"""Cost and accuracy of students of several sizes, alone and distilled."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,9 +17,9 @@ def size_table(
     sizes: Sequence[SizeResult], distilled: str, alone: str,
     plain: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Table:  # fmt: skip
-    """Students by size: cost, accuracy of each method, and what the teacher gains each of them.
+    """Students by size: cost, accuracy of each method, and each student's gain from the teacher.
 
-    ``plain`` is what baselines without a network get right, (N,) bool by label.
+    ``plain`` (N,) bool by label marks what baselines without a network classify correctly.
     """
     gains = gains_over(sizes, distilled, alone)
     rows = [
@@ -32,7 +32,7 @@ def size_table(
     ]  # fmt: skip
     for label, right in plain.items():
         rows.append([label, *["–"] * 3, percent(right.double().mean().item()), *["–"] * 3])
-    head = ["student", "parameters", "MFLOPs", "µs per image", alone, distilled, "gain", "in words"]
+    head = ["student", "parameters", "MFLOPs", "µs per image", alone, distilled, "gain", "verdict"]
     data = {
         "size_sweep": [
             {
@@ -50,30 +50,31 @@ def size_table(
 
 
 def size_verdict(sizes: Sequence[SizeResult], distilled: str, alone: str) -> Markdown:
-    """How small can a distilled student be and still beat the big one alone?"""
+    """How small can a distilled student be and still beat the largest student alone?"""
     *_, big = ascending = sorted(sizes, key=lambda size: size.cost.parameters)
     gains = list(zip(ascending, gains_over(ascending, distilled, alone, big), strict=True))
-    # The smallest that beats it, and the smallest that may be as good.
+    # The smallest better student, and the smallest that is not distinguishable.
     better = next(((size, gain) for size, gain in gains if gain.sign > 0), None)
     level = next(((size, gain) for size, gain in gains if gain.sign == 0), None)
     reference = f"*{big.name}* without a teacher ({percent(big.mean(alone))})"
-    text = f"**None of them**: no distilled student is distinguishably better than {reference}."
+    text = f"**None**: no distilled student is distinguishably better than {reference}."
     if better:
         size, gain = better
         text = (
-            f"**As small as {size.name}**: distilled, it beats {reference} by {points(gain)}, with "
+            f"**As small as {size.name}**: this distilled student beats {reference} by "
+            f"{points(gain)}, with "
             f"{big.cost.parameters / size.cost.parameters:.1f} times fewer parameters and "
             f"{fewer_flops(big.cost, size.cost)}."
         )
     if level and not (better and better[0].cost.parameters <= level[0].cost.parameters):
         size, gain = level
-        text += f" The smallest that is not distinguishable from it is {size.name}: {points(gain)}."
+        text += f" The smallest student not distinguishable from it is {size.name}: {points(gain)}."
     return Markdown(f"{text} {ADJUSTED}")
 
 
 def times_smaller(sizes: Sequence[SizeResult], distilled: str, alone: str) -> float | None:
-    """In parameters, how many times smaller the smallest distilled student is that beats the big
-    one alone; None where none of them clearly does.
+    """The largest student's parameters over those of the smallest distilled student that beats
+    it; None where no distilled student clearly does.
     """
     big = max(sizes, key=lambda size: size.cost.parameters)
     gains = zip(sizes, gains_over(sizes, distilled, alone, big), strict=True)

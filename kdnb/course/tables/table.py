@@ -1,10 +1,10 @@
-"""What all tables have in common."""
+"""The class of all tables."""
 
 from kdnb.course.report.protocol import RESULTS
 
 
 class Table:
-    """Numbers as Markdown for the reader, and as ``data`` for whoever collects results."""
+    """Numbers as Markdown for the reader and as ``data`` for programs."""
 
     def __init__(self, text: str, data: dict):
         self.text, self.data = text, data

@@ -1,7 +1,7 @@
-"""What a reader's folder holds: splits, classes, and which files are their images.
+"""The layout of a reader's folder: splits, classes, and their image files.
 
-Nothing is left out or taken for something else in silence: a layout with two meanings is refused,
-and files that are not read are counted by reason.
+Nothing is omitted or reinterpreted silently: a layout with two meanings is refused, and files that
+are not read are counted by reason.
 """
 
 import os
@@ -51,7 +51,7 @@ class Layout(NamedTuple):
 
 
 def split_of(name: str) -> str | None:
-    """Which split a folder is called like.
+    """The split that a folder's name means.
 
     >>> [split_of(name) for name in ("Training_Set", "dev", "trains")]
     ['train', 'val', None]
@@ -61,12 +61,12 @@ def split_of(name: str) -> str | None:
 
 
 def reasons(left_out: Iterable[tuple[str, int]]) -> str:
-    """How many files were left out for which reason."""
+    """The number of files left out, by reason."""
     return ", ".join(f"{count:,} {reason}" for reason, count in left_out)
 
 
 def layout(folder: Path) -> Layout:
-    """What ``folder`` holds; raises `DataError` in one sentence if that has no one meaning."""
+    """The layout of ``folder``; raises `DataError` in one sentence if it is ambiguous."""
     left_out: Counter[str] = Counter()
     try:
         splits = _splits(folder, left_out)
@@ -100,9 +100,9 @@ def _splits(folder: Path, left_out: Counter[str]) -> dict[str, dict[str, Path]]:
         return {"train": inside}
     if others := [one for one in inside if one not in splits]:
         raise DataError(
-            f"{name} holds {listed(splits)}, called like a split, beside {listed(others)}: take "
-            f"away or rename {listed(others)} if that is no split, and {listed(splits)} if that is "
-            "a class"
+            f"{name} holds {listed(splits)}, named like a split, beside {listed(others)}: "
+            f"remove or rename {listed(others)} if that is no split, and {listed(splits)} if that "
+            "is a class"
         )
     found = {}
     for split in PARTS:
@@ -111,14 +111,14 @@ def _splits(folder: Path, left_out: Counter[str]) -> dict[str, dict[str, Path]]:
             raise DataError(f"{name} holds {listed(same)}, which all mean {split}: merge them")
         if not same and split != "val":
             raise DataError(
-                f"{name} has {' and '.join(map(plain, inside))} but no {split}: add it, or rename "
-                "what is a class, and put all class folders straight into it"
+                f"{name} has {' and '.join(map(plain, inside))} but no {split}: add {split}, or "
+                f"rename folders that are classes, and put all class folders directly into {name}"
             )
         for one in same:
             found[split], where = _folders(inside[one], left_out), f"{name}/{plain(one)}"
             if like := [each for each in found[split] if split_of(each)]:
                 raise DataError(
-                    f"{where} holds {listed(like)}, which is called like a split: rename it if it "
+                    f"{where} holds {listed(like)}, which is named like a split: rename it if it "
                     "is a class, or put its class folders one level higher"
                 )
             check_classes(found[split], where)
@@ -126,7 +126,7 @@ def _splits(folder: Path, left_out: Counter[str]) -> dict[str, dict[str, Path]]:
 
 
 def _visible(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
-    """What is in a folder, in order, without the notes of programs."""
+    """The contents of a folder, in order, without files that programs leave."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith((".", "@")) or path.name.casefold() in NOTES:
             left_out[HIDDEN] += 1
@@ -163,7 +163,7 @@ def _images(classes: dict[str, Path], root: Path, left_out: Counter[str]) -> tup
             raise DataError(
                 f"the class {plain(name)} in {plain(folder.parent.relative_to(root.parent))} has "
                 f"no image ({reasons(others.items()) or 'nothing at all'}): put some there (.jpg, "
-                ".png or another type that Pillow reads) or take the folder away"
+                ".png or another type that Pillow reads) or remove the folder"
             )
         for path in sorted(found, key=lambda path: (str(path.parent), path.name)):
             state, where = found[path], path.relative_to(root).as_posix()

@@ -1,9 +1,9 @@
 """How image files become pixels of 8 bits: one rule for all images of a folder.
 
-- 8 bits stay as they are, and so do 1 bit, palettes and CMYK as Pillow converts them.
-- Whole numbers of more bits are scaled by the least of the usual depths that holds the largest
-  value of the whole folder, so that images keep their brightness beside each other: 4,000 is
-  nearly white where no value is above 4,095.
+- 8 bits stay unchanged; 1 bit, palettes and CMYK are converted by Pillow.
+- Whole numbers of more bits are scaled by the smallest usual depth that holds the largest value of
+  the whole folder, so that images keep their relative brightness: 4,000 is nearly white if no
+  value is above 4,095.
 - Floats lie between 0 and 1, or between 0 and 255 where the folder has one above 1.
 - What is transparent is white. An image is turned as its EXIF data say, if they can be read. Of a
   moving image the first frame counts.
@@ -22,7 +22,7 @@ from PIL import ExifTags, Image
 from kdnb.data.custom.names import plain
 from kdnb.data.dataset import DataError
 
-# Raise this with every change of what pixels come out: those that are kept are then decoded again.
+# Raise this with every change that affects pixels: stored images are then decoded again.
 VERSION = 2
 KINDS = {"I": "whole numbers", "F": "floats"}  # by the first letter of Pillow's mode
 DEPTHS = (1, 2, 4, 8, 10, 12, 14, 16)  # bits: of files, cameras and scanners

@@ -32,14 +32,14 @@ Given = tuple[str, str, tuple[str, ...], dict[str, Split]]
 
 
 class Source(ABC):
-    """What gives a `Dataset` when it is called; the splits that it lacks are drawn."""
+    """A source that returns a `Dataset` when called; missing splits are drawn."""
 
     shares: tuple[float, float]
     seed: int
 
     @abstractmethod
     def given(self) -> Given:
-        """What is read or was handed over, once it is checked."""
+        """The data as read from a folder or passed in, after checks."""
 
     def __call__(self) -> Dataset:
         """The dataset; raises `DataError` in one sentence if it cannot be made."""
@@ -77,9 +77,9 @@ class ImageFolder(Source):
     absolute is looked for where the command was started.
 
     Where the folder holds ``train/`` and ``test/``, each with the class folders, these are the
-    splits, with ``val/`` if it is there; ``Training``, ``dev`` and the like are understood.
-    Otherwise what is missing is drawn with ``seed``, the ``shares`` of each class for validation
-    and testing. No pixels stand in two splits. The dataset's ``about`` counts what was left out.
+    splits, with ``val/`` if it exists; names such as ``Training`` or ``dev`` are understood too.
+    Missing splits are drawn with ``seed``, the ``shares`` of each class for validation and
+    testing. No pixels are in two splits. The dataset's ``about`` counts the files left out.
     """
 
     folder: str | Path
@@ -104,7 +104,7 @@ class ImageFolder(Source):
 
 @lru_cache(maxsize=2)
 def _read(folder: Path, size: int, grey: bool, found: Layout) -> Given:
-    """What `ImageFolder.given` gives, of the files that were ``found``."""
+    """The result of `ImageFolder.given` for the files ``found``."""
     names = [file.name for _, files in found.parts for file in files]
     address = [VERSION, str(folder), size, grey, found.parts]
     kept = store_root() / f"pixels-{digest_of(address)[:20]}"

@@ -1,4 +1,4 @@
-"""Which image goes to which split: as given or drawn, but never the same pixels to two of them."""
+"""The split of each image, given or drawn, but never the same pixels in two splits."""
 
 import hashlib
 import warnings
@@ -16,9 +16,9 @@ MUCH = 0.1  # of the images: if more than that is left out or odd, a warning say
 def disjoint_splits(
     given: dict[str, Split], classes: Sequence[str], shares: tuple[float, float], seed: int
 ) -> tuple[dict[str, Split], list[str]]:
-    """The three splits, of which "train" is given at least, and what there is to say of them.
+    """The three splits, of which at least "train" is given, and notes on them.
 
-    An image whose pixels stand in a second split is left out of train, or else of val. The missing
+    An image whose pixels are also in a second split is left out of train, or else of val. Missing
     splits are drawn from train, and images with the same pixels go to the same one. Raises
     `DataError` for a class with too few images.
     """
@@ -104,11 +104,11 @@ def _without_shared_pixels(
         if gone := len(split) - len(rows):
             if lost := set(range(len(classes))) - set(split.labels[rows].tolist()):
                 raise DataError(
-                    f"the class {classes[min(lost)]} has no image in {part} whose pixels do not "
-                    "stand in another split too: each split needs images of its own"
+                    f"the class {classes[min(lost)]} has only images in {part} whose pixels are "
+                    "in another split too: each split needs its own images"
                 )
             splits[part] = _rows(split, rows)
-            odd[f"{gone:,} left out of {part}, for their pixels stand in another split too"] = gone
+            odd[f"{gone:,} left out of {part}, since their pixels are also in another split"] = gone
     if repeated:
         odd[f"{repeated:,} with the pixels of another in the same split"] = repeated
     if torn:

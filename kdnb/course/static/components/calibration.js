@@ -1,4 +1,4 @@
-// Whether confidence is as good as its word, and what a temperature does to that.
+// Calibration of a model's confidence, by temperature.
 COMPONENTS.calibration = (data) => {
   const chart = element("div", { class: "chart" });
   const says = element("p", { role: "status" });
@@ -27,7 +27,7 @@ COMPONENTS.calibration = (data) => {
   const draw = () => {
     const t = read(), now = calibration(t);
     says.textContent = `At T = ${t.toPrecision(3)} the expected calibration error is ${(100 * now.error).toFixed(2)} % `
-      + `(at T = 1: ${(100 * plain.error).toFixed(2)} %). Dotted: confidence that keeps its word.`;
+      + `(at T = 1: ${(100 * plain.error).toFixed(2)} %). Dotted: perfectly calibrated.`;
     const axis = (name) => ({ name, from: 0, to: 1 });
     chart.replaceChildren(...xyChart([
       { name: "T = 1", points: plain.used }, { name: `T = ${t.toPrecision(3)}`, points: now.used },

@@ -1,4 +1,4 @@
-// How each method learns: the mean over seeds with its interval, epoch by epoch.
+// Learning curves of each method: the mean over seeds with its interval, epoch by epoch.
 COMPONENTS.curves = (data) => {
   const chart = element("div", { class: "chart" });
   const says = element("p", { role: "status" });
@@ -7,7 +7,7 @@ COMPONENTS.curves = (data) => {
   const epochs = data.epochs, count = epochs.length;
   const slider = range(count, 1, count, 1), reading = element("output");
 
-  // Student's t interval over the seeds; ``data.t`` is its factor for so many.
+  // Student's t interval over the seeds; ``data.t`` is its factor for this number of seeds.
   const interval = (values) => {
     const mean = values.reduce((a, b) => a + b, 0) / values.length;
     const squares = values.reduce((sum, v) => sum + (v - mean) ** 2, 0);
@@ -26,7 +26,7 @@ COMPONENTS.curves = (data) => {
       (name, i) => `${name}: ${now[i].y.toFixed(quantity.digits)}`).join("; ") + ".";
     const ends = shown.flat();
     const low = Math.min(...ends.map((p) => p.low)), high = Math.max(...ends.map((p) => p.high));
-    const each = Math.ceil(count / 12);  // so many marks that they can be told apart
+    const each = Math.ceil(count / 12);  // as many marks as stay legible
     chart.replaceChildren(...xyChart(
       data.methods.map((name, i) => ({
         name, points: shown[i].filter((_, e) => e === at || (e <= at && e % each === 0)),

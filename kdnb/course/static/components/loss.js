@@ -1,4 +1,4 @@
-// How the two parts of the distillation loss push each logit of a student.
+// The push of each part of the distillation loss on each logit of a student.
 COMPONENTS.loss = (data) => {
   const probabilities = element("div", { class: "chart" }), pushes = element("div", { class: "chart" });
   const says = element("p", { role: "status" });

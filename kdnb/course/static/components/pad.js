@@ -1,20 +1,20 @@
-// A pad to draw on, and what networks make of the drawing. They are computed here, in the page.
+// A drawing pad, and the networks' probabilities for the drawing, computed here in the page.
 COMPONENTS.pad = (data) => {
   const SIDE = 28, UNIT = 10, PAD = SIDE * UNIT; // pixels of an image, and of the pad for each
   const bytes = (base64) => {
     const text = atob(base64), made = new Uint8Array(text.length);
-    for (let i = 0; i < text.length; i++) made[i] = text.charCodeAt(i); // a million: no callbacks
+    for (let i = 0; i < text.length; i++) made[i] = text.charCodeAt(i); // a million values: no callbacks
     return made;
   };
 
-  // Values of an image lie channels last, so that a row of a kernel meets `run` of them in a row.
+  // Images are stored channels last, so that a row of a kernel meets `run` adjacent values.
   const convolve = ({ values, height, width, channels }, { size, weights, scales, biases }) => {
     const outputs = scales.length, run = size * channels, each = size * run;
     const rows = height - size + 1, columns = width - size + 1;
     const made = new Float32Array(rows * columns * outputs);
     const row = (o) => Math.min(o, outputs - 1);
     for (let y = 0, at = 0; y < rows; y++) for (let x = 0; x < columns; x++, at += outputs) {
-      for (let o = 0; o < outputs; o += 4) { // four at a time: a sum alone would wait for itself
+      for (let o = 0; o < outputs; o += 4) { // four sums at a time: each addition waits for the last one
         const p = row(o), q = row(o + 1), r = row(o + 2), s = row(o + 3);
         let a = 0, b = 0, c = 0, d = 0;
         for (let k = 0; k < size; k++) {
@@ -98,7 +98,7 @@ COMPONENTS.pad = (data) => {
 
   const examples = data.images.map(({ pixels }) => bytes(pixels));
   const pad = element("canvas", { class: "pad", width: PAD, height: PAD, role: "img", "aria-label":
-    "Drawing pad: draw here with a mouse, a finger or a pen. By keyboard, choose an example under image." });
+    "Drawing pad: draw here with a mouse, a finger or a pen. By keyboard, choose an example from the image menu." });
   const small = element("canvas", { class: "pixels", width: SIDE, height: SIDE, role: "img" });
   const choice = element("select", {}, element("option", {}, "your drawing"),
     ...data.images.map(({ name }) => element("option", {}, name)));
@@ -139,7 +139,7 @@ COMPONENTS.pad = (data) => {
     logits = chosen > 0 || strokes.length ? networks.map((network) => logitsOf(network, pixels)) : null;
     soften();
   };
-  const soon = () => { // one answer for each picture that the screen shows, however fast the hand
+  const soon = () => { // one answer per frame of the screen, however fast the hand moves
     pending ||= requestAnimationFrame(() => { pending = 0; answer(); });
   };
   const at = (event) => [event.offsetX * PAD / pad.clientWidth, event.offsetY * PAD / pad.clientHeight];
@@ -173,7 +173,7 @@ COMPONENTS.pad = (data) => {
   return [
     element("div", { class: "controls" }, element("label", {}, "image ", choice), clear, label),
     element("div", { class: "side" }, pad,
-      element("div", {}, small, element("p", { class: "note" }, "what they see")),
+      element("div", {}, small, element("p", { class: "note" }, "the networks' input")),
       element("div", { class: "chart" }, says)),
     element("div", { class: "side" }, ...charts.map(({ name, chart }) => element("div", { class: "chart" },
       chart, element("p", { class: "note" }, name)))),

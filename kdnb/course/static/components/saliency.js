@@ -1,4 +1,4 @@
-// Where networks look: maps over an image, cut out of one picture for each network and kind of map.
+// Saliency maps over an image, cut out of one picture for each network and kind of map.
 COMPONENTS.saliency = (data) => {
   const says = element("p", { role: "status" });
   const chart = element("div", { class: "side maps" });
@@ -19,7 +19,7 @@ COMPONENTS.saliency = (data) => {
     const about = `${kind.value} for ${data.classes[c]}, ${data.images[i].name}`;
     says.textContent = shown.length ? `${about}. ` + shown.map(({ name, map }) => {
       const [share, y, x] = map.says[i][c];
-      return `${name}: ${(100 * share).toFixed(0)} % of the evidence speaks for it, strongest at row ${y}, column ${x}`;
+      return `${name}: ${(100 * share).toFixed(0)} % of its magnitude is positive, strongest at row ${y}, column ${x}`;
     }).join("; ") + "." : `${model.value} has no feature maps, so there is no ${kind.value}.`;
     const over = ({ name, map }) => element("figure", {},
       element("div", { class: "over", role: "img", "aria-label": `${name}: ${about}` },
@@ -37,7 +37,7 @@ COMPONENTS.saliency = (data) => {
   const named = (name, control) => element("label", {}, `${name} `, control);
   return [
     element("div", { class: "controls" }, named("image", image), named("class", target), named("map", kind), named("model", model)),
-    chart, element("p", { class: "note" }, "orange speaks for the class, blue against it"), says,
-    table(["model", "share for the class", "strongest: row", "column"], numbers),
+    chart, element("p", { class: "note" }, "orange: positive values, blue: negative values"), says,
+    table(["model", "positive share", "strongest: row", "column"], numbers),
   ];
 };

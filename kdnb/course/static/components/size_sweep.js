@@ -1,4 +1,4 @@
-// What a budget buys: the best student that fits, of several sizes and ways of training.
+// The best student within a budget, of several sizes and methods.
 COMPONENTS.size_sweep = (data) => {
   const chart = element("div", { class: "chart" });
   const says = element("p", { role: "status" });
@@ -19,8 +19,8 @@ COMPONENTS.size_sweep = (data) => {
     const front = byCost.filter((offer, i) => byCost.slice(0, i).every((other) => offer.y > other.y));
     reading.textContent = short(Number(limit.toPrecision(3)));
     slider.setAttribute("aria-valuetext", `${reading.textContent} ${budget.name}`);
-    says.textContent = `A budget of ${reading.textContent} ${budget.name} buys ${best.name}: ${best.y.toFixed(1)} %. `
-      + "Rings: what nothing cheaper beats. Shaded: over budget.";
+    says.textContent = `Best within a budget of ${reading.textContent} ${budget.name}: ${best.name}: ${best.y.toFixed(1)} %. `
+      + "Rings: models that no cheaper model beats. Shaded: over budget.";
     const series = data.methods.map((method) => ({
       name: method.name,
       points: method.intervals.map(([y, low, high], i) => ({ x: costs[i], y, low, high })),

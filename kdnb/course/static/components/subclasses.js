@@ -1,4 +1,4 @@
-// A teacher's answer by class and by subclass, softened by a temperature.
+// A teacher's probabilities by class and by subclass, softened by a temperature.
 COMPONENTS.subclasses = (data) => {
   const picture = element("img", { class: "pixels" });
   const left = element("div", { class: "chart" }), right = element("div", { class: "chart" });
@@ -17,8 +17,8 @@ COMPONENTS.subclasses = (data) => {
     const shown = few.rows.flatMap((c) => Array.from({ length: size }, (_, i) => c * size + i));
     picture.src = image.png;
     picture.alt = `${image.name}, as the teacher sees it`;
-    says.textContent = `At T = ${t.toPrecision(3)} the classes hold ${entropyBits(classes).toFixed(2)} bits, `
-      + `the subclasses ${entropyBits(each).toFixed(2)}.`;
+    says.textContent = `At T = ${t.toPrecision(3)}, entropy over classes: ${entropyBits(classes).toFixed(2)} bits, `
+      + `over subclasses: ${entropyBits(each).toFixed(2)} bits.`;
     left.replaceChildren(bars(few.names(cut), [
       { values: few.of(classes), fill: (i) => colours[i % 3] }], `Classes. ${says.textContent}`, 1));
     right.replaceChildren(bars(shown.map((k) => `${(k % size) + 1}`), [

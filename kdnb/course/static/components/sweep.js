@@ -1,4 +1,4 @@
-// Invented against true subclasses, by loss, number of subclasses and weight: runs made beforehand.
+// Invented and true subclasses by loss, number of subclasses and weight, from stored runs.
 COMPONENTS.sweep = (data) => {
   const says = element("p", { role: "status" });
   const chart = element("div", { class: "scroll", "data-what": "table" });
@@ -21,7 +21,7 @@ COMPONENTS.sweep = (data) => {
     const cell = data.cells.find((c) => c.loss === loss && c.subclasses === size && c.weight === weight);
     says.textContent = cell.says;
     chart.replaceChildren(element("table", { class: "heat" },
-      element("caption", {}, "images of the first seed: invented subclasses by true ones"),
+      element("caption", {}, "images of the first seed: invented subclasses (rows) by true subclasses (columns)"),
       element("thead", {}, element("tr", {}, element("td"), ...data.names.map((name) => element("th", { scope: "col" }, name)))),
       element("tbody", {}, ...cell.rows.map(([name, counts]) => {
         const all = counts.reduce((a, b) => a + b, 0);

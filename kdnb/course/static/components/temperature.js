@@ -1,4 +1,4 @@
-// The teacher's answer to an image, softened by a temperature.
+// The teacher's probabilities for an image, softened by a temperature.
 COMPONENTS.temperature = (data) => {
   const picture = element("img", { class: "pixels" });
   const chart = element("div", { class: "chart" });
@@ -14,8 +14,8 @@ COMPONENTS.temperature = (data) => {
     const top = soft.indexOf(Math.max(...soft)), few = topClasses(image.logits);
     picture.src = image.png;
     picture.alt = `${image.name}, as the teacher sees it`;
-    says.textContent = `At T = ${t.toPrecision(3)} the answer holds ${entropyBits(soft).toFixed(2)} bits; `
-      + `${(100 * (1 - soft[top])).toFixed(1)} % lie outside ${data.classes[top]}. Dashed: T = 1.`;
+    says.textContent = `At T = ${t.toPrecision(3)} the entropy is ${entropyBits(soft).toFixed(2)} bits; `
+      + `${(100 * (1 - soft[top])).toFixed(1)} % of the probability lies outside ${data.classes[top]}. Dashed: T = 1.`;
     const now = few.of(soft), before = few.of(plain);
     chart.replaceChildren(bars(few.names(names), [
       { values: now, fill: (i) => (few.rows[i] === top ? BLUE : ORANGE) }, { values: before, outline: true },

@@ -1,5 +1,5 @@
-// JupyterLab runs this in an output beside some sliders of ipywidgets (`element` is that output).
-// Names their handles after their labels, and has them read out what stands beside them.
+// JupyterLab runs this in an output beside some sliders of ipywidgets (`element` is this output).
+// Gives their handles the sliders' labels as names and the values shown as spoken values.
 const whenShown = () => {
   const box = element.closest(".widget-vbox:has(.widget-inline-hbox)");
   if (!box) {
@@ -7,7 +7,7 @@ const whenShown = () => {
     if (whenShown.left) requestAnimationFrame(whenShown);
     return;
   }
-  const tell = () => {
+  const update = () => {
     for (const row of box.querySelectorAll(".widget-inline-hbox")) {
       const handle = row.querySelector(".noUi-handle");
       const label = row.querySelector(".widget-label"), reading = row.querySelector(".widget-readout");
@@ -18,8 +18,8 @@ const whenShown = () => {
     }
   };
   const watch = { childList: true, subtree: true, characterData: true };
-  new MutationObserver(tell).observe(box, { ...watch, attributeFilter: ["aria-valuenow"] });
-  tell();
+  new MutationObserver(update).observe(box, { ...watch, attributeFilter: ["aria-valuenow"] });
+  update();
 };
 whenShown.left = 600;
 whenShown();

@@ -1,5 +1,5 @@
-// What all components draw and control with. `base.js` comes first and `start.js` last; between
-// them stands one file for each component, which computes from the data beside it in the page.
+// Drawing and controls for all components. `base.js` comes first and `start.js` last; between them
+// comes a file for each component, which computes from the data beside it in the page.
 
 const SVG = "http://www.w3.org/2000/svg";
 // At least 3:1 against the page, light and dark.
@@ -24,7 +24,7 @@ const element = (name, attributes = {}, ...children) => {
   return made;
 };
 
-// As kdnb.course.labels: names cut to so many letters that stay different from each other.
+// As kdnb.course.labels: names cut to a length at which they stay distinct.
 const shortened = (names, longest = 12) => {
   const letters = names.map((name) => [...name]), half = longest / 2;
   const ways = [
@@ -41,7 +41,7 @@ const shortened = (names, longest = 12) => {
   return made;
 };
 
-// As kdnb.course.figures.top_classes: of many classes those with the largest scores, and all others as one.
+// As kdnb.course.figures.top_classes: the classes with the largest scores, and all others as one.
 const topClasses = (scores, always, most = 12) => {
   const all = scores.map((_, i) => i);
   if (all.length <= most) return { rows: all, of: (values) => values, names: (names) => names };
@@ -56,7 +56,7 @@ const topClasses = (scores, always, most = 12) => {
 };
 
 // Bars side by side for each name. A series is {values, fill, outline}; values may be negative.
-// Probabilities have their ceiling at 1, so that the height of a bar means the same at any T.
+// For probabilities the axis ends at 1, so that a bar's height means the same at any T.
 const bars = (names, series, describe, ceiling = 0) => {
   const step = 40, height = 150, room = step - 8;
   const all = series.flatMap((one) => one.values);
@@ -74,7 +74,7 @@ const bars = (names, series, describe, ceiling = 0) => {
     })));
   }
   parts.push(element("line", { svg: 1, x1: 0, x2: step * names.length, y1: zero, y2: zero }));
-  // Names that are wider than a bar stand aslant, at some 8 pixels for each letter.
+  // Names wider than a bar, at about 8 pixels for each letter, are slanted.
   const longest = Math.max(...names.map((name) => name.length));
   const aslant = longest > 4, left = aslant ? Math.max(0, 6.5 * longest - 20) : 0;
   names.forEach((name, i) => {
@@ -97,7 +97,7 @@ const table = (names, body) => element("details", {}, element("summary", {}, "th
 const row = (name, values) => element("tr", {}, element("th", { scope: "row" }, name),
   ...values.map((value) => element("td", {}, Number.isInteger(value) ? `${value}` : value.toFixed(5))));
 
-// A slider over the logarithm of the temperature, what it stands at, and its label.
+// A slider over the logarithm of the temperature, its value and its label.
 const temperatureSlider = (data) => {
   const slider = range(Math.log2(data.temperature), Math.log2(data.lowest), Math.log2(data.highest), 0.125);
   const reading = element("output");
@@ -110,5 +110,5 @@ const temperatureSlider = (data) => {
   return { slider, read, label: element("span", {}, element("label", {}, "temperature ", slider), reading) };
 };
 
-// By name: what turns the data of a component into the elements that show it.
+// By name: functions that turn a component's data into the elements that show them.
 const COMPONENTS = {};

@@ -1,14 +1,14 @@
 // Points with intervals and the lines between them, as SVG.
 
 const SERIES = [BLUE, ORANGE, GREEN, "#d55e00", "#cc78bc", "#ca9161", "#56b4e9"];
-// Outlines of the marks, so that no series is told by its colour alone.
+// Outlines of the marks, so that series differ by more than colour.
 const MARKS = ["M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0", "M-4.5 -4.5h9v9h-9z", "M0 -6l6 10h-12z",
   "M0 -6.5l5.5 6.5l-5.5 6.5l-5.5 -6.5z", "M0 6l6 -10h-12z", "M-6 0l12 0M0 -6l0 12"];
 
 const logarithm = Math.log10;
 const itself = (v) => v;
 
-// Round numbers between two, some five to seven.
+// About five to seven round numbers between two values.
 const ticks = (from, to, log) => {
   const found = [];
   if (log) {
@@ -26,8 +26,8 @@ const ticks = (from, to, log) => {
 const short = (v) => v.toLocaleString("en", { maximumSignificantDigits: 4 });
 
 // A series is {name, points: [{x, y, low, high}]}, where low and high may be left out, and may have
-// ``line`` false. An axis is {name, from, to, log}. ``limit`` shades what lies right of it, ``rings``
-// are points that bear a ring, ``diagonal`` draws y = x.
+// ``line`` false. An axis is {name, from, to, log}. ``limit`` shades the area to its right, ``rings``
+// are points with a ring, ``diagonal`` draws y = x.
 const xyChart = (series, x, y, describe, { limit, rings = [], diagonal } = {}) => {
   const width = 560, height = 280, left = 52, bottom = 40;
   const scaled = (axis, start, end) => {
@@ -35,7 +35,7 @@ const xyChart = (series, x, y, describe, { limit, rings = [], diagonal } = {}) =
     const from = f(axis.from), to = f(axis.to);
     return (v) => start + (end - start) * (f(v) - from) / (to - from || 1);
   };
-  // A mark's width is left free above and below.
+  // Leave a mark's width free above and below.
   const right = scaled(x, left, width - 6), up = scaled(y, height - bottom - 6, 14);
   const parts = [];
   const draw = (name, attributes, ...text) => parts.push(element(name, { svg: 1, ...attributes }, ...text));
@@ -73,5 +73,5 @@ const xyChart = (series, x, y, describe, { limit, rings = [], diagonal } = {}) =
   ];
 };
 
-// Float32 numbers that travel as base64.
+// Float32 numbers from base64.
 const unpacked = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);

@@ -20,8 +20,8 @@ for (const nav of document.querySelectorAll("nav")) {  // a component in a frame
       list.scrollTop += at.top - box.top - box.height / 3;
     }
   };
-  // A heading is passed from when it enters the upper quarter of the window. However far above it
-  // goes it stays so: else a jump from one long section to another would go unnoticed.
+  // A heading counts as passed once it enters the upper quarter of the window, and however far
+  // above: otherwise a jump from one long section to another would go unnoticed.
   const observer = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       if (isIntersecting) passed.add(target); else passed.delete(target);
@@ -30,7 +30,7 @@ for (const nav of document.querySelectorAll("nav")) {  // a component in a frame
   }, { rootMargin: "10000000px 0px -75% 0px" });
   for (const heading of headings) observer.observe(heading);
 
-  // On a phone the contents are folded until asked for.
+  // On a phone the contents are folded at first.
   const narrow = matchMedia("(max-width: 60rem)");
   const refold = () => { fold.open = !narrow.matches; };
   narrow.addEventListener("change", refold);

@@ -1,5 +1,5 @@
-// What is wider than its box scrolls within it, by keyboard too; what fits is no stop on the way.
-document.addEventListener("DOMContentLoaded", () => { // then the components stand there as well
+// Wide contents scroll within their box, also by keyboard; a box that fits takes no keyboard focus.
+document.addEventListener("DOMContentLoaded", () => { // by then the components are in place
   const observer = new ResizeObserver((entries) => {
     for (const { target: box } of entries) {
       const wide = box.scrollWidth > box.clientWidth;

@@ -1,4 +1,4 @@
-// A component takes the place of the picture that stands there where scripts may not run.
+// A component replaces the picture that a page without scripts shows.
 for (const place of document.querySelectorAll(".component")) {
   const data = JSON.parse(place.querySelector("script").textContent);
   place.append(...COMPONENTS[data.component](data));
