@@ -19,10 +19,10 @@ def page_script() -> str:
     return '"use strict";\n' + "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
-def scripted(template: str, **values: object) -> str:
+def scripted(template: str, after: str = "", **values: object) -> str:
     """One of the course's templates with these values and the page's script.
 
-    What is given is text, and escaped, unless it says that it is markup.
+    A page may run another script ``after`` that one. What is given is text, and escaped, unless it says that it is markup.
     """
     environment = Environment(
         loader=PackageLoader("kdnb.course.report", "templates"),
@@ -31,7 +31,7 @@ def scripted(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = page_script()
+    script = page_script() + after
     digest = hashlib.sha256(script.encode()).digest()
     return environment.get_template(template).render(
         script=Markup(script),

@@ -75,20 +75,27 @@ def render_chapter(
     ``stamp`` stands under each of its figures and tables.
     """
     renderer = ChapterRenderer(name, chapters)
-    exporter = HTMLExporter(
-        config=Config(NbConvertBase={"display_data_priority": SHOWN}),
-        template_name="chapter",
-        extra_template_basedirs=[str(TEMPLATES)],
-    )
-    exporter.register_filter(
-        "markdown2html", lambda source: MarkdownWithMath(renderer=renderer).render(source)
-    )
+    exporter = notebook_exporter(renderer, "chapter")
     resources = {"stamp": stamp, "component": COMPONENT}
     body, _ = exporter.from_notebook_node(notebook, resources=resources)
     titles = [(anchor, text) for level, anchor, text in renderer.headings if level == 1]
     sections = [(anchor, Markup(text)) for level, anchor, text in renderer.headings if level == 2]
     anchor, title = titles[0] if titles else (name, name)
     return Chapter(anchor, Markup(title), sections, Markup(body))
+
+
+def notebook_exporter(renderer: ChapterRenderer, template: str) -> HTMLExporter:
+    """What turns an executed notebook into HTML by one of the course's templates."""
+    exporter = HTMLExporter(
+        config=Config(NbConvertBase={"display_data_priority": SHOWN}),
+        template_name=template,
+        extra_template_basedirs=[str(TEMPLATES)],
+        extra_template_paths=[str(TEMPLATES)],
+    )
+    exporter.register_filter(
+        "markdown2html", lambda source: MarkdownWithMath(renderer=renderer).render(source)
+    )
+    return exporter
 
 
 def render_page(

@@ -1,0 +1,215 @@
+"""Executed notebooks in, slides out: a reveal.js file for each chapter, and one for a lecture.
+
+Cells say by their standard metadata (`slideshow.slide_type`: slide, fragment, notes or -, which goes
+on) where they stand; a cell without it stands on no slide. A text shows its lead, a code cell one
+output; the whole text is in the speaker's notes. Slides tagged ``lecture`` make the lecture.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from markupsafe import Markup
+from nbformat import NotebookNode
+
+from kdnb.course.interactive.components import STATIC, scripted
+from kdnb.course.report.editions import edition
+from kdnb.course.report.page import ChapterRenderer, notebook_exporter, seeds_of
+from kdnb.course.report.pipeline import REPORTS, chosen_notebooks, make_report
+from kdnb.course.report.protocol import COMPONENT
+from kdnb.course.report.written import Written
+from kdnb.tasks import task
+
+# Words of a text's first paragraph, in whole sentences: beside a figure or table, and alone.
+BESIDE, ALONE = 40, 80
+LECTURE = "lecture"
+TEXT = 2  # of the kinds of an output, by `_kind`; tables, too, are text
+# A sentence ends before a space and a capital, a number or emphasis, but not after these.
+SENTENCE = re.compile(r"(?<=[.?!])(?<!e\.g\.)(?<!i\.e\.)(?<!al\.)(?<!eq\.)\s+(?=[^a-z(&\s])")
+ITEM = re.compile(r"(?=^(?:[-*]|\d+\.) )", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Slide:
+    """One slide as HTML, with its notes in it."""
+
+    body: Markup
+    in_lecture: bool
+
+
+class SlideRenderer(ChapterRenderer):
+    """Headings as they are, and links only to what is elsewhere on the web."""
+
+    def heading(self, text: str, level: int, **attrs: object) -> str:
+        return f"<h{level}>{text}</h{level}>\n"
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        return super().link(text, url, title) if url.startswith("https://") else text
+
+
+def make_slides(
+    task_name: str, *, only: Sequence[str] = (), output: Path = REPORTS, force: bool = False
+) -> list[Path]:
+    """Write slides of a task's chapters, and of the lecture, into ``output/slides``.
+
+    They are made from the report's executed notebooks in ``output/<task>``. Where one is missing,
+    or its code is not that of the course's notebook, the report is made first. With ``only``, the
+    numbers of notebooks, there is no lecture. Raises what `make_report` raises.
+    """
+    chosen = task(task_name)
+    notebooks, data = chosen_notebooks(chosen, only)
+    data = data or chosen.load()
+    names = [f"{chosen.name}-{path.name[:2]}.html" for path in notebooks]
+    lecture = f"{chosen.name}-{LECTURE}.html"
+    written = Written(output / "slides")
+    written.require_folder()
+    written.require_unchanged([*names, lecture], force=force)
+    executed = {path: _executed(path, output / chosen.name / path.name) for path in notebooks}
+    if None in executed.values():
+        make_report(task_name, only=only, output=output, force=force)
+        executed = {path: _executed(path, output / chosen.name / path.name) for path in notebooks}
+    contents, told = {}, []
+    for path, name in zip(notebooks, names, strict=True):
+        about = "; ".join([chosen.text.title, *_set_for(executed[path])])
+        slides = slides_of(executed[path], about, data.stamp)
+        if not slides:
+            raise ValueError(
+                f"{path.name} has no slides: give a cell the slide type slide, in JupyterLab "
+                "under Property Inspector"
+            )
+        question = executed[path].cells[0].source.split("\n")[0].lstrip("# ")
+        contents[name] = render_slides(slides, f"{question} {chosen.text.title}")
+        told += [slide for slide in slides if slide.in_lecture]
+    if told and not only:
+        contents[lecture] = render_slides(told, f"Knowledge distillation: {chosen.text.title}")
+    written.write({name: text.encode() for name, text in contents.items()})
+    return [written.folder / name for name in contents]
+
+
+def slides_of(notebook: NotebookNode, about: str = "", stamp: str = "") -> list[Slide]:
+    """The slides of an executed notebook. ``about`` stands on the first, ``stamp`` under figures."""
+    exporter = notebook_exporter(SlideRenderer("", ()), "slides")
+    slides = []
+    for cells in _grouped(notebook.cells):
+        kinds = {_kind(each) for cell in cells for each in cell.get("outputs", [])}
+        words = BESIDE if kinds - {None, TEXT} else ALONE
+        shown = [_shortened(cell, words) for cell in cells]
+        page = nbformat.v4.new_notebook(cells=shown)
+        resources = {"stamp": stamp, "component": COMPONENT, "about": "" if slides else about}
+        body, _ = exporter.from_notebook_node(page, resources=resources)
+        tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
+        slides.append(Slide(Markup(body), LECTURE in tags))
+    return slides
+
+
+def render_slides(slides: Sequence[Slide], title: str) -> str:
+    """One HTML file of these slides, which asks for nothing else."""
+    reveal, start = (STATIC / "reveal" / name for name in ("reveal.js", "slides.js"))
+    return scripted(
+        "slides.html.j2",
+        after="\n".join(path.read_text(encoding="utf-8") for path in (reveal, start)),
+        title=title,
+        slides=slides,
+        reveal_css=Markup((STATIC / "reveal" / "reveal.css").read_text(encoding="utf-8")),
+    )
+
+
+def lead(text: str, words: int = BESIDE) -> str:
+    """What a slide shows of a Markdown text.
+
+    Headings, equations and tables; of the first paragraph as many whole sentences as have ``words``
+    words together, at least one, and every question; of each item of a list the first sentence.
+
+    >>> lead("## Why?\\n\\nBecause. Is it so? It is.\\n\\nMore.", words=1)
+    '## Why?\\n\\nBecause. Is it so?'
+    """
+    shown, told = [], False
+    for block in re.split(r"\n\s*\n", text.strip()):
+        if block.startswith(("#", "|")) or "$$" in block:
+            shown.append(block)
+        elif ITEM.match(block):
+            items = [SENTENCE.split(item)[0].strip() for item in ITEM.split(block) if item]
+            shown.append("\n".join(items))
+        elif not told:
+            first, *others = SENTENCE.split(block)
+            kept, room = [first], words - len(first.split())
+            for sentence in others:
+                room -= len(sentence.split())
+                if room >= 0 or sentence.endswith("?"):
+                    kept.append(sentence)
+            shown.append(" ".join(kept))
+            told = True
+    return "\n\n".join(shown)
+
+
+def _grouped(cells: Sequence[NotebookNode]) -> Iterator[list[NotebookNode]]:
+    """The cells of each slide. One that begins with code has the heading of the text above."""
+    slide, heading = [], ""
+    for cell in cells:
+        kind = cell.metadata.get("slideshow", {}).get("slide_type", "skip")
+        if cell.cell_type == "markdown" and cell.source.startswith("#"):
+            heading = cell.source.split("\n")[0]
+        if kind in ("slide", "subslide"):
+            if slide:
+                yield slide
+            slide = []
+            if not cell.source.startswith("#"):
+                slide = [nbformat.v4.new_markdown_cell(heading)]
+        if kind != "skip" and (slide or kind in ("slide", "subslide")):
+            slide.append(cell)
+    if slide:
+        yield slide
+
+
+def _shortened(cell: NotebookNode, words: int) -> NotebookNode:
+    """A cell as its slide shows it; ``notes`` in its metadata are all its texts, whole."""
+    cell = nbformat.from_dict(cell)
+    if cell.cell_type == "markdown":
+        cell.metadata.notes = re.sub(r"^#.*\n?", "", cell.source).strip()
+        cell.source = lead(cell.source, words)
+        return cell
+    outputs = sorted((each for each in cell.outputs if _kind(each) is not None), key=_kind)
+    texts = [each.data["text/markdown"] for each in outputs if _kind(each) == TEXT]
+    cell.metadata.notes = "\n\n".join(texts)
+    cell.outputs = outputs[:1]
+    if texts and outputs[0].data.get("text/markdown") == texts[0]:
+        outputs[0].data["text/markdown"] = lead(texts[0], words)
+    return cell
+
+
+def _kind(output: NotebookNode) -> int | None:
+    """What an output is; of a cell's the first of the lowest kind is shown. None: never shown."""
+    data = output.get("data", {})
+    found = (COMPONENT in data, "image/png" in data, "text/markdown" in data)
+    return found.index(True) if any(found) else None
+
+
+def _set_for(notebook: NotebookNode) -> list[str]:
+    """Seeds, and what was set for this run, in words."""
+    cells = [c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    lines = [line for cell in cells for line in cell.source.splitlines()]
+    given = [line for line in lines if "=" in line and not line.startswith("task =")]
+    seeds = seeds_of(notebook)
+    return [f"seeds {seeds}"] * bool(seeds) + [f"set: {', '.join(given)}"] * bool(given)
+
+
+def _executed(notebook: Path, path: Path) -> NotebookNode | None:
+    """The notebook with its outputs from the executed one at a path; None if that is another.
+
+    Metadata and texts are the notebook's own: only code must have run as it stands there.
+    """
+    if not path.is_file():
+        return None
+    done = nbformat.read(path, as_version=4)
+    ran = {cell.id: cell for cell in done.cells if cell.get("execution_count")}
+    node = edition(notebook, "report")
+    for cell in node.cells:
+        if cell.cell_type == "code":
+            if cell.id not in ran or ran[cell.id].source != cell.source:
+                return None
+            cell.outputs = ran[cell.id].outputs
+    injected = [c for c in done.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    node.cells += injected
+    return node
