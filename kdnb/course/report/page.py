@@ -108,7 +108,7 @@ def render_page(
         about=about,
         facts=facts,
         chapters=chapters,
-        highlight_css=Markup(_highlight_css()),
+        highlight_css=Markup(highlight_css()),
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
@@ -123,7 +123,7 @@ def _scroll(what: str) -> str:
     return f'class="scroll" data-what="{what}"'
 
 
-def _highlight_css() -> str:
+def highlight_css() -> str:
     """Colours of code: of pygments' styles these have 4.5:1 on the page's two backgrounds."""
     light, dark = (
         HtmlFormatter(style=style, nobackground=True).get_style_defs(".highlight")

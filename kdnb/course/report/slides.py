@@ -8,6 +8,7 @@ output; the whole text is in the speaker's notes. Slides tagged ``lecture`` make
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import nbformat
@@ -16,18 +17,20 @@ from nbformat import NotebookNode
 
 from kdnb.course.interactive.components import STATIC, scripted
 from kdnb.course.report.editions import edition
-from kdnb.course.report.page import ChapterRenderer, notebook_exporter, seeds_of
+from kdnb.course.report.page import ChapterRenderer, highlight_css, notebook_exporter, seeds_of
 from kdnb.course.report.pipeline import REPORTS, chosen_notebooks, make_report
-from kdnb.course.report.protocol import COMPONENT
+from kdnb.course.report.protocol import COMPONENT, OTHER_DATA
 from kdnb.course.report.written import Written
 from kdnb.tasks import task
 
 # Words of a text's first paragraph, in whole sentences: beside a figure or table, and alone.
 BESIDE, ALONE = 40, 80
+ITEMS = 8  # of a list
 LECTURE = "lecture"
-TEXT = 2  # of the kinds of an output, by `_kind`; tables, too, are text
+TABLE, TEXT = 2, 3  # of the kinds of an output, by `_kind`
 # A sentence ends before a space and a capital, a number or emphasis, but not after these.
 SENTENCE = re.compile(r"(?<=[.?!])(?<!e\.g\.)(?<!i\.e\.)(?<!al\.)(?<!eq\.)\s+(?=[^a-z(&\s])")
+FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 ITEM = re.compile(r"(?=^(?:[-*]|\d+\.) )", re.MULTILINE)
 
 
@@ -79,7 +82,8 @@ def make_slides(
                 f"{path.name} has no slides: give a cell the slide type slide, in JupyterLab "
                 "under Property Inspector"
             )
-        question = executed[path].cells[0].source.split("\n")[0].lstrip("# ")
+        texts = (cell.source for cell in executed[path].cells if cell.cell_type == "markdown")
+        question = next(texts).split("\n")[0].lstrip("# ")
         contents[name] = render_slides(slides, f"{question} {chosen.text.title}")
         told += [slide for slide in slides if slide.in_lecture]
     if told and not only:
@@ -112,6 +116,7 @@ def render_slides(slides: Sequence[Slide], title: str) -> str:
         after="\n".join(path.read_text(encoding="utf-8") for path in (reveal, start)),
         title=title,
         slides=slides,
+        highlight_css=Markup(highlight_css()),
         reveal_css=Markup((STATIC / "reveal" / "reveal.css").read_text(encoding="utf-8")),
     )
 
@@ -119,19 +124,23 @@ def render_slides(slides: Sequence[Slide], title: str) -> str:
 def lead(text: str, words: int = BESIDE) -> str:
     """What a slide shows of a Markdown text.
 
-    Headings, equations and tables; of the first paragraph as many whole sentences as have ``words``
-    words together, at least one, and every question; of each item of a list the first sentence.
+    Headings, equations, tables and code; of the first paragraph as many whole sentences as have
+    ``words`` words together, at least one, and every question; of the first `ITEMS` items of a list
+    their first sentences.
 
     >>> lead("## Why?\\n\\nBecause. Is it so? It is.\\n\\nMore.", words=1)
     '## Why?\\n\\nBecause. Is it so?'
     """
     shown, told = [], False
-    for block in re.split(r"\n\s*\n", text.strip()):
-        if block.startswith(("#", "|")) or "$$" in block:
+    parts = (part.strip() for part in FENCED.split(text))
+    blocks = chain.from_iterable([p] if FENCED.match(p) else re.split(r"\n\s*\n", p) for p in parts)
+    for block in filter(None, blocks):
+        if block.startswith(("#", "|", "```")) or "$$" in block:
             shown.append(block)
         elif ITEM.match(block):
             items = [SENTENCE.split(item)[0].strip() for item in ITEM.split(block) if item]
-            shown.append("\n".join(items))
+            rest = [f"- and {len(items) - ITEMS} more"] * (len(items) > ITEMS)
+            shown.append("\n".join(items[:ITEMS] + rest))
         elif not told:
             first, *others = SENTENCE.split(block)
             kept, room = [first], words - len(first.split())
@@ -171,18 +180,21 @@ def _shortened(cell: NotebookNode, words: int) -> NotebookNode:
         cell.source = lead(cell.source, words)
         return cell
     outputs = sorted((each for each in cell.outputs if _kind(each) is not None), key=_kind)
-    texts = [each.data["text/markdown"] for each in outputs if _kind(each) == TEXT]
+    texts = [o.data["text/markdown"] for o in cell.outputs if _kind(o) in (TABLE, TEXT)]
     cell.metadata.notes = "\n\n".join(texts)
     cell.outputs = outputs[:1]
-    if texts and outputs[0].data.get("text/markdown") == texts[0]:
-        outputs[0].data["text/markdown"] = lead(texts[0], words)
+    for output in cell.outputs:
+        if _kind(output) in (TABLE, TEXT):
+            output.data["text/markdown"] = lead(output.data["text/markdown"], words)
     return cell
 
 
 def _kind(output: NotebookNode) -> int | None:
     """What an output is; of a cell's the first of the lowest kind is shown. None: never shown."""
-    data = output.get("data", {})
-    found = (COMPONENT in data, "image/png" in data, "text/markdown" in data)
+    data, text = output.get("data", {}), output.get("data", {}).get("text/markdown", "")
+    of_this_run = OTHER_DATA not in output.get("metadata", {}).get("text/markdown", {})
+    table = "| --- |" in text and of_this_run
+    found = (COMPONENT in data, "image/png" in data, table, bool(text))
     return found.index(True) if any(found) else None
 
 
@@ -204,6 +216,8 @@ def _executed(notebook: Path, path: Path) -> NotebookNode | None:
         return None
     done = nbformat.read(path, as_version=4)
     ran = {cell.id: cell for cell in done.cells if cell.get("execution_count")}
+    if any(each.output_type == "error" for cell in ran.values() for each in cell.outputs):
+        return None
     node = edition(notebook, "report")
     for cell in node.cells:
         if cell.cell_type == "code":
