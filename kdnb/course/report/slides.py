@@ -19,7 +19,7 @@ from kdnb.course.interactive.components import STATIC, scripted
 from kdnb.course.report.editions import edition
 from kdnb.course.report.page import ChapterRenderer, highlight_css, notebook_exporter, seeds_of
 from kdnb.course.report.pipeline import REPORTS, chosen_notebooks, make_report
-from kdnb.course.report.protocol import COMPONENT, OTHER_DATA
+from kdnb.course.report.protocol import COMPONENT
 from kdnb.course.report.written import Written
 from kdnb.tasks import task
 
@@ -27,7 +27,7 @@ from kdnb.tasks import task
 BESIDE, ALONE = 40, 80
 ITEMS = 8  # of a list
 LECTURE = "lecture"
-TABLE, TEXT = 2, 3  # of the kinds of an output, by `_kind`
+TEXT = 2  # of the kinds of an output, by `_kind`; a table is one, too
 # A sentence ends before a space and a capital, a number or emphasis, but not after these.
 SENTENCE = re.compile(r"(?<=[.?!])(?<!e\.g\.)(?<!i\.e\.)(?<!al\.)(?<!eq\.)\s+(?=[^a-z(&\s])")
 FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
@@ -180,21 +180,19 @@ def _shortened(cell: NotebookNode, words: int) -> NotebookNode:
         cell.source = lead(cell.source, words)
         return cell
     outputs = sorted((each for each in cell.outputs if _kind(each) is not None), key=_kind)
-    texts = [o.data["text/markdown"] for o in cell.outputs if _kind(o) in (TABLE, TEXT)]
+    texts = [each.data["text/markdown"] for each in outputs if _kind(each) == TEXT]
     cell.metadata.notes = "\n\n".join(texts)
     cell.outputs = outputs[:1]
     for output in cell.outputs:
-        if _kind(output) in (TABLE, TEXT):
+        if _kind(output) == TEXT:
             output.data["text/markdown"] = lead(output.data["text/markdown"], words)
     return cell
 
 
 def _kind(output: NotebookNode) -> int | None:
     """What an output is; of a cell's the first of the lowest kind is shown. None: never shown."""
-    data, text = output.get("data", {}), output.get("data", {}).get("text/markdown", "")
-    of_this_run = OTHER_DATA not in output.get("metadata", {}).get("text/markdown", {})
-    table = "| --- |" in text and of_this_run
-    found = (COMPONENT in data, "image/png" in data, table, bool(text))
+    data = output.get("data", {})
+    found = (COMPONENT in data, "image/png" in data, "text/markdown" in data)
     return found.index(True) if any(found) else None
 
 
