@@ -1,7 +1,7 @@
-"""Slides: what of a notebook stands on them, and how they behave in a browser.
+"""Slides: which parts of a notebook they show, and how they behave in a browser.
 
-`kdnb/course/static/reveal/` holds reveal.js 6.0.2 (MIT, its LICENSE beside it), as published on npm.
-To renew it: `npm pack reveal.js@VERSION` and take `dist/reveal.js`, `dist/reveal.css` and LICENSE.
+`kdnb/course/static/reveal/` holds reveal.js 6.0.2 (MIT, with its LICENSE), as published on npm. To
+renew it: `npm pack reveal.js@VERSION` and take `dist/reveal.js`, `dist/reveal.css` and LICENSE.
 """
 
 import shutil
@@ -27,7 +27,8 @@ HOSTILE = "<script>alert(1)</script>"
 # Of the slide that is shown: its size, what sticks out of it, and its smallest letters.
 MEASURE = """() => {
   const slide = document.querySelector("section.present"), box = slide.getBoundingClientRect();
-  const shown = [...slide.querySelectorAll("*")].filter((e) => !e.closest("aside") && e.checkVisibility());
+  const all = [...slide.querySelectorAll("*")];
+  const shown = all.filter((e) => !e.closest("aside") && e.checkVisibility());
   const outside = shown.filter((e) => {
     const at = e.getBoundingClientRect();
     return at.width && at.height && (at.right > box.right + 1 || at.bottom > box.bottom + 1
@@ -57,11 +58,11 @@ GO_TO = "number => Reveal.slide(number, 0, 99)"  # with all its fragments
         ("One. Two. Three three. Is it? No.", "One. Two. Is it?"),
         ("As in Müller et al. 2019, e.g. This one. Not this one.",
          "As in Müller et al. 2019, e.g. This one."),
-        ("One.\n\n$$ x $$\n\n| a |\n| --- |\n| b |\n\nMore.", "One.\n\n$$ x $$\n\n| a |\n| --- |\n| b |"),
+        ("One.\n\n$$ x $$\n\n| a |\n| - |\n\nMore.", "One.\n\n$$ x $$\n\n| a |\n| - |"),
         ("- One. More.\n- Two. More.", "- One.\n- Two."),
-        ("\n".join(f"- {n}" for n in range(11)),
-         "\n".join(f"- {n}" for n in range(8)) + "\n- and 3 more"),
-        ("So:\n\n```python\na = 1\n\nb = 2. Or 3.\n```", "So:\n\n```python\na = 1\n\nb = 2. Or 3.\n```"),
+        ("\n".join(f"- {n}" for n in range(12)),
+         "\n".join(f"- {n}" for n in range(9)) + "\n- and 3 more"),
+        ("```\na = 1\n\nb = 2. Or 3.\n```\n\nOne.", "```\na = 1\n\nb = 2. Or 3.\n```\n\nOne."),
     ],
 )  # fmt: skip
 def test_a_slide_shows_the_lead_of_a_text(text, shown):
@@ -229,7 +230,7 @@ def decks(reports, tmp_path_factory):
 
 @pytest.fixture
 def visit(browser):
-    """``visit(path, ...)``: slides in a context of their own; complaint or request fails the test."""
+    """``visit(path, ...)``: slides in a new context; a complaint or a request fails the test."""
     contexts, complaints, asked = [], [], []
 
     def visit(path, query="", **options):
@@ -254,7 +255,8 @@ def visit(browser):
 @slow
 def test_the_answer_appears_after_the_question(visit, decks):
     page = visit(decks["mnist-small-00"], "#/2")
-    question, answer = page.locator("section.present > p"), page.locator("section.present .fragment p")
+    question = page.locator("section.present > p")
+    answer = page.locator("section.present .fragment p")
     assert question.inner_text().endswith("?") and question.is_visible() and answer.is_hidden()
     page.keyboard.press("ArrowRight")
     answer.wait_for()
@@ -281,7 +283,8 @@ def test_no_slide_overflows_and_its_letters_can_be_read(visit, decks, task):
             assert abs(found["width"] - 1280) < 2 and abs(found["height"] - 720) < 2, where
             assert found["fits"] and found["outside"] == [] and found["letters"] >= 15, where
             assert "$" not in found["text"] and "\\frac" not in found["text"], where
-        alts = page.eval_on_selector_all(".slides img:not([role=img] *)", "all => all.map(i => i.alt)")
+        images = ".slides img:not([role=img] *)"
+        alts = page.eval_on_selector_all(images, "all => all.map(image => image.alt)")
         assert all(len(alt) > 20 for alt in alts), name
         assert page.locator("section").count() == total
 

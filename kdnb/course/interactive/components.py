@@ -22,7 +22,8 @@ def page_script() -> str:
 def scripted(template: str, after: str = "", **values: object) -> str:
     """One of the course's templates with these values and the page's script.
 
-    A page may run another script ``after`` that one. What is given is text, and escaped, unless it says that it is markup.
+    Another script may run ``after`` that one. All other values are text, and escaped, unless they
+    are markup.
     """
     environment = Environment(
         loader=PackageLoader("kdnb.course.report", "templates"),

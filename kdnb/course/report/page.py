@@ -85,7 +85,7 @@ def render_chapter(
 
 
 def notebook_exporter(renderer: ChapterRenderer, template: str) -> HTMLExporter:
-    """What turns an executed notebook into HTML by one of the course's templates."""
+    """The exporter of executed notebooks to HTML by one of the course's templates."""
     exporter = HTMLExporter(
         config=Config(NbConvertBase={"display_data_priority": SHOWN}),
         template_name=template,

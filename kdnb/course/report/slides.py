@@ -1,8 +1,9 @@
 """Executed notebooks in, slides out: a reveal.js file for each chapter, and one for a lecture.
 
-Cells say by their standard metadata (`slideshow.slide_type`: slide, fragment, notes or -, which goes
-on) where they stand; a cell without it stands on no slide. A text shows its lead, a code cell one
-output; the whole text is in the speaker's notes. Slides tagged ``lecture`` make the lecture.
+A cell's metadata choose its place, by the `slideshow.slide_type` of the notebook format: ``slide``
+begins a slide, ``-`` continues it, ``fragment`` appears at a key, ``notes`` are the speaker's. A
+cell without a type is on no slide. A text shows its lead and a code cell one output; the notes hold
+the whole text. The slides tagged ``lecture`` of all chapters make the lecture.
 """
 
 import re
@@ -25,9 +26,9 @@ from kdnb.tasks import task
 
 # Words of a text's first paragraph, in whole sentences: beside a figure or table, and alone.
 BESIDE, ALONE = 40, 80
-ITEMS = 8  # of a list
+ITEMS = 9  # of a list
 LECTURE = "lecture"
-TEXT = 2  # of the kinds of an output, by `_kind`; a table is one, too
+TEXT = 2  # as `_kind` counts; tables are text, too
 # A sentence ends before a space and a capital, a number or emphasis, but not after these.
 SENTENCE = re.compile(r"(?<=[.?!])(?<!e\.g\.)(?<!i\.e\.)(?<!al\.)(?<!eq\.)\s+(?=[^a-z(&\s])")
 FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
@@ -57,9 +58,9 @@ def make_slides(
 ) -> list[Path]:
     """Write slides of a task's chapters, and of the lecture, into ``output/slides``.
 
-    They are made from the report's executed notebooks in ``output/<task>``. Where one is missing,
-    or its code is not that of the course's notebook, the report is made first. With ``only``, the
-    numbers of notebooks, there is no lecture. Raises what `make_report` raises.
+    The source is the report's executed notebooks in ``output/<task>``. Where one is missing, or its
+    code differs from the course's notebook, the report is made first. ``only`` chooses notebooks by
+    number, and then there is no lecture. Raises the errors of `make_report`.
     """
     chosen = task(task_name)
     notebooks, data = chosen_notebooks(chosen, only)
@@ -73,7 +74,7 @@ def make_slides(
     if None in executed.values():
         make_report(task_name, only=only, output=output, force=force)
         executed = {path: _executed(path, output / chosen.name / path.name) for path in notebooks}
-    contents, told = {}, []
+    contents, chosen_slides = {}, []
     for path, name in zip(notebooks, names, strict=True):
         about = "; ".join([chosen.text.title, *_set_for(executed[path])])
         slides = slides_of(executed[path], about, data.stamp)
@@ -85,15 +86,16 @@ def make_slides(
         texts = (cell.source for cell in executed[path].cells if cell.cell_type == "markdown")
         question = next(texts).split("\n")[0].lstrip("# ")
         contents[name] = render_slides(slides, f"{question} {chosen.text.title}")
-        told += [slide for slide in slides if slide.in_lecture]
-    if told and not only:
-        contents[lecture] = render_slides(told, f"Knowledge distillation: {chosen.text.title}")
+        chosen_slides += [slide for slide in slides if slide.in_lecture]
+    if chosen_slides and not only:
+        title = f"Knowledge distillation: {chosen.text.title}"
+        contents[lecture] = render_slides(chosen_slides, title)
     written.write({name: text.encode() for name, text in contents.items()})
     return [written.folder / name for name in contents]
 
 
 def slides_of(notebook: NotebookNode, about: str = "", stamp: str = "") -> list[Slide]:
-    """The slides of an executed notebook. ``about`` stands on the first, ``stamp`` under figures."""
+    """An executed notebook's slides, ``about`` on the first and ``stamp`` under each figure."""
     exporter = notebook_exporter(SlideRenderer("", ()), "slides")
     slides = []
     for cells in _grouped(notebook.cells):
@@ -122,16 +124,16 @@ def render_slides(slides: Sequence[Slide], title: str) -> str:
 
 
 def lead(text: str, words: int = BESIDE) -> str:
-    """What a slide shows of a Markdown text.
+    """The part of a Markdown text that a slide shows.
 
-    Headings, equations, tables and code; of the first paragraph as many whole sentences as have
-    ``words`` words together, at least one, and every question; of the first `ITEMS` items of a list
-    their first sentences.
+    Headings, equations, tables and code stay. Of the first paragraph stay the whole sentences that
+    fit into ``words`` words, at least one, and every question; of a list the first sentence of the
+    first `ITEMS` items. Other paragraphs go.
 
     >>> lead("## Why?\\n\\nBecause. Is it so? It is.\\n\\nMore.", words=1)
     '## Why?\\n\\nBecause. Is it so?'
     """
-    shown, told = [], False
+    shown, led = [], False
     parts = (part.strip() for part in FENCED.split(text))
     blocks = chain.from_iterable([p] if FENCED.match(p) else re.split(r"\n\s*\n", p) for p in parts)
     for block in filter(None, blocks):
@@ -141,7 +143,7 @@ def lead(text: str, words: int = BESIDE) -> str:
             items = [SENTENCE.split(item)[0].strip() for item in ITEM.split(block) if item]
             rest = [f"- and {len(items) - ITEMS} more"] * (len(items) > ITEMS)
             shown.append("\n".join(items[:ITEMS] + rest))
-        elif not told:
+        elif not led:
             first, *others = SENTENCE.split(block)
             kept, room = [first], words - len(first.split())
             for sentence in others:
@@ -149,12 +151,12 @@ def lead(text: str, words: int = BESIDE) -> str:
                 if room >= 0 or sentence.endswith("?"):
                     kept.append(sentence)
             shown.append(" ".join(kept))
-            told = True
+            led = True
     return "\n\n".join(shown)
 
 
 def _grouped(cells: Sequence[NotebookNode]) -> Iterator[list[NotebookNode]]:
-    """The cells of each slide. One that begins with code has the heading of the text above."""
+    """The cells of each slide. A slide that begins with code takes the last heading above it."""
     slide, heading = [], ""
     for cell in cells:
         kind = cell.metadata.get("slideshow", {}).get("slide_type", "skip")
@@ -173,7 +175,7 @@ def _grouped(cells: Sequence[NotebookNode]) -> Iterator[list[NotebookNode]]:
 
 
 def _shortened(cell: NotebookNode, words: int) -> NotebookNode:
-    """A cell as its slide shows it; ``notes`` in its metadata are all its texts, whole."""
+    """A cell as its slide shows it; ``notes`` in its metadata hold its texts in full."""
     cell = nbformat.from_dict(cell)
     if cell.cell_type == "markdown":
         cell.metadata.notes = re.sub(r"^#.*\n?", "", cell.source).strip()
@@ -190,7 +192,10 @@ def _shortened(cell: NotebookNode, words: int) -> NotebookNode:
 
 
 def _kind(output: NotebookNode) -> int | None:
-    """What an output is; of a cell's the first of the lowest kind is shown. None: never shown."""
+    """A component is 0, a picture 1, text 2; of a cell's outputs the first of the lowest is shown.
+
+    None of logs and plain text, which no slide shows.
+    """
     data = output.get("data", {})
     found = (COMPONENT in data, "image/png" in data, "text/markdown" in data)
     return found.index(True) if any(found) else None
@@ -206,9 +211,9 @@ def _set_for(notebook: NotebookNode) -> list[str]:
 
 
 def _executed(notebook: Path, path: Path) -> NotebookNode | None:
-    """The notebook with its outputs from the executed one at a path; None if that is another.
+    """The notebook with the outputs of the executed one at ``path``; None if their code differs.
 
-    Metadata and texts are the notebook's own: only code must have run as it stands there.
+    Metadata and Markdown are the notebook's own, so that new texts need no new run.
     """
     if not path.is_file():
         return None

@@ -1,11 +1,11 @@
-// Shows the slides, and keeps what moves in them apart from what moves through them.
+// Fits the slides, starts reveal.js, and keeps the keys of sliders from turning slides.
 addEventListener("load", () => {
   const control = "input, select, button, canvas, [tabindex]";
   const query = new URLSearchParams(location.search);
   const body = document.body, sections = [...document.querySelectorAll(".slides > section")];
 
-  // What does not fit is made smaller: the smallest letters keep 16 of their 23 pixels. Text alone
-  // begins larger.
+  // A slide that is too full gets smaller letters: the smallest keep 16 of their 23 pixels. Text
+  // alone begins larger.
   body.classList.add("measured");
   for (const section of sections) {
     const tooLarge = () => section.scrollHeight > section.clientHeight + 1 || section.scrollWidth > section.clientWidth + 1;
