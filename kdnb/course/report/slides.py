@@ -137,7 +137,7 @@ def lead(text: str, words: int = BESIDE) -> str:
     parts = (part.strip() for part in FENCED.split(text))
     blocks = chain.from_iterable([p] if FENCED.match(p) else re.split(r"\n\s*\n", p) for p in parts)
     for block in filter(None, blocks):
-        if block.startswith(("#", "|", "```")) or "$$" in block:
+        if block.startswith(("#", "|", "```", "    ")) or "$$" in block:
             shown.append(block)
         elif ITEM.match(block):
             items = [SENTENCE.split(item)[0].strip() for item in ITEM.split(block) if item]

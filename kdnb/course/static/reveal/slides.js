@@ -8,10 +8,16 @@ addEventListener("load", () => {
   // alone begins larger.
   body.classList.add("measured");
   for (const section of sections) {
-    const tooLarge = () => section.scrollHeight > section.clientHeight + 1 || section.scrollWidth > section.clientWidth + 1;
-    const dense = [...section.querySelectorAll("img, table, .component")].some((part) => !part.closest("aside"));
-    let fit = dense ? 1 : 1.5;
+    const parts = [...section.querySelectorAll("*")].filter((part) => !part.closest("aside"));
+    let fit = parts.some((part) => part.matches("img, table, .component")) ? 1 : 1.5;
     section.style.setProperty("--fit", fit);
+    const tooLarge = () => {
+      const box = section.getBoundingClientRect();
+      return section.scrollHeight > section.clientHeight || parts.some((part) => {
+        const at = part.getBoundingClientRect();
+        return at.bottom > box.bottom - 47 * fit || at.right > box.right - 40 * fit;
+      });
+    };
     while (tooLarge() && fit > 0.72) section.style.setProperty("--fit", fit -= 0.03);
   }
   body.classList.remove("measured");
