@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kdnb import doctor, maintenance
-from kdnb.course.report.editions import EDITIONS, FOLDER, write_edition
+from kdnb.course.report.editions import EDITIONS, FOLDER, WHEEL, write_edition
 from kdnb.course.report.execution import NotebookError, find_notebooks
 from kdnb.course.report.pipeline import REPORTS, make_report, make_reports
 from kdnb.course.report.slides import make_slides
@@ -80,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     add("edition", choices=EDITIONS)
     folder = "(default: editions/ and the edition's name)"
     add("--output", type=Path, metavar="FOLDER", help=folder)
+    source = (
+        "what Colab installs: git+https://... of your copy (default: a wheel beside the notebook)"
+    )
+    add("--source", default=WHEEL, metavar="PACKAGE", help=source)
     add("--force", action="store_true", help=OVERWRITE)
 
     about = "distil at every temperature, weight and seed; validation accuracies"
@@ -132,7 +136,8 @@ def _slides(options: argparse.Namespace) -> int:
 
 def _edition(options: argparse.Namespace) -> int:
     folder = folder_of(options.output or FOLDER / options.edition)
-    for path in write_edition(options.edition, find_notebooks(), folder, options.force):
+    how = (options.force, options.source)
+    for path in write_edition(options.edition, find_notebooks(), folder, *how):
         print(path)
     return 0
 
