@@ -1,4 +1,4 @@
-"""The command line: python -m kdnb report | edition | sweep | store | doctor"""
+"""The command line: python -m kdnb report | slides | edition | sweep | store | doctor"""
 
 import os
 import sys
@@ -20,6 +20,7 @@ from kdnb import doctor, maintenance
 from kdnb.course.report.editions import EDITIONS, FOLDER, WHEEL, write_edition
 from kdnb.course.report.execution import NotebookError, find_notebooks
 from kdnb.course.report.pipeline import REPORTS, make_report, make_reports
+from kdnb.course.report.slides import make_slides
 from kdnb.course.report.sweeping import SweepLine, sweep_lines
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE
@@ -64,6 +65,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=Path, default=REPORTS, help="folder (default: report/)")
     exercises = "exercises unsolved, solved or omitted (default: report, which omits them)"
     add("--edition", choices=EDITIONS, default="report", help=exercises)
+    add("--force", action="store_true", help=OVERWRITE)
+
+    about = "write slides of each chapter and of one lecture, from the report's notebooks"
+    add = _command(commands, "slides", _slides, about).add_argument
+    add("--task", default="mnist-small", help=f"one of: {tasks}")
+    add("--only", action="append", default=[], metavar="NN", help=only)
+    folder = "the report's folder (default: report/); slides go into its folder slides"
+    add("--output", type=Path, default=REPORTS, help=folder)
     add("--force", action="store_true", help=OVERWRITE)
 
     about = "write the notebooks with stubs, with solutions or without exercises"
@@ -115,6 +124,13 @@ def _report(options: argparse.Namespace) -> int:
     for page in pages:
         seconds = time.perf_counter() - start
         print(f"{page} ({page.stat().st_size / 1e6:.1f} MB) in {seconds:.0f} s", flush=True)
+    return 0
+
+
+def _slides(options: argparse.Namespace) -> int:
+    how = {"only": options.only, "output": folder_of(options.output), "force": options.force}
+    for path in make_slides(options.task, **how):
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 

@@ -19,10 +19,11 @@ def page_script() -> str:
     return '"use strict";\n' + "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
-def scripted(template: str, **values: object) -> str:
+def scripted(template: str, after: str = "", **values: object) -> str:
     """One of the course's templates with these values and the page's script.
 
-    Values are escaped as text unless they are marked as markup.
+    Another script may run ``after`` it. All other values are escaped as text unless they are
+    marked as markup.
     """
     environment = Environment(
         loader=PackageLoader("kdnb.course.report", "templates"),
@@ -31,7 +32,7 @@ def scripted(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = page_script()
+    script = page_script() + after
     digest = hashlib.sha256(script.encode()).digest()
     return environment.get_template(template).render(
         script=Markup(script),

@@ -85,20 +85,27 @@ def render_chapter(
     ``stamp`` is the line under each of its figures and tables.
     """
     renderer = ChapterRenderer(name, chapters)
-    exporter = HTMLExporter(
-        config=Config(NbConvertBase={"display_data_priority": SHOWN}),
-        template_name="chapter",
-        extra_template_basedirs=[str(TEMPLATES)],
-    )
-    exporter.register_filter(
-        "markdown2html", lambda source: MarkdownWithMath(renderer=renderer).render(source)
-    )
+    exporter = notebook_exporter(renderer, "chapter")
     resources = {"stamp": stamp, "component": COMPONENT}
     body, _ = exporter.from_notebook_node(notebook, resources=resources)
     titles = [(anchor, text) for level, anchor, text in renderer.headings if level == 1]
     sections = [(anchor, Markup(text)) for level, anchor, text in renderer.headings if level == 2]
     anchor, title = titles[0] if titles else (name, name)
     return Chapter(anchor, Markup(title), sections, Markup(body), frozenset(renderer.cited))
+
+
+def notebook_exporter(renderer: ChapterRenderer, template: str) -> HTMLExporter:
+    """The exporter of executed notebooks to HTML by one of the course's templates."""
+    exporter = HTMLExporter(
+        config=Config(NbConvertBase={"display_data_priority": SHOWN}),
+        template_name=template,
+        extra_template_basedirs=[str(TEMPLATES)],
+        extra_template_paths=[str(TEMPLATES)],
+    )
+    exporter.register_filter(
+        "markdown2html", lambda source: MarkdownWithMath(renderer=renderer).render(source)
+    )
+    return exporter
 
 
 def render_page(
@@ -116,7 +123,7 @@ def render_page(
         facts=facts,
         chapters=chapters,
         works=[work for url, work in references().items() if url in cited],
-        highlight_css=Markup(_highlight_css()),
+        highlight_css=Markup(highlight_css()),
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
@@ -131,7 +138,7 @@ def _scroll(what: str) -> str:
     return f'class="scroll" data-what="{what}"'
 
 
-def _highlight_css() -> str:
+def highlight_css() -> str:
     """Colours of code: pygments' styles with a contrast of 4.5:1 on the page's two backgrounds."""
     light, dark = (
         HtmlFormatter(style=style, nobackground=True).get_style_defs(".highlight")

@@ -17,11 +17,12 @@ from kdnb.course.report.page import published_results, render_chapter, render_pa
 from kdnb.course.report.parameters import check_label, parse_parameters
 from kdnb.course.report.terminal import ReportProgress
 from kdnb.course.report.written import Written
+from kdnb.data import Dataset
 from kdnb.environment import best_device, provenance
 from kdnb.files import PROJECT
 from kdnb.store.store import Store
 from kdnb.tasks import task
-from kdnb.tasks.config import APART
+from kdnb.tasks.config import APART, Task
 
 REPORTS = PROJECT / "report"
 AT_ONCE = 2  # chapters of several reports; more would train the same models beside one another
@@ -104,14 +105,7 @@ class _Report:
         force: bool = False,
     ):
         chosen = task(task_name)
-        data = chosen.load() if not chosen.text.notebooks else None
-        fitting = chosen.text.notebooks or chosen.chapters(data)
-        self.notebooks = find_notebooks(only or fitting)
-        if unfit := [number for number in only if number not in (*fitting, *APART)]:
-            raise ValueError(
-                f"notebook {unfit[0]} does not fit the task {chosen.name}: "
-                f"choose from {', '.join(fitting)}"
-            )
+        self.notebooks, data = chosen_notebooks(chosen, only)
         self.parameters = parse_parameters(self.notebooks, settings)
         if cell_timeout is not None and cell_timeout < 1:
             raise ValueError(f"a cell needs at least 1 second, got --cell-timeout {cell_timeout}")
@@ -220,6 +214,22 @@ class _Report:
         contents = {f"{self.name}.json": text.encode(), f"{self.name}.html": page.encode()}
         self.written.write(contents)
         return self.written.folder / f"{self.name}.html"
+
+
+def chosen_notebooks(chosen: Task, only: Sequence[str]) -> tuple[list[Path], Dataset | None]:
+    """The notebooks that a report on a task holds, and its data where they had to be loaded.
+
+    Raises ValueError if one of the numbers in ``only`` does not fit the task.
+    """
+    data = chosen.load() if not chosen.text.notebooks else None
+    fitting = chosen.text.notebooks or chosen.chapters(data)
+    notebooks = find_notebooks(only or fitting)
+    if unfit := [number for number in only if number not in (*fitting, *APART)]:
+        raise ValueError(
+            f"notebook {unfit[0]} does not fit the task {chosen.name}: "
+            f"choose from {', '.join(fitting)}"
+        )
+    return notebooks, data
 
 
 def _timed(how: tuple) -> tuple[NotebookNode, dict[str, float]]:
