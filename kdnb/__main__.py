@@ -66,9 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--edition", choices=EDITIONS, default="report", help=exercises)
     add("--force", action="store_true", help=OVERWRITE)
 
-    about = "write the notebooks with stubs, with solutions or without exercises"
+    about = "write the notebooks with stubs, with solutions, without exercises, or for nbgrader"
     add = _command(commands, "edition", _edition, about).add_argument
-    add("edition", choices=EDITIONS)
+    add("edition", choices=(*EDITIONS, "graded"))
     folder = "(default: editions/ and the edition's name)"
     add("--output", type=Path, metavar="FOLDER", help=folder)
     add("--force", action="store_true", help=OVERWRITE)
@@ -116,7 +116,14 @@ def _report(options: argparse.Namespace) -> int:
 
 def _edition(options: argparse.Namespace) -> int:
     folder = folder_of(options.output or FOLDER / options.edition)
-    for path in write_edition(options.edition, find_notebooks(), folder, options.force):
+    if options.edition == "graded":
+        # The students' package comes without it.
+        from kdnb.course.grading import write_graded
+
+        paths = write_graded(find_notebooks(), folder, options.force)
+    else:
+        paths = write_edition(options.edition, find_notebooks(), folder, options.force)
+    for path in paths:
         print(path)
     return 0
 
