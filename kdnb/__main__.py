@@ -115,14 +115,15 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _edition(options: argparse.Namespace) -> int:
+    notebooks = find_notebooks()
     folder = folder_of(options.output or FOLDER / options.edition)
     if options.edition == "graded":
         # The students' package comes without it.
         from kdnb.course.grading import write_graded
 
-        paths = write_graded(find_notebooks(), folder, options.force)
+        paths = write_graded(notebooks, folder, options.force)
     else:
-        paths = write_edition(options.edition, find_notebooks(), folder, options.force)
+        paths = write_edition(options.edition, notebooks, folder, options.force)
     for path in paths:
         print(path)
     return 0

@@ -24,7 +24,7 @@ Write each answer into its cell. Run the notebook from top to bottom and submit 
 its name.
 
 - The cell below an answer holds visible tests. More tests run when your notebook is graded.
-- Use Python, NumPy, SciPy and PyTorch. A function that calls one of kdnb's gets no points.
+- Use Python, NumPy, SciPy and PyTorch. A function that calls one of kdnb's fails the hidden tests.
 - Names of answers, and cells that you cannot edit, stay as they are.
 - What an exercise calls "above" stands in the section of the course that is named below it."""
 GIVEN = '''\
@@ -107,10 +107,9 @@ def _facts(cells: list[NotebookNode], asked: list[Exercise]) -> list[NotebookNod
     """The cells that compute what Questions are about."""
     questions = {e.key for e in asked if isinstance(e, Question)}
     theirs = {PREFIXES[tag] + key for tag in (ANSWER, CHECK) for key in questions}
-    sources = [cell.source for cell in cells if cell.id in theirs]
-    wanted = set().union(*(used for _, used in map(names_in, sources)))
+    _, used = names_in("\n".join(cell.source for cell in cells if cell.id in theirs))
     others = [cell for cell in cells if not part_of_exercise(cell)]
-    return setting(others, wanted - names_in(GIVEN)[0])
+    return setting(others, used - names_in(GIVEN)[0])
 
 
 def _cell(
