@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kdnb import doctor, maintenance
-from kdnb.course.report.editions import EDITIONS, FOLDER, write_edition
+from kdnb.course.report.editions import EDITIONS, FOLDER, WHEEL, write_edition
 from kdnb.course.report.execution import NotebookError, find_notebooks
 from kdnb.course.report.pipeline import REPORTS, make_report, make_reports
 from kdnb.course.report.sweeping import SweepLine, sweep_lines
@@ -71,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     add("edition", choices=(*EDITIONS, "graded"))
     folder = "(default: editions/ and the edition's name)"
     add("--output", type=Path, metavar="FOLDER", help=folder)
+    source = (
+        "what Colab installs: git+https://... of your copy (default: a wheel beside the notebook)"
+    )
+    add("--source", default=WHEEL, metavar="PACKAGE", help=source)
     add("--force", action="store_true", help=OVERWRITE)
 
     about = "distil at every temperature, weight and seed; validation accuracies"
@@ -123,7 +127,7 @@ def _edition(options: argparse.Namespace) -> int:
 
         paths = write_graded(notebooks, folder, options.force)
     else:
-        paths = write_edition(options.edition, notebooks, folder, options.force)
+        paths = write_edition(options.edition, notebooks, folder, options.force, options.source)
     for path in paths:
         print(path)
     return 0

@@ -8,7 +8,7 @@ ALONE, KD = "student without teacher", "student + conventional KD"
 CLASSES, SUBCLASSES = "student + KD, classes of the same teacher", "student + subclass KD"
 VIEWS = "mutual information (IIC)"
 PLAIN, CONTROLS = "plain baselines", "distillation and controls"
-# The rows of README's tables: a label there; task, table and row of final.json, and over which.
+# Rows of report/README.md's tables: a label there; table and row of final.json, and over which.
 DIGITS = [
     ("teacher, 5,000 images", PLAIN, "teacher"),
     ("SVM, the same 5,000", PLAIN, "SVM, the teacher's images"),
@@ -92,7 +92,7 @@ def cells(task: str, table: str, label: str, *pairs: tuple[str, str]) -> list[st
 
 
 def rows_of_tables() -> dict[str, list[list[str]]]:
-    """README's tables that final.json is kept for, by task."""
+    """The tables of report/README.md that final.json is kept for, by task."""
     both = {"mnist-small": DIGITS, "mnist-small-2x5": TWO_CLASSES}
     found = {
         task: [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_size_sweep import BIG, MIDDLE, SMALL, TINY
+from test_size_sweep import BIG, MIDDLE, SMALL, TINY, size
 
 from kdnb.course import interactive, tables
 from kdnb.course.figures.costs import pareto_front
@@ -286,7 +286,8 @@ def test_methods_with_other_epochs_are_read_at_the_last_that_was_validated(brows
 
 
 def test_a_budget_buys_the_same_in_the_page(browser, tmp_path):
-    rungs = [BIG, MIDDLE, SMALL, TINY]
+    shares = ([0.5] * 3, [0.86] * 3)  # as good as the middle one on validation images
+    rungs = [BIG, MIDDLE, size("lucky", 150, [0.7] * 3, [0.99] * 3, validation=shares), SMALL, TINY]
     costs = {"MFLOPs per image": 5e-4, "thousand parameters": 0.6, "µs per image, one thread": 20.0}
     live = interactive.budget_explorer(rungs, costs, Interval(0.97, 0.96, 0.98, 3))
     (by, slider), bought = live.box.children[0].children, set()

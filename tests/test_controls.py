@@ -190,10 +190,10 @@ def test_sentences_say_what_the_rows_allow(cells):
         "explanation. Without the similarity of classes, no clear gain is left."
     )
     assert "the relabelling of views is not the whole explanation" in rest
-    assert rest.endswith("a part of the gain stays.")
+    assert rest.endswith("a part of the gain remains.")
     assert like == (
         "**smoothed**: a gain, and not distinguishable from full KD: regularisation by soft labels "
-        "may be enough. That the gain needs the differences between images is not shown."
+        "may be enough. This does not show that the gain needs the differences between images."
     )
     assert better.endswith("so the gain does not need the images that only the teacher saw.")
 

@@ -381,14 +381,14 @@ def test_a_task_of_the_course_may_be_named_in_a_module(tmp_path, monkeypatch):
 
 
 def own_module() -> str:
-    """The lines that README shows."""
-    section = (ROOT / "README.md").read_text().split("## On your own data")[1]
+    """The lines that data/README.md shows."""
+    section = (ROOT / "data" / "README.md").read_text().split("## On your own data")[1]
     block = re.search(r"\n\n((?:    .*\n|\n)+)", section)[1]
     return "".join(line[4:] if line.strip() else line for line in block.splitlines(True))
 
 
 @pytest.mark.slow
-def test_the_readmes_lines_make_a_task(tmp_path, monkeypatch):
+def test_the_lines_of_data_readme_make_a_task(tmp_path, monkeypatch):
     text = own_module()
     statements = [line for line in text.splitlines() if line and not line.startswith(("from", "#"))]
     assert len(statements) < 10
@@ -468,8 +468,8 @@ def test_notebooks_run_on_a_folder_of_images(reported):
 @pytest.mark.slow
 def test_the_page_says_what_does_not_apply_and_escapes_the_names(reported):
     page = (reported / "out" / f"{NAME}.html").read_text()
-    assert "The pad is left out" in page and "Nobody knows true subclasses" in page
-    assert "Here there are 3 classes" in page
+    assert "The pad is left out" in page and "The true subclasses are unknown" in page
+    assert "This task has 3 classes: read 3 where" in page
     assert "&lt;i&gt;blue &amp; co" in page and "<i>blue" not in page
 
 

@@ -178,6 +178,15 @@ def test_a_question_with_a_wrong_answer_does_not_tell_the_right_one():
     assert "1.3" not in verdict.text
 
 
+@pytest.mark.parametrize("temperature", [1, 4, 64])
+def test_the_praise_of_why_t2_has_the_lengths_that_its_exercise_asks_for(temperature):
+    """A teacher with the logits 12, 0, …, 0 and a student with equal logits, ten classes."""
+    teacher = 12 * F.one_hot(torch.tensor([0]), 10).double()
+    gradient = exercises.why_t2.right(torch.zeros(1, 10).double(), teacher, temperature)
+    length = (temperature**2 * gradient).norm()
+    assert f"{length:.2f} at T = {temperature}" in exercises.why_t2.praise
+
+
 # What is shown
 
 
@@ -297,7 +306,8 @@ def test_the_instructors_edition_has_the_solutions():
 def test_the_reports_edition_has_no_exercise_cells_and_all_else():
     for path in find_notebooks():
         left = [cell.id for cell in edition(path, "report").cells]
-        assert left == [c.id for c in cells_of(path) if not part_of_exercise(c)]
+        kept = [c.id for c in cells_of(path) if not part_of_exercise(c)]
+        assert left == [key for key in kept if key != "setup"]
 
 
 def test_a_heading_with_nothing_left_below_it_goes_too(tmp_path):

@@ -32,7 +32,7 @@ from test_coverage import old_ways, scenarios
 from test_final import final
 
 from kdnb.course.tables import score_range
-from kdnb.evaluation.statistics import Interval, detectable_difference, mean_interval
+from kdnb.evaluation.statistics import Interval, adjusted, detectable_difference, mean_interval
 from kdnb.tasks.config import COURSE
 
 ROOT = Path(__file__).parents[1]
@@ -129,7 +129,7 @@ def test_notebooks_take_temperature_and_weight_from_the_task(number):
 # Numbers in prose
 
 
-def page(folder=""):
+def page(folder="report"):
     """The text of a folder's README, and the same on one line."""
     text = (ROOT / folder / "README.md").read_text(encoding="utf-8")
     return text, " ".join(text.split())
@@ -148,8 +148,8 @@ def interval(row):
     return Interval(**{field.name: row[field.name] for field in fields(Interval)})
 
 
-def rows_of(label, folder=""):
-    return [line for line in page(folder)[0].splitlines() if line.startswith(f"| {label} |")]
+def rows_of(label):
+    return [line for line in page()[0].splitlines() if line.startswith(f"| {label} |")]
 
 
 def comparisons(name):
@@ -158,26 +158,51 @@ def comparisons(name):
     return {r["dataset"]: r for r in reversed(results)}
 
 
-def test_the_readmes_numbers_are_those_of_the_reference_runs():
+def test_the_minutes_and_the_numbers_on_mnist_are_those_of_the_reference_runs():
     result = comparisons("mnist")["mnist"]
     for label, accuracies in result["accuracy"].items():
         mean = f"| {100 * sum(accuracies) / len(accuracies):.2f} % |"
         assert any(mean in row for row in rows_of(label)), (label, mean)
     assert in_points(result["gain"][KD]) in page()[0]
-    for name in ("mnist-small", "polyps", "mnist"):
-        assert in_words(kept(name)["wall_seconds"]) in page()[0]
+    assert f"took {in_words(kept('mnist')['wall_seconds'])} on MNIST" in page()[1]
+    until_first = in_words(kept("mnist-small")["wall_seconds"])
     first, second = (kept(name)["provenance"]["date"] for name in ("mnist-small", "polyps"))
     between = datetime.fromisoformat(second) - datetime.fromisoformat(first)
     both = kept("mnist-small")["wall_seconds"] + between.total_seconds()
-    assert f"takes about {in_words(both)} on two cores" in page()[1]
+    said = f"takes about {in_words(both)} on two cores ({until_first} until the first page"
+    assert said in page("")[1]
 
 
-def test_the_readmes_results_are_those_of_seeds_that_chose_nothing():
+TWO = "mnist-small-2x5"
+
+
+def test_the_readmes_results_are_those_of_the_last_word():
+    """One row a task: teacher, student alone, distilled student, and the gain's interval."""
+    rows = {
+        "ten digits": ("mnist-small", CONTROLS, "teacher", KD),
+        "the same images": (TWO, "distillation", "teacher with subclasses", SUBCLASSES),
+        "generated polyps": ("polyps", "distillation", "teacher", KD),
+    }
+    signs = []
+    for label, (name, table, teacher, student) in rows.items():
+        means = [final_row(name, PLAIN, teacher), final_row(name, table, ALONE)]
+        means.append(final_row(name, table, student))
+        gain = final_row(name, table, student, ALONE)
+        wanted = [*(f"{100 * row['mean']:.2f} %" for row in means), in_points(gain)]
+        (row,) = [line for line in page("")[0].splitlines() if line.startswith(f"| {label}")]
+        assert row.endswith(f"| {' | '.join(wanted)} |")
+        signs.append(interval(gain).sign if gain["p_holm"] < 0.05 else 0)
+    assert signs == [1, 1, 0]
+    assert f"adjustment for nine claims (p = {gain['p_holm']:.2g})" in page("")[1]
+    assert len(final_table("polyps", "distillation")["claims"]) == 9
+
+
+def test_all_results_are_those_of_seeds_that_chose_nothing():
     lines = page()[0].splitlines()
     for task, rows in rows_of_tables().items():
         for row in rows:
             assert f"| {' | '.join(row)} |" in lines, task
-    assert final.markdown(kept("final")) in page("report")[0]
+    assert final.markdown(kept("final")) in page()[0]
     for level in final_table("mnist-small-2x5", "digits recovered")["levels"].values():
         assert f"{100 * level:.1f} %" in page()[0]
 
@@ -191,34 +216,28 @@ FEW_IMAGES = "KD from a teacher of the students' images"
     ("words", "sign", "claim"),
     [
         ("teacher is {:.2f} points ahead of", 1, (PLAIN, "teacher", SVM_OF_TEACHER)),
-        ("without a teacher {:.2f} points ahead of", 1, (PLAIN, ALONE, "SVM")),
-        ("distillation adds {:.2f} points", 1, (CONTROLS, KD, ALONE)),
+        ("without a teacher is {:.2f} points ahead of", 1, (PLAIN, ALONE, "SVM")),
+        ("Distillation adds {:.2f} points", 1, (CONTROLS, KD, ALONE)),
         ("with these permuted, {:.2f} of", 1, (CONTROLS, KD, PERMUTED)),
         ("of {:.2f} points are lost", 1, (CONTROLS, KD, ALONE)),
-        ("the other {:.2f} are distinguishable", 1, (CONTROLS, PERMUTED, ALONE)),
-        ("gain ({:+.2f} and", 0, (CONTROLS, SMOOTHED, ALONE)),
-        ("and {:+.2f}), so", 0, (CONTROLS, "teacher's argmax as hard label", ALONE)),
-        ("images gives {:+.2f};", 1, (CONTROLS, FEW_IMAGES, ALONE)),
+        ("remaining {:.2f} points are distinguishable", 1, (CONTROLS, PERMUTED, ALONE)),
+        ("distinguishable from 0 ({:+.2f} and", 0, (CONTROLS, SMOOTHED, ALONE)),
+        ("and {:+.2f}). So neither", 0, (CONTROLS, "teacher's argmax as hard label", ALONE)),
+        ("images gives {:+.2f} points", 1, (CONTROLS, FEW_IMAGES, ALONE)),
         ("worth another {:.2f}.", 1, (CONTROLS, KD, FEW_IMAGES)),
     ],
 )
-def test_the_readmes_sentences_are_those_that_the_results_allow(words, sign, claim):
+def test_sentences_are_those_that_the_results_allow(words, sign, claim):
     gain = final_row("mnist-small", *claim)
     assert words.format(100 * gain["mean"]) in page()[1] and interval(gain).sign == sign
 
 
-def test_the_readmes_sentences_on_two_classes_and_polyps_are_those_that_the_results_allow():
-    two = "mnist-small-2x5"
+def test_sentences_on_two_classes_and_polyps_are_those_that_the_results_allow():
     said = {
-        "subclasses is {:.2f} points ahead": (
-            "mnist-small-2x5",
-            "distillation",
-            SUBCLASSES,
-            CLASSES,
-        ),
-        "and {:.2f} points ahead of one": (two, "distillation", SUBCLASSES, KD),
+        "subclasses is {:.2f} points ahead": (TWO, "distillation", SUBCLASSES, CLASSES),
+        "and {:.2f} points ahead of a student whose": (TWO, "distillation", SUBCLASSES, KD),
         "teacher is {:.2f} points ahead of the student": ("polyps", PLAIN, "teacher", ALONE),
-        "student {:.2f} points ahead of a colour": ("polyps", PLAIN, ALONE, "colour histogram"),
+        "student is {:.2f} points ahead of a colour": ("polyps", PLAIN, ALONE, "colour histogram"),
     }
     for words, claim in said.items():
         gain = final_row(*claim)
@@ -236,14 +255,14 @@ def test_test_and_audit_agree_as_the_pages_say():
             both = zip(test[kind], audit[kind], strict=True)
             agree[kind] += [(task, row["label"], final.agree(row, again)) for row, again in both]
     said = [f"{sum(a for *_, a in rows)} of {len(rows)}" for rows in agree.values()]
-    assert f"agree in {said[0]} accuracies and {said[1]} gains" in page("report")[1]
+    assert f"agree in {said[0]} accuracies and {said[1]} gains" in page()[1]
     assert {found[:2] for found in agree["claims"] if not found[2]} == {
         ("mnist-small-2x5", "teacher")
     }
     permuted = [final_row("mnist-small", CONTROLS, PERMUTED, ALONE, s) for s in ("test", "audit")]
     assert [interval(gain).sign for gain in permuted] == [1, 0]
     test, audit = (f"p = {gain['p_holm']:.2g}" for gain in permuted)
-    assert f"{test}, but not on the audit's, {audit}" in page()[1]
+    assert f"({test}), but not on the audit's ({audit})" in page()[1]
 
 
 @pytest.mark.parametrize(
@@ -256,17 +275,17 @@ def test_test_and_audit_agree_as_the_pages_say():
 )
 def test_what_difference_can_be_seen_follows_from_the_kept_intervals(words, claim):
     seen = detectable_difference(interval(final_row(*claim)))
-    assert words.format(f"{100 * seen:.1f}") in page("report")[1]
+    assert words.format(f"{100 * seen:.1f}") in page()[1]
 
 
 def test_the_pages_count_the_kept_trials():
     trials = [trial for of in kept("selection")["tasks"].values() for trial in of["trials"]]
     minutes = sum(trial["core_seconds"] for trial in trials) / 60
-    assert f"{len(trials)} trials, {minutes:.0f} minutes of one core" in page("report")[1]
+    assert f"{len(trials)} trials, {minutes:.0f} minutes of one core" in page()[1]
 
 
 def test_the_simulated_coverages_are_those_of_all_intervals_and_lie_where_they_shall():
-    text = page("report")[0]
+    text = page()[0]
     table = text[text.index("| interval | scenario |") :].split("\n\n")[0].splitlines()[2:]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
     new, old = list(scenarios(thorough=True)), list(old_ways())
@@ -292,8 +311,8 @@ def test_measured_times_are_those_of_the_reference_runs(name, column):
             continue
         (row,) = [
             line
-            for line in (ROOT / "README.md").read_text().splitlines()
-            if line.startswith(f"| [{notebook.name[:2]}](notebooks/{notebook.name})")
+            for line in page("notebooks")[0].splitlines()
+            if line.startswith(f"| [{notebook.name[:2]}]({notebook.name})")
         ]
         assert f"| {in_words(seconds)} |" in row
         assert f"{column} {in_words(seconds)}" in nbformat.read(notebook, 4).cells[0].source
@@ -301,17 +320,17 @@ def test_measured_times_are_those_of_the_reference_runs(name, column):
     assert name != "mnist-small" or all(notebook_seconds(reference, stem) for stem in course)
 
 
-def test_the_readmes_scores_are_those_of_the_reference_run():
+def test_scores_are_those_of_the_reference_run():
     (scores,) = (
         r for r in kept("polyps")["results"] if "teacher, annotators' votes" in r.get("scores", ())
     )
     for label, by_metric in scores["scores"].items():
-        (row,) = (r for r in rows_of(label, "report") if "(." in r)
+        (row,) = (r for r in rows_of(label) if "(." in r)
         for name in ("weighted F1", "SSA F1", "AUC"):
             assert f"| {score_range(Interval(**by_metric[name]))} |" in row, (label, name)
 
 
-def test_the_readmes_similarities_and_size_sweep_are_those_of_the_reference_run():
+def test_similarities_and_the_size_sweep_are_those_of_the_reference_run():
     (measured,) = (
         r["measured"] for r in kept("mnist-small")["results"] if r.get("kind") == "similarity"
     )
@@ -322,11 +341,17 @@ def test_the_readmes_similarities_and_size_sweep_are_those_of_the_reference_run(
     gains = [f"{in_points(rung['gain'])} for {rung['name']}" for rung in ladder]
     assert f"{', '.join(gains[:-1])} and {gains[-1]}" in page()[1]
     assert all(interval(rung["gain"]).sign == 1 for rung in ladder)
+    big, over_big = ladder[0]["accuracy"][ALONE], {}
+    for rung in ladder:
+        pairs = zip(rung["accuracy"][KD], big, strict=True)
+        over_big[rung["name"]] = mean_interval([distilled - alone for distilled, alone in pairs])
+    p = adjusted(over_big)["64-64"].p_holm
+    assert f"in every seed (p = {p:.2g} after Holm's adjustment for the three sizes)" in page()[1]
 
 
-def test_the_readmes_size_sweep_on_mnist_is_that_of_the_reference_run():
+def test_the_size_sweep_on_mnist_is_that_of_the_reference_run():
     (ladder,) = (r["size_sweep"] for r in kept("mnist-05")["results"] if "size_sweep" in r)
-    big = ladder[0]["accuracy"]["student without teacher"]
+    big, gains = ladder[0]["accuracy"]["student without teacher"], {}
     assert [len(rung["accuracy"]["student + conventional KD"]) for rung in ladder] == [3] * 6
     for rung in ladder:
         alone, distilled = (
@@ -334,12 +359,19 @@ def test_the_readmes_size_sweep_on_mnist_is_that_of_the_reference_run():
             for label in ("student without teacher", "student + conventional KD")
         )
         gain = mean_interval([a - b for a, b in zip(distilled, big, strict=True)])
+        gains[rung["name"]] = gain
         means = [f"{100 * sum(values) / len(values):.2f} %" for values in (alone, distilled)]
         cells = [
             f"{rung['cost']['parameters']:,}", f"{rung['cost']['flops'] / 1e6:.3f}", *means,
             f"{100 * gain.mean:+.2f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})",
         ]  # fmt: skip
-        assert f"| {rung['name']} | {' | '.join(cells)} |" in page("report")[0]
+        assert f"| {rung['name']} | {' | '.join(cells)} |" in page()[0]
+    p = {name: gain.p_holm for name, gain in adjusted(gains).items()}
+    clear = {name: gains[name].sign for name in gains if p[name] < 0.05}
+    assert clear == {"784-784": 1, "64-64": -1, "32-32": -1, "16-16": -1}
+    assert f"teacher (p = {p['784-784']:.2g}). The distilled students 256-256" in page()[1]
+    assert f"distinguishable from it (p = {p['256-256']:.2g} each)" in page()[1]
+    assert f"{p['256-256']:.2g}" == f"{p['128-128']:.2g}"
 
 
 def test_the_published_bounds_are_met_on_mnist():
@@ -352,13 +384,13 @@ def test_the_published_bounds_are_met_on_mnist():
     assert result["gain"]["student + conventional KD"]["low"] > 0
 
 
-def test_the_readmes_subclass_numbers_are_those_of_the_reference_run():
+def test_subclass_numbers_are_those_of_the_reference_run():
     result = comparisons("mnist-03")["mnist-2x5"]
     for label, accuracies in result["accuracy"].items():
         error = f"| {100 - 100 * sum(accuracies) / len(accuracies):.2f} % |"
         assert any(error in row for row in rows_of(label)), (label, error)
     for gain in result["gain"].values():
-        assert in_points(gain) in (ROOT / "README.md").read_text()
+        assert in_points(gain) in page()[0]
     pairs = zip(*(result["accuracy"][label] for label in (SUBCLASSES, CLASSES)), strict=True)
     own = in_points(vars(mean_interval([ours - theirs for ours, theirs in pairs])))
     assert f"over the same teacher's classes: {own}" in page()[1]
@@ -394,16 +426,15 @@ def test_the_published_bounds_are_met_on_mnist_2x5():
     assert max(t["live"] for t in none) < min(t["live"] for t in views) == 10
 
 
-def test_the_readmes_speeds_are_those_of_the_kept_benchmark():
+def test_speeds_are_those_of_the_kept_benchmark():
     def shown(ratio):
         numbers = (ratio[name] for name in ("median", "lowest", "highest"))
         median, low, high = (f"{x:.1f}" if x > 2 else f"{x:.2f}" for x in numbers)
         return f"{median} ({low} to {high})"
 
     rivals = kept("bench")["rivals"]
-    readme = (ROOT / "README.md").read_text()
-    text = " ".join(readme.split())
-    table = readme[readme.index("### How fast") :].split("\n\n")[2].splitlines()[2:]
+    text, flat = page()
+    table = text[text.index("## How fast") :].split("\n\n")[2].splitlines()[2:]
     small, large = rivals["epochs"]
     for line, rival in zip(table, small["images_per_second"], strict=True):
         cells = [cell.strip() for cell in line.split("|")[2:-1]]
@@ -412,7 +443,7 @@ def test_the_readmes_speeds_are_those_of_the_kept_benchmark():
             assert float(pace.replace(",", "")) == float(f"{measured:.2g}")
             known = student["kdnb_times_as_fast_as"].get(rival)
             assert gain == (shown(known) if known else "–")
-    assert f"{shown(rivals['end_to_end']['times_as_fast'])} times as fast" in text
+    assert f"{shown(rivals['end_to_end']['times_as_fast'])} times as fast" in flat
     for trained, limit in product(rivals["shares"], ("share", "share_of_onednn")):
         low, middle, high = (100 * trained[limit][n] for n in ("lowest", "median", "highest"))
-        assert f"{middle:.0f} % ({low:.0f} to {high:.0f})" in text
+        assert f"{middle:.0f} % ({low:.0f} to {high:.0f})" in flat

@@ -1,6 +1,7 @@
 """Similarity of saliency maps, its controls, and what is said of it."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
@@ -197,6 +198,46 @@ def test_the_answer_counts():
     assert "in 2 of 4 comparisons (gradient, SmoothGrad, by all measures), further away in 2" in (
         answer(measured(0.1, 0.002), measured(-0.1, 0.002))
     )
+
+
+def with_teachers(ahead, spread=0.0):
+    """Students of four seeds near .3, and teachers that are ``ahead``, each seed by its own."""
+    noise = torch.randn(2, 4, 40, generator=torch.Generator().manual_seed(1)) * 0.01
+    seeds = spread * torch.tensor([-1.0, 1, -1, 1]).view(1, 4, 1)
+    students = 0.3 + noise + seeds
+    first, second = torch.combinations(torch.arange(4)).T
+    pairs = (students[:, first] + students[:, second]) / 2 + ahead + seeds[:, first]
+    return Measured(MEASURES, {"alone": students, OTHER_TEACHER: pairs, RANDOM: 0 * students})
+
+
+def test_two_teachers_are_compared_with_the_students_of_the_same_seeds():
+    kinds = {"gradient": with_teachers(0.1), "SmoothGrad": with_teachers(0.1, spread=0.4)}
+    text = tables.teacher_pairs(kinds, ["alone"], "cosine").data
+    same, unclear = text.splitlines()[2:4]
+    # Whatever differs from seed to seed is in both, so that the first difference is .1 throughout.
+    assert "| +0.100 | +0.100 to +0.100 |" in same
+    assert "| not distinguishable, p = " in unclear and unclear.startswith("| SmoothGrad |")
+    measured = kinds["SmoothGrad"]
+    own, pairs = measured.of("alone", "cosine"), list(combinations(range(4), 2))
+    by_hand = [
+        measured.of(OTHER_TEACHER, "cosine")[n] - (own[i] + own[j]) / 2
+        for n, (i, j) in enumerate(pairs)
+    ]
+    gap = pair_interval(torch.stack(by_hand))
+    assert f"| {gap.mean:+.3f} | {gap.low:+.3f} to {gap.high:+.3f} |" in unclear
+
+
+@pytest.mark.parametrize(("ahead", "says"), [(0.1, "more"), (-0.1, "less")])
+def test_which_of_them_are_more_similar_is_said(ahead, says):
+    noise = torch.randn(2, 6, 40, generator=torch.Generator().manual_seed(2)) * 0.01
+    made = with_teachers(ahead)
+    made.values[OTHER_TEACHER] += noise
+    text = tables.teacher_pairs({"gradient": made}, ["alone"], "rank correlation").data
+    assert f"| two teachers are {says} similar, p = " in text
+
+
+def test_without_pairs_of_teachers_nothing_is_said_of_them():
+    assert tables.teacher_pairs({"gradient": measured(0.1)}, ["alone"], "cosine") is None
 
 
 def test_a_control_that_fails_is_named():

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from compared import comparison, right
+from torch import nn
 
 from kdnb.course import figures, interactive, tables
 from kdnb.course.figures import costs
@@ -14,21 +15,35 @@ from kdnb.evaluation.cost import Cost, Timing
 from kdnb.evaluation.statistics import Interval, holm, joint_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional
+from kdnb.experiment.results import Run
 from kdnb.experiment.size_sweep import SizeResult, gains_over, size_sweep
 from kdnb.models import StudentMLP, mobilenet_v2_student
 from kdnb.tasks import TASKS
 from kdnb.tasks.config import Sizes
 from kdnb.training.config import TrainConfig
+from kdnb.training.history import Epoch, History
 
 CPU = torch.device("cpu")
 KD = conventional(4.0, 0.9)
 
 
-def size(name, parameters, alone, distilled, microseconds=10.0):
-    """A student with that many parameters and twice as many FLOPs, three seeds."""
+def trained(accuracy):
+    """A run with this validation accuracy at its end, and a lower one before."""
+    epochs = [Epoch(1, None, None, 1, validated, 1) for validated in (0.1, accuracy)]
+    return Run("", 0, nn.Identity(), History(epochs), {}, False)
+
+
+def size(name, parameters, alone, distilled, microseconds=10.0, validation=None):
+    """A student with that many parameters and twice as many FLOPs, three seeds.
+
+    ``validation`` are the validation accuracies of both methods; those on the test split if None.
+    """
     spent = Cost(parameters, parameters, 2 * parameters, parameters, {}, 4 * parameters, 100)
     latency = Timing(1, 1, "cpu", microseconds / 1e6, microseconds / 1e6, microseconds / 1e6, 5)
-    result = comparison({ALONE.label: alone, KD.label: distilled}, 1000)
+    by_label = {ALONE.label: alone, KD.label: distilled}
+    validated = zip(by_label, validation or by_label.values(), strict=True)
+    runs = {label: [trained(accuracy) for accuracy in each] for label, each in validated}
+    result = replace(comparison(by_label, 1000), runs=runs)
     return SizeResult(name, spent, latency, result)
 
 
@@ -131,6 +146,17 @@ def test_how_small_is_answered_from_the_intervals():
         "**None of them**: no distilled student is distinguishably better than *big* without a "
         "teacher (80.33 %)."
     )
+
+
+def test_the_budget_is_spent_by_validation_images():
+    """The lucky size is best on the test split alone; of equally good sizes the cheapest wins."""
+    lucky = size("lucky", 100, [0.7] * 3, [0.99] * 3, validation=([0.7] * 3, [0.8] * 3))
+    by = "thousand parameters"
+    bought = costs.best_within([BIG, MIDDLE, lucky], by, costs.STEPS)
+    assert (bought[0].name, bought[1]) == ("big", KD.label)
+    twin = size("twin", 150, [0.1] * 3, MIDDLE.result.accuracy(KD.label).tolist())
+    assert costs.best_within([MIDDLE, twin, lucky], by, costs.STEPS)[0] is twin
+    assert costs.validated(lucky, KD.label) == pytest.approx(0.8)
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def load(root: str | Path | None = None) -> Dataset:
         folder,
         name="mhist",
         about="MHIST, 3,152 images of colorectal polyps of 224×224 pixels with the votes of seven "
-        "pathologists (Wei et al. 2021; for research, never passed on)",
+        "pathologists (for research, never passed on)",
         size=SIZE,
         published=PUBLISHED,
     )

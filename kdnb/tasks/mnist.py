@@ -37,10 +37,12 @@ MNIST = Task(
         "test split is not untouched, and its gain may flatter.",
         choices="The teacher is trained on images shifted by up to one pixel, the students on "
         "the images as they are: what the student gains in steadiness against shifts it can "
-        "only have from the teacher (Hinton, Vinyals & Dean 2015, §3, do the same).",
-        published="For comparison, ten independent student projects with these two networks, "
-        "one run each: teacher 99.15-99.34 %, student alone 97.85-98.34 %, conventional KD "
-        "98.62-98.91 %.",
+        "only have from the teacher, as in §3 of "
+        "[Hinton et al. 2015](https://arxiv.org/abs/1503.02531).",
+        published="For comparison, ten student projects of the course ECE1512 (University of "
+        "Toronto, [one of them](https://github.com/Joyce-ZhouY/ECE1512-ProjectA)) with these two "
+        "networks, one run each: teacher 99.15-99.34 %, student alone 97.85-98.34 %, conventional "
+        "KD 98.62-98.91 %.",
         two_class_task="mnist-2x5",
     ),
 )
@@ -59,14 +61,16 @@ MNIST_2X5 = replace(
         caveats=f"{CHOSEN_IN_VIEW} Test errors under three earlier recipes had been seen before "
         "the present one was settled on validation images; conventional distillation missed the "
         "published error under two of them.",
-        choices="Digits 0 to 4 are one class, 5 to 9 the other (Müller, Kornblith & Hinton 2020). "
+        choices="Digits 0 to 4 are one class, 5 to 9 the other, as in "
+        "[Müller et al. 2020](https://arxiv.org/abs/2002.03936). "
         "Which digit an image shows is known, but no model is ever told. Teachers and students are "
         "trained on images shifted by up to one pixel, teachers whose two views agree on images "
         "that are turned and stretched a little too. Shifts of the students' images were chosen on "
         "validation images: every method is better with them than without.",
-        published="For comparison, error rates of Müller, Kornblith & Hinton 2020 with these "
-        "networks in %: teacher 0.73 ± 0.09, student alone 1.57 ± 0.06, conventional KD 1.23 ± "
-        "0.04, subclass KD 0.93 ± 0.06, relative probabilities only 2.06 ± 0.18.",
+        published="For comparison, error rates with these networks in %, ± as printed in "
+        "[Müller et al. 2020](https://arxiv.org/abs/2002.03936): teacher 0.73 ± 0.09, "
+        "student alone 1.57 ± 0.06, conventional KD 1.23 ± 0.04, subclass KD 0.93 ± 0.06, relative "
+        "probabilities only 2.06 ± 0.18.",
         notebooks=TWO_CLASSES,
     ),
 )

@@ -57,9 +57,10 @@ MNIST_SMALL = Task(
         teacher=CNN,
         choices="The teacher is trained on all 5,000 images, a student on 500 of them: soft "
         "targets carry more information per image than labels, so distillation helps most where "
-        "images are few (Hinton, Vinyals & Dean 2015, §6, use 3 % of their speech data). Every "
-        "student sees its images in the same 25 views, shifted by up to two pixels, with a teacher "
-        "or without one. Notebook 02 varies the number of images.",
+        "images are few. [Hinton et al. 2015](https://arxiv.org/abs/1503.02531), §6, "
+        "use 3 % of their speech data. Every student sees its images in the same 25 views, shifted "
+        "by up to two pixels, with a teacher or without one. Notebook 02 varies the number of "
+        "images.",
         two_class_task="mnist-small-2x5",
     ),
 )
@@ -79,9 +80,10 @@ MNIST_SMALL_2X5 = replace(
         teacher=CNN,
         subclass_configs=OWN_RECIPE,
         caveats=CHOSEN_IN_VIEW,
-        choices="The digits 0 to 4 are one class, 5 to 9 the other (Müller, Kornblith & Hinton "
-        "2020). The true digit of every image is known but never shown to a model. Teachers see "
-        "5,000 images, students 500 of them in 25 views.",
+        choices="The digits 0 to 4 are one class, 5 to 9 the other, as in "
+        "[Müller et al. 2020](https://arxiv.org/abs/2002.03936). The true digit of "
+        "every image is known but never shown to a model. Teachers see 5,000 images, students 500 "
+        "of them in 25 views.",
         notebooks=TWO_CLASSES,
     ),
 )

@@ -1,7 +1,7 @@
-"""Spot the bug: short snippets, each a bug of published code, rewritten and really run.
+"""Spot the bug: short snippets, each a bug from public code, rewritten and run.
 
-A bug is a `Bug` in ``published.py``; `run` trains it beside its repair, and ``views.py`` asks,
-draws and says what happened.
+``published.py`` holds the bugs, `run` trains each with and without its repair, and ``views.py``
+asks for a guess and shows the outcome.
 """
 
 from kdnb.course.bugs.bug import Bug, Outcome, Place

@@ -1,4 +1,4 @@
-"""One published bug: the function as it was written, the lines that are wrong, and their repair."""
+"""One bug: the function as it was found, its wrong lines, and their repair."""
 
 import linecache
 from collections.abc import Callable
@@ -15,21 +15,21 @@ from kdnb.store.store import digest
 
 
 class Place(StrEnum):
-    """Where training calls a snippet, and with what."""
+    """Where training calls a snippet, and with which arguments."""
 
     LOSS = "for the loss of each batch"
-    INDEXED_LOSS = "for the loss of each batch, with the numbers of its images"
+    INDEXED_LOSS = "for the loss of each batch, with the indices of its images"
     CACHED_LOGITS = "once, for the teacher's logits"
     LIVE_LOGITS = "at each step, for the teacher's logits"
     SWEEP = "once, for a sweep over the temperature"
 
 
 class Outcome(StrEnum):
-    """What a bug does to the reported accuracy; the choices that a reader has."""
+    """The effect of a bug on the reported accuracy: the choices of a reader."""
 
     BREAKS = "most of what is learnt is lost"
     LESS = "less is learnt"
-    SAME = "no clear difference"
+    SAME = "no distinguishable difference"
     BETTER = "the result looks better"
 
 
@@ -37,8 +37,8 @@ class Outcome(StrEnum):
 class Bug:
     """A function with a bug, as the ``diff`` that repairs it.
 
-    ``name`` says what is wrong, ``why`` what that does; ``symptom`` is the curve of `Trial` that
-    shows it, ``seen`` where code like this was published, in general terms.
+    ``name`` states the mistake and ``why`` its effect. ``symptom`` is the curve of `Trial` that
+    shows the effect. ``seen`` names the kind of code in which the bug was found.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Bug:
 
     @property
     def source(self) -> str:
-        """The function as it was published."""
+        """The function with the bug."""
         return self._lines(" -")
 
     @property
@@ -64,25 +64,25 @@ class Bug:
 
     @property
     def snippet(self) -> Markdown:
-        """The source as a reader sees it, and where it is called."""
+        """The source as shown to a reader, and where training calls it."""
         return Markdown(f"Called {self.place.value}:\n\n{fenced(self.source)}")
 
     @property
     def repair(self) -> Markdown:
-        """What is wrong, the repaired lines, and where such code was seen."""
+        """The mistake, the wrong and the repaired lines, and where such code was found."""
         return Markdown(
             f"**{self.name}.** {self.why}\n\nWrong:\n\n{fenced(self._lines('-'))}\n\n"
-            f"Repaired:\n\n{fenced(self._lines('+'))}\n\nSeen in {self.seen}."
+            f"Repaired:\n\n{fenced(self._lines('+'))}\n\nFound in {self.seen}."
         )
 
 
 def fenced(source: str) -> str:
-    """Source as Markdown that is highlighted, in a notebook and in a report."""
+    """Source as a Markdown block, highlighted in a notebook and in a report."""
     return f"```python\n{source.strip(chr(10))}\n```"
 
 
 def compiled(source: str) -> Callable:
-    """The one function that ``source`` defines; what is shown is what runs."""
+    """The one function that ``source`` defines, so that the source shown is the source run."""
     name = f"<snippet {digest(source)}>"
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     known = {"torch": torch, "F": F, "DataLoader": DataLoader}
@@ -93,7 +93,7 @@ def compiled(source: str) -> Callable:
 
 
 def outcome_of(difference: Interval, repaired: float, chance: float) -> Outcome:
-    """What happened, from the difference that the bug makes and the accuracy without it."""
+    """The outcome, from the difference that the bug makes and the accuracy without the bug."""
     if not difference.excludes_zero:
         return Outcome.SAME
     if difference.mean > 0:

@@ -1,4 +1,4 @@
-"""Eight bugs that were published, rewritten: what is shown is what runs."""
+"""Eight bugs from public code, rewritten; the source shown is the source run."""
 
 from kdnb.course.bugs.bug import Bug, Place
 from kdnb.course.bugs.running import STEPS, TO_LABELS, TO_TEACHER, TRAINING_LOSS
@@ -17,11 +17,13 @@ ELEMENTWISE_MEAN = Bug(
      hard = F.cross_entropy(student_logits, labels)
      return soft_weight * soft + (1 - soft_weight) * hard
 ''',
-    "A divergence is a sum over the classes and a mean over the images. The mean over both is that "
-    "divided by the number of classes: with ten, the teacher has a tenth of the weight that the "
-    'code names. `F.kl_div(..., reduction="mean")` does the same; it wants `"batchmean"`.',
+    "A divergence is a sum over the classes, averaged over the images. This code averages over the "
+    "classes too and so divides the soft term by their number: with ten classes the teacher has a "
+    'tenth of the intended weight. `F.kl_div(..., reduction="mean")` has the same effect; use '
+    '`reduction="batchmean"`.',
     TRAINING_LOSS,
-    "published code, libraries among it: the default of PyTorch's `F.kl_div` is this mean",
+    "public code. This mean is the default of PyTorch's [`kl_div`]"
+    "(https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.kl_div.html)",
 )
 
 SOFTMAX_TWICE = Bug(
@@ -39,11 +41,12 @@ SOFTMAX_TWICE = Bug(
      hard = F.cross_entropy(student, labels)
      return soft_weight * soft + (1 - soft_weight) * hard
 ''',
-    "What goes into the second softmax lies between 0 and 1, so what comes out is nearly even, "
-    "whatever the networks say: the targets tell little, and the hard term cannot come near 0. "
-    "Cross-entropy has a softmax of its own; a network that ends in one needs it taken off.",
+    "The second softmax takes inputs between 0 and 1, so its output is nearly uniform. The hard "
+    "term cannot fall below log(1 + (C − 1)/e), which is 1.46 for ten classes. The soft term can "
+    "still reach 0, where both networks agree. `F.cross_entropy` contains a softmax: remove the "
+    "softmax layer at the end of the network.",
     TO_TEACHER,
-    "published notebooks whose networks end in a softmax layer",
+    "public notebooks whose networks end in a softmax layer",
 )
 
 TEACHERS_HARD_LOSS = Bug(
@@ -59,11 +62,11 @@ TEACHERS_HARD_LOSS = Bug(
 +    hard = F.cross_entropy(student_logits, labels)
      return soft_weight * soft + (1 - soft_weight) * hard
 ''',
-    "The second term does not depend on the student: it has no gradient, and no label ever reaches "
-    "it. Where a teacher is nearly always right on the training images, its answers hold the "
-    "labels already; that is why accuracy need not give this bug away.",
+    "The hard term does not depend on the student, so its gradient is 0 and the labels have no "
+    "effect. A teacher that is right on nearly all training images passes the labels on through "
+    "its logits, so the accuracy may not reveal this bug.",
     TO_LABELS,
-    "published code, with the right name on the variable",
+    "public code, under a variable name that promises the student's loss",
 )
 
 ONE_LOG = Bug(
@@ -79,12 +82,12 @@ ONE_LOG = Bug(
      hard = F.cross_entropy(student_logits, labels)
      return soft_weight * soft + (1 - soft_weight) * hard
 ''',
-    "`F.kl_div` takes the logarithm of the first probabilities and the second ones as they are. "
-    "Without it the loss is no divergence: it is below 0, where a divergence cannot be, and is "
-    "smallest for a student that puts everything on the teacher's first answer. What the teacher "
-    "says of the other classes is lost.",
+    "`F.kl_div` expects log-probabilities as its first argument and probabilities as its second. "
+    "Without the logarithm the loss is not a divergence: it falls below 0 and is smallest for a "
+    "student that puts all probability on the teacher's top class. The teacher's probabilities of "
+    "the other classes lose their effect.",
     TRAINING_LOSS,
-    "published code; the loss below 0 was in its own printed log",
+    "public code whose own printed log shows the negative loss",
 )
 
 SHUFFLED_CACHE = Bug(
@@ -101,10 +104,10 @@ SHUFFLED_CACHE = Bug(
              logits.append(teacher(batch))
      return torch.cat(logits)
 ''',
-    "Row n of the cache belongs to some other image, and pulls against the label. The training "
-    "loss falls all the same, for wrong targets can be learnt by heart too.",
+    "Row n of the cache belongs to another image, so the soft target usually contradicts the "
+    "label. The training loss falls anyway, because a network can memorise wrong targets too.",
     TO_TEACHER,
-    "published code that caches with the loader it trains with",
+    "public code that caches logits with its shuffling training loader",
 )
 
 TEACHER_IN_TRAIN_MODE = Bug(
@@ -119,11 +122,12 @@ TEACHER_IN_TRAIN_MODE = Bug(
      with torch.no_grad():
          return distiller.teacher(images)
 ''',
-    "`train()` reaches every module inside, so the teacher answers with dropout on: another answer "
-    "to the same image each time, from half of its units. Where it has batch norm, its statistics "
-    "drift with the student's batches too. `no_grad` prevents neither.",
+    "`train()` switches every submodule to training mode, the teacher included. Dropout then "
+    "removes half of the teacher's units at random, so the same image gets other logits at each "
+    "step. Batch-norm layers, if the teacher has any, also update their statistics on the "
+    "student's batches. `no_grad` prevents neither.",
     TO_TEACHER,
-    "published code, wherever one module holds both networks",
+    "public code in which one module contains both networks",
 )
 
 FIRST_LABELS = Bug(
@@ -131,7 +135,7 @@ FIRST_LABELS = Bug(
     Place.INDEXED_LOSS,
     '''\
  def loss(student_logits, index, train_labels, train_logits, temperature, soft_weight):
-     """The loss of a batch: of the images whose numbers are in index."""
+     """The loss of a batch, whose images have the indices in index."""
 -    labels = train_labels[: len(index)]
 +    labels = train_labels[index]
      teacher_logits = train_logits[index]
@@ -141,16 +145,16 @@ FIRST_LABELS = Bug(
      hard = F.cross_entropy(student_logits, labels)
      return soft_weight * soft + (1 - soft_weight) * hard
 ''',
-    "The labels are those of other images, in every batch of a shuffled epoch. A student that "
-    "sees only labels learns nothing from that; here the teacher is right, pulls the other way, "
-    "and hides much of the harm. Run the student *without* a teacher through the same code, and it "
-    "shows.",
+    "In a shuffled epoch, the labels of every batch belong to other images. A student learns "
+    "nothing useful from such labels alone. Here the teacher's logits belong to the right images, "
+    "oppose the wrong labels and hide much of the harm. Train the student *without* a teacher by "
+    "the same code to see the harm.",
     TO_LABELS,
-    "a published comparison, where each batch had the first 32 labels",
+    "a public comparison, in which each batch had the first 32 labels",
 )
 
 ONE_STUDENT_FOR_ALL = Bug(
-    "The student is not made anew for each temperature",
+    "The student is not reset for each temperature",
     Place.SWEEP,
     '''\
  def sweep(new_student, train, temperatures):
@@ -164,10 +168,10 @@ ONE_STUDENT_FOR_ALL = Bug(
          accuracies[temperature] = train(student, temperature)
      return accuracies
 ''',
-    "Each temperature starts from what the ones before have taught: whatever comes last is "
-    "flattered. From high to low, as here, the sweep hides what low temperatures lack.",
+    "Each temperature continues with the student of the previous temperature, so the last has the "
+    "most training. With falling temperatures, as here, the sweep flatters low temperatures.",
     STEPS,
-    "published sweeps, several of them",
+    "several public sweeps",
 )
 
 ALL: tuple[Bug, ...] = (

@@ -1,4 +1,4 @@
-"""Bugs run beside their repair: same seeds, same initial student, same batches, same teacher."""
+"""A bug and its repair, trained with the same seeds, initial students, batches and teachers."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -24,18 +24,18 @@ from kdnb.training.history import History
 from kdnb.training.loop import fit, predict
 from kdnb.training.objectives import Batch, LossTerms, Objective
 
-TEMPERATURES = (16.0, 4.0, 1.0)  # of the snippet that sweeps, in its order
-# What a trial measures by epoch; a sweep has other curves, by temperature.
-TRAINING_LOSS = "loss that is reported"
+TEMPERATURES = (16.0, 4.0, 1.0)  # of the sweep, in this order
+# Curves of a trial by epoch; a sweep has other curves, by temperature.
+TRAINING_LOSS = "reported training loss"
 TO_TEACHER = "T² · KL to the teacher's true logits"
 TO_LABELS = "cross-entropy with the true labels"
 VALIDATION = "validation accuracy (%)"
-STEPS = "training steps behind each student"
+STEPS = "training steps of the student so far"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is fixed while a bug is compared with its repair."""
+    """The settings that a bug and its repair share."""
 
     seeds: tuple[int, ...]
     temperature: float
@@ -44,7 +44,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Trial:
-    """One training by one version: ``score`` is the accuracy it reports, in [0, 1].
+    """One training by one version: ``score`` is the reported accuracy, in [0, 1].
 
     ``curves`` by name over ``x``, which is the epoch or the temperature.
     """
@@ -69,7 +69,7 @@ class BugResult:
 
     @property
     def difference(self) -> Interval:
-        """Reported accuracy with the bug less that without it, paired by seed."""
+        """Reported accuracy with the bug minus the accuracy without it, paired by seed."""
         pairs = zip(self.broken, self.repaired, strict=True)
         return mean_interval([wrong.score - right.score for wrong, right in pairs])
 
@@ -88,13 +88,13 @@ class BugResult:
 
     @property
     def outcome(self) -> Outcome:
-        """What happened, by the numbers."""
+        """The outcome that follows from the numbers."""
         return outcome_of(self.difference, self.accuracies[1], self.chance)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FromFunction(Objective):
-    """Any function of a batch's logits and rows as an objective."""
+    """An objective made from a function of a batch's logits and rows."""
 
     function: Callable[[Tensor, Batch], LossTerms]
 
@@ -103,15 +103,15 @@ class FromFunction(Objective):
 
 
 def run(lab: Experiment, bug: Bug, setting: Setting) -> BugResult:
-    """Both versions with every seed; what the run store holds is not trained again.
+    """Train both versions with every seed; trials in the run store are not trained again.
 
-    Students see their images as they are, without the task's views, so that snippets stay short.
-    Raises ValueError for a task whose students are not trained as a whole.
+    Students are trained without the task's augmentation, so that snippets stay short. Raises
+    ValueError for a task whose students are not trained as a whole.
     """
     if lab.task.distilled_config.first_trainable:
         raise ValueError(
-            f"the bugs are run on students that are trained whole, which those of {lab.task.name} "
-            "are not: choose the task mnist-small"
+            f"the bugs need students that are trained as a whole, and {lab.task.name} trains only "
+            "the last stages: choose the task mnist-small"
         )
     broken, repaired = (
         [_stored_trial(lab, bug, source, seed, setting) for seed in setting.seeds]
@@ -123,7 +123,7 @@ def run(lab: Experiment, bug: Bug, setting: Setting) -> BugResult:
 
 
 def _stored_trial(lab: Experiment, bug: Bug, source: str, seed: int, setting: Setting) -> Trial:
-    """From the run store, or trained now and stored."""
+    """A trial from the run store, or trained now and stored."""
     stage = _Stage(lab, seed, setting)
     student = stage.new_student()
     address = {
@@ -154,7 +154,7 @@ def _stored_trial(lab: Experiment, bug: Bug, source: str, seed: int, setting: Se
 
 
 class _Stage:
-    """What a snippet meets: a teacher, its logits, and a student that the seed alone decides."""
+    """The inputs of a snippet: a teacher, its logits, and a student that the seed determines."""
 
     def __init__(self, lab: Experiment, seed: int, setting: Setting):
         self.lab, self.seed, self.setting = lab, seed, setting
@@ -170,7 +170,7 @@ class _Stage:
 
     @cached_property
     def logits(self) -> Tensor:
-        """(N, C) logits of the teacher for the images that students see."""
+        """(N, C) logits of the teacher for the students' training images."""
         return self.lab.logits(self.teacher, self.lab.transfer)[0].to(self.lab.device)
 
     def train(self, place: Place, function: Callable) -> Trial:
@@ -213,7 +213,7 @@ class _Stage:
         return Trial(shares[-1], list(TEMPERATURES), curves, None, sum(seconds))
 
     def _fit(self, student: nn.Module, loss: Callable[[Tensor, Batch], Tensor]) -> History:
-        """Train by ``loss``, and note beside it how far the student is from teacher and labels."""
+        """Train by ``loss``, and record the student's distance from teacher and labels as well."""
 
         def measured(logits: Tensor, rows: Batch) -> LossTerms:
             targets, t = self.logits[rows.index], self.setting.temperature
@@ -248,7 +248,7 @@ class _Stage:
             labels = self.lab.transfer.labels.to(device)
             return lambda z, rows: function(z, rows.index, labels, self.logits, *mix)
         images = TranslatedImages(self.lab.transfer.images).to(device)
-        teacher = deepcopy(self.teacher.model).to(device).eval()  # the run's own stays as it is
+        teacher = deepcopy(self.teacher.model).to(device).eval()  # the run keeps its own
         if place == Place.CACHED_LOGITS:
             every = torch.arange(len(images), device=device)
             with seeded(self.seed):

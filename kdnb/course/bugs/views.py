@@ -1,4 +1,4 @@
-"""Asking what a bug will do, and showing what it did."""
+"""The question about a bug's effect, and figures and sentences that show the effect."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,9 @@ VERSIONS = (("with the bug", PALETTE[3], "o", "-"), ("repaired", PALETTE[0], "s"
 
 
 def ask(bug: Bug, number: int, task: str) -> Prediction:
-    """What happens, and by how much? Every bug is asked about on the same scale."""
+    """The question about one bug: which effect, and how large? All bugs share one scale."""
     return Prediction(
-        f"Bug {number}: what does it do to the accuracy that is reported, and by how many points?",
+        f"Bug {number}: what is its effect on the reported accuracy, and by how many points?",
         [outcome.value for outcome in Outcome],
         Outcome.SAME.value,
         -80, 20, 0,
@@ -28,7 +28,7 @@ def ask(bug: Bug, number: int, task: str) -> Prediction:
 
 @styled
 def picture(result: BugResult) -> Picture:
-    """Left validation accuracy, right what shows the bug; means, and each seed faintly."""
+    """Validation accuracy on the left, the symptom on the right: means, and each seed faintly."""
     figure = Figure(figsize=(7.8, 3.0), layout="constrained")
     axes = figure.subplots(1, 2)
     said, x = [], result.broken[0].x
@@ -56,7 +56,7 @@ def picture(result: BugResult) -> Picture:
 
 
 def reveal(result: BugResult, guess: Prediction) -> Markdown:
-    """What happened beside what was guessed."""
+    """The outcome beside the reader's guess."""
     said = guess.reveal_choice(result.outcome.value, *result.points)
     return Markdown(f"{sentence(result)}\n\n{said.data}")
 
@@ -67,25 +67,26 @@ def sentence(result: BugResult) -> str:
     last = f" at T = {TEMPERATURES[-1]:g}" if result.bug.place == Place.SWEEP else ""
     text = (
         f"**{result.outcome.value.capitalize()}**: {percent(wrong)} with the bug, {percent(right)} "
-        f"without it{last}, on {result.images:,} {SPLITS[result.split]} images; a difference of "
+        f"without it{last}, on {result.images:,} {SPLITS[result.split]} images. The difference is "
         f"{points(result.difference)}."
     )
     if result.outcome == Outcome.SAME:
-        text += " The interval holds 0: the accuracy alone does not give the bug away."
+        text += " The interval contains 0, so the accuracy alone does not reveal the bug."
     return text
 
 
 def found(results: Sequence[BugResult]) -> Markdown:
-    """All bugs as a table, the name of each beside what it did."""
-    rows = ["| bug | points, and 95 % interval over seeds | what happened |", "| --- | --- | --- |"]
+    """A table of all bugs: the name, the difference and the outcome of each."""
+    head = "| bug | difference in points (95 % interval over seeds) | outcome |"
+    rows = [head, "| --- | --- | --- |"]
     for number, result in enumerate(results, 1):
         mean, low, high = result.points
         gap = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
         rows.append(f"| {number}. {result.bug.name} | {gap} | {result.outcome.value} |")
     hidden = sum(result.outcome == Outcome.SAME for result in results)
     rows.append(
-        f"\n{hidden} of {len(results)} make no clear difference to the accuracy with "
-        f"{len(results[0].broken)} seeds: a test of the code would have found them."
+        f"\n{hidden} of {len(results)} bugs make no distinguishable difference to the accuracy "
+        f"with {len(results[0].broken)} seeds. A test of the code would find them."
     )
     return Markdown("\n".join(rows))
 
@@ -111,5 +112,5 @@ def overview(results: Sequence[BugResult]) -> Picture:
     ticks = [-80, -40, -20, -10, -5, 0, 5]
     ax.set_xticks(ticks, [f"{t:+d}" if t else "0" for t in ticks])
     ax.minorticks_off()
-    ax.set(xlabel="points of accuracy (grey: holds 0)")
-    return Picture(figure, f"What each bug did to accuracy, in points: {'; '.join(said)}.")
+    ax.set(xlabel="points of accuracy (grey: interval contains 0)")
+    return Picture(figure, f"Effect of each bug on accuracy, in points: {'; '.join(said)}.")

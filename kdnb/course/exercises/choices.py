@@ -1,4 +1,4 @@
-"""Notebook 02: choose a temperature without the test set, and say whether a gain is real."""
+"""Notebook 02: choose a temperature without the test set, and decide whether a gain is real."""
 
 import math
 from collections.abc import Callable
@@ -42,8 +42,8 @@ def _choosing(
 
 
 def my_choose_temperature(temperatures, validation, test):
-    """A list of T, and (temperatures, seeds) accuracies in; the chosen T and its accuracy out."""
-    best = validation.mean(dim=1).argmax()  # the test split takes no part in the choice
+    """The chosen T and its accuracy, from a list of T and (temperatures, seeds) accuracies."""
+    best = validation.mean(dim=1).argmax()  # the test split plays no part in the choice
     return temperatures[best], test[best].mean().item()
 
 
@@ -51,8 +51,8 @@ choose_temperature = Function(
     header=Header("Choose T without the test set", difficulty=1, minutes=8, where=SWEEP),
     solved_by=my_choose_temperature,
     hints=(
-        "Which split may decide, and which may only be looked at when all is decided?",
-        "Each T has several seeds: their mean decides, not the luckiest.",
+        "Which split may decide, and which split may you read only after the decision?",
+        "Each T has several seeds: compare the means, not the best seeds.",
     ),
     right=my_choose_temperature,
     cases=(
@@ -71,17 +71,18 @@ choose_temperature = Function(
         "the worst instead of the best": _choosing(lambda val, test: -val.mean(1)),
     },
     says={
-        "chosen on the test split": "This T is the best on the *test* images, so its accuracy "
-        "flatters: they have decided and are no longer unseen. Let the validation images decide.",
-        "the luckiest seed decides": "One lucky run decides here: compare means over the seeds.",
-        "validation accuracy reported": "The choice is right, but the accuracy is that of the "
-        "images that made it: the best of several is too high. Report the test split.",
+        "chosen on the test split": "This T is the best on the *test* images, so its accuracy on "
+        "them is too high on average. Choose on the validation images.",
+        "the luckiest seed decides": "A single lucky run decides: compare means over seeds.",
+        "validation accuracy reported": "The choice is right, but you report the accuracy on the "
+        "images of the choice, where the best of several is too high. Report the test split.",
         "the best seed reported": "You report the best seed of this T: report the mean.",
-        "both splits decide": "Test images took part in the choice: their accuracy flatters.",
-        "the row instead of the temperature": "That is the row: look up its temperature.",
-        "the worst instead of the best": "Accuracies are to be large: `argmax`, not `argmin`.",
+        "both splits decide": "Test images took part in the choice, so the accuracy on them is too "
+        "high on average: choose on the validation images alone.",
+        "the row instead of the temperature": "You gave the row: look up its T.",
+        "the worst instead of the best": "You chose the lowest accuracy: use `argmax`.",
     },
-    praise="Validation images chose, and the test split was looked at once.",
+    praise="You chose on the validation images and read the test split only for the chosen T.",
 )
 
 
@@ -119,13 +120,13 @@ UNPAIRED = tuple(
 )
 MEANS = (lambda a, b: np.mean(a) - np.mean(b), lambda a, b: (np.mean(a) - np.mean(b),) * 2)
 
-# Points; seeds differ much more from one another than distilled and alone of the same seed.
+# Points. The spread between seeds is much larger than the gain within a seed.
 THREE_SEEDS = ([88.0, 84.5, 91.0], [86.5, 82.2, 89.6])
 FIVE_SEEDS = ([71.3, 70.2, 74.9, 77.0, 69.1], [71.0, 70.6, 73.2, 76.1, 68.3])
 
 
 def my_real_gain(distilled, alone):
-    """Accuracies in points, one for each seed, the same seeds in both; (low, high) of the gain."""
+    """(low, high) of the mean gain, from accuracies in points, one per seed, same seeds in both."""
     from scipy.special import stdtrit  # quantiles of Student's t
 
     gains = torch.tensor(distilled) - torch.tensor(alone)  # paired: seed by seed
@@ -139,7 +140,7 @@ real_gain = Function(
     solved_by=my_real_gain,
     note=": the 95 % interval of the mean gain",
     hints=(
-        "Both students of a seed share initial weights, batches and teacher. Pair them first.",
+        "Both students of a seed share weights, batches and teacher: subtract seed by seed.",
         "mean ± t · s / √n, with the sample standard deviation s of the n differences.",
         "`scipy.special.stdtrit(n - 1, 0.975)` is the t of a two-sided 95 % interval.",
     ),
@@ -161,22 +162,22 @@ real_gain = Function(
         "only the mean": MEANS,
     },
     says={
-        "not paired": "You took the two groups as unrelated, so luck that both students of a seed "
-        "share widens the interval. Take the difference of each seed first.",
-        "standard deviation instead of standard error": "This interval is where one more *seed* "
-        "may fall. How sure the *mean* is takes a division by √n.",
-        "normal instead of t": "1.96 holds for many seeds. With few, the standard deviation is "
-        "itself uncertain, and Student's t says how much: 4.30 for three seeds.",
-        "divided by n instead of n − 1": "Your standard deviation is that of a whole population. "
-        "Of a sample the mean is estimated too, so divide by n − 1: NumPy wants `ddof=1`.",
-        "one-sided quantile": "5 % on *each* side leave 90 %: the quantile is at 0.975.",
-        "n degrees of freedom": "The mean uses up one degree of freedom: n − 1 are left.",
-        "the wrong way round": "That is alone minus distilled: take distilled minus alone.",
-        "the range of the seeds": "Smallest and largest difference are what was seen, and grow "
-        "apart with more seeds. An interval for the mean shrinks.",
-        "best seed against best seed": "Two lucky runs are compared: take the mean difference.",
-        "only the mean": "A mean alone cannot say whether the gain is real: give (low, high).",
+        "not paired": "You treated the two groups as independent, so variation that both students "
+        "of a seed share widens the interval. Take the difference within each seed first.",
+        "standard deviation instead of standard error": "Your interval is the range for one more "
+        "*seed*. For the *mean*, divide by √n.",
+        "normal instead of t": "1.96 is right for many seeds. With few seeds the standard "
+        "deviation is uncertain too: use Student's t, which is 4.30 for three seeds.",
+        "divided by n instead of n − 1": "You used the standard deviation of a population. In a "
+        "sample the mean is estimated too, so divide by n − 1 (`ddof=1` in NumPy).",
+        "one-sided quantile": "5 % on *each* side leave 90 %: use the quantile 0.975.",
+        "n degrees of freedom": "Estimating the mean uses one degree of freedom: use n − 1.",
+        "the wrong way round": "You gave alone minus distilled: give distilled minus alone.",
+        "the range of the seeds": "You gave the smallest and the largest difference. This range "
+        "grows with more seeds, but a confidence interval for the mean shrinks.",
+        "best seed against best seed": "You compared two lucky runs: average the differences.",
+        "only the mean": "A mean alone does not show whether the gain is real: give (low, high).",
     },
-    praise="A gain is called one only where this whole interval lies above 0. It covers other "
-    "seeds; the course's tables cover other test images as well (`joint_interval`).",
+    praise="Claim a gain only if this whole interval is above 0. The interval covers other seeds. "
+    "The tables of the course also cover other test images (`joint_interval`).",
 )

@@ -1,4 +1,4 @@
-"""Notebook 06: what share of a gap is won back, and what a table allows one to claim."""
+"""Notebook 06: the fraction of the gap that is closed, and the claims that a table allows."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ def _mean_of_shares(teacher: list, alone: list, distilled: list) -> float:
     return sum((d - a) / (t - a) for t, a, d in each) / len(teacher)
 
 
-# In one case a seed has hardly a gap, in another distillation has done harm.
+# In one case a seed has almost no gap, in another distillation did harm.
 THREE_SEEDS = ([0.970, 0.965, 0.975], [0.812, 0.840, 0.801], [0.887, 0.890, 0.865])
 SMALL_GAP = (
     [0.950, 0.900, 0.940, 0.930],
@@ -37,24 +37,24 @@ HARM = ([0.990, 0.980], [0.900, 0.930], [0.880, 0.920])
 
 
 def my_gap_won_back(teacher, alone, distilled):
-    """Three lists of accuracies, one for each seed; 1 if all of the gap is won back, 0 if none."""
+    """Fraction of the gap that is closed, from three lists with one accuracy per seed."""
     teacher, alone, distilled = (sum(group) / len(group) for group in (teacher, alone, distilled))
-    # Means first: a seed whose gap is nearly 0 would make its own ratio huge.
+    # Means first: the ratio of a seed with a gap near 0 would be huge.
     return (distilled - alone) / (teacher - alone)
 
 
 gap_won_back = Function(
-    header=Header("What share of the gap is won back?", difficulty=1, minutes=8, where=GAIN),
+    header=Header("What fraction of the gap is closed?", difficulty=1, minutes=8, where=GAIN),
     solved_by=my_gap_won_back,
     hints=(
-        "The gap is teacher less student alone. What part of it has the distilled student gone?",
-        "Mean the seeds first or last? Think of a seed with a gap of almost 0.",
+        "The gap is teacher minus alone. The gain is distilled minus alone.",
+        "Do you average over seeds before or after dividing? Consider a seed with a gap near 0.",
     ),
     right=my_gap_won_back,
     cases=(
-        Case("four seeds, of which one has a gap of 0.005,", SMALL_GAP),
+        Case("four seeds, one with a gap of 0.005,", SMALL_GAP),
         Case("three seeds (teacher 0.970, 0.965, 0.975)", THREE_SEEDS),
-        Case("two seeds with a student that distillation made worse", HARM),
+        Case("two seeds with a student made worse by distillation", HARM),
     ),
     mistakes={
         "mean of the ratios": _mean_of_shares,
@@ -70,30 +70,30 @@ gap_won_back = Function(
         "per cent instead of a share": lambda t, a, d: 100 * my_gap_won_back(t, a, d),
     },
     says={
-        "mean of the ratios": "You divided seed by seed. Where a seed's gap is nearly 0 its ratio "
-        "is huge and decides the mean: divide the mean gain by the mean gap.",
-        "a share of the teacher's accuracy": "The gain is divided by all that the teacher gets "
-        "right, most of which the student gets right alone. Divide by the gap.",
-        "a share of the student's accuracy": "That is the relative gain: divide by the gap.",
-        "a share of the errors": "That measures against a perfect student: divide by the gap.",
-        "the wrong sign": "Distilled less alone, over teacher less alone.",
-        "what is still missing": "That is the part of the gap that is left: 1 less the share.",
-        "upside down": "That is the gap in units of the gain: turn the fraction over.",
-        "not divided by the gap": "That is the gain itself: divide it by the gap of the teacher.",
-        "distilled over teacher": "That is how close the two accuracies are, and it is near 1 "
-        "even where nothing was won. Take the student alone off both.",
-        "the best seeds": "The luckiest seed of each group is compared. Take means.",
-        "per cent instead of a share": "All of the gap is 1 here, not 100.",
+        "mean of the ratios": "You divided seed by seed. The ratio of a seed with a gap near 0 is "
+        "huge and dominates the mean. Divide the mean gain by the mean gap.",
+        "a share of the teacher's accuracy": "You divided by the teacher's accuracy, most of "
+        "which the student reaches alone. Divide by the gap.",
+        "a share of the student's accuracy": "You computed the relative gain. Divide by the gap.",
+        "a share of the errors": "You divided by the gap to a perfect student. Use the teacher's.",
+        "the wrong sign": "Divide distilled minus alone by teacher minus alone.",
+        "what is still missing": "You computed the fraction that is left. Subtract it from 1.",
+        "upside down": "You divided the gap by the gain. Divide the gain by the gap.",
+        "not divided by the gap": "You computed the gain. Divide the gain by the gap.",
+        "distilled over teacher": "You divided the two accuracies, a ratio that is near 1 even "
+        "without any gain. Subtract the student alone from both.",
+        "the best seeds": "You compared the best seed of each group. Use the means.",
+        "per cent instead of a share": "You gave per cent. The whole gap is 1 here, not 100.",
     },
-    praise="Below 0 it did harm, above 1 the student passed its teacher. Gain and gap both have "
-    "an error, and share the student alone: `kdnb.evaluation.statistics.share_of_gap` gives the "
-    "interval (Fieller), and none where the gap itself may be 0.",
+    praise="Below 0 distillation did harm, above 1 the student is better than its teacher. Gain "
+    "and gap both have an error and contain the student alone: `statistics.share_of_gap` gives "
+    "Fieller's interval, and none where the gap is not distinguishable from 0.",
 )
 
 
 # Which rows of a table (alone, conventional KD, subclass KD, teacher) a claim compares.
 CLAIMS = ((1, 0), (2, 0), (2, 1), (3, 1))
-# Each usual mistake claims something else of it.
+# Each common mistake leads to other claims.
 MADE_UP = """\
 my_table = torch.tensor(
     [  # accuracies in %, made up; each column is a seed
@@ -112,13 +112,13 @@ def _pairs(table: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def _verdicts(table: Tensor) -> tuple[int, ...]:
-    """1 or -1 where the interval of the paired difference leaves out 0."""
+    """1 or -1 where the interval of the paired difference excludes 0."""
     gains = (mean_interval((a - b).tolist()) for a, b in _pairs(table))
     return tuple((gain.low > 0) - (gain.high < 0) for gain in gains)
 
 
 def _of_each(measure: Callable[[Tensor], Tensor]) -> Callable:
-    """A reference that claims whatever this number of each side says."""
+    """A reference that compares this number of both sides."""
     return lambda table: tuple(int((measure(a) - measure(b)).sign()) for a, b in _pairs(table))
 
 
@@ -137,7 +137,7 @@ allowed_claims = Question(
     header=Header("Which claims does the table allow?", difficulty=2, minutes=8, where=NOT_WORKED),
     about="the four claims",
     stub=MADE_UP
-    + "my_allowed_claims = None  # four of 1 (a gain), -1 (a loss) or 0 (neither may be claimed)",
+    + "my_allowed_claims = None  # four numbers: 1 (a gain), -1 (a loss), 0 (no claim allowed)",
     solved=MADE_UP
     + """\
 from kdnb.evaluation.statistics import mean_interval
@@ -146,9 +146,9 @@ compared = [(1, 0), (2, 0), (2, 1), (3, 1)]  # rows of the table, first over sec
 gains = [mean_interval((my_table[a] - my_table[b]).tolist()) for a, b in compared]
 my_allowed_claims = [(gain.low > 0) - (gain.high < 0) for gain in gains]""",
     hints=(
-        "A claim needs an interval of the *difference*, paired by seed, that leaves out 0.",
+        "A claim needs an interval of the *difference*, paired by seed, that excludes 0.",
         "`kdnb.evaluation.statistics.mean_interval` of a list has `low` and `high`. The third "
-        "claim has its own difference.",
+        "claim needs its own difference.",
     ),
     right=_verdicts,
     tolerance=0,
@@ -161,22 +161,22 @@ my_allowed_claims = [(gain.low > 0) - (gain.high < 0) for gain in gains]""",
         "nothing may be claimed": lambda table: (0,) * len(CLAIMS),
     },
     says={
-        "means alone": "With a few seeds means differ by chance: look at the interval.",
-        "one clear, the other not, so they differ": "That one gain is clear and another not does "
-        "not make the two differ: the difference between them has an interval of its own.",
-        "overlapping intervals": "You asked whether the intervals of the two accuracies overlap. "
-        "Both students share a seed's luck: take the interval of the paired difference.",
-        "best seed against best seed": "Two lucky runs are compared: take the mean difference.",
-        "the wrong way round": "Gains and losses are exchanged: 1 where the *first* is better.",
+        "means alone": "With few seeds, means differ by chance. Use the interval.",
+        "one clear, the other not, so they differ": "One gain excludes 0 and the other does "
+        "not. This does not show that the two differ: compute the interval of their difference.",
+        "overlapping intervals": "You compared the intervals of the two accuracies. Both models "
+        "share the luck of a seed, so use the interval of the paired difference.",
+        "best seed against best seed": "You compared two lucky runs. Use the mean difference.",
+        "the wrong way round": "You exchanged gains and losses. 1 means that the first is better.",
         "nothing may be claimed": "An interval that excludes 0 allows a claim.",
     },
     praise="Not distinguishable does not mean no gain: these seeds do not show one. Four claims "
-    "are four chances to be wrong: the course's tables adjust p for that (Holm).",
+    "are four chances of an error, so the course's tables adjust p (Holm).",
 )
 
 
 def _of_gains(reference: Callable) -> Callable:
-    """A reference for two groups, given the gains of the small and of the large student."""
+    """A reference for two groups: the gains of the small and of the large student."""
     return lambda s, sa, g, ga: reference(np.subtract(s, sa), np.subtract(g, ga))
 
 
@@ -184,7 +184,7 @@ _difference = _of_gains(paired_interval)
 
 
 def _ends(small: np.ndarray, large: np.ndarray) -> tuple[float, float, float, float]:
-    """Both ends of the interval of either gain."""
+    """Both ends of the interval of each gain."""
     return *paired_interval(small, 0 * small), *paired_interval(large, 0 * large)
 
 
@@ -209,9 +209,9 @@ THREE_OTHERS = ([71.0, 74.2, 69.9], [70.1, 71.5, 68.0], [93.0, 92.4, 91.1], [90.
 
 
 def my_difference_of_gains(small, small_alone, large, large_alone):
-    """Accuracies in points of two students, distilled and alone, the same seeds in all four lists.
+    """(low, high) of the small student's gain minus the large student's gain.
 
-    (low, high) of how much more the small student gains than the large one.
+    Four lists of accuracies in points, with the same seeds in the same order.
     """
     from scipy.special import stdtrit  # quantiles of Student's t
 
@@ -229,8 +229,8 @@ difference_of_gains = Function(
     solved_by=my_difference_of_gains,
     note=": a 95 % interval",
     hints=(
-        "Every seed has one number: what the small student gained less what the large one gained.",
-        "From there on it is the interval of a mean: mean ± t · s / √n.",
+        "Each seed gives one number: the small student's gain minus the large student's gain.",
+        "The interval of the mean of n such numbers is mean ± t · s / √n, with Student's t.",
     ),
     right=_difference,
     cases=(
@@ -251,19 +251,20 @@ difference_of_gains = Function(
         "only the mean": tuple(map(_of_gains, MEANS)),
     },
     says={
-        "gains not paired": "Each student is paired with itself, but not with the other: both "
-        "gains come from the same teacher of a seed. Take their difference seed by seed.",
-        "ends subtracted from ends": "Make one interval, of the difference seed by seed.",
-        "the small student's gain alone": "That one gain is clear says nothing about the other, "
-        "which may be as large. Take the difference of the two.",
-        "the students alone forgotten": "The distilled students are compared. The large one was "
-        "ahead before it heard a teacher: take what each has *alone* off first.",
-        "gains added": "The two gains are added: how much larger is one than the other?",
-        "the wrong way round": "That is how much more the *large* student gains.",
-        "standard deviation instead of standard error": "This interval is where one more *seed* "
-        "may fall. How sure the *mean* is takes a division by √n.",
-        "normal instead of t": "1.96 holds for many seeds. Student's t for three is 4.30.",
-        "only the mean": "A mean alone cannot say whether they differ: give (low, high).",
+        "gains not paired": "You treated the two gains as independent. Both students of a seed "
+        "have the same teacher. Take the difference of the gains seed by seed.",
+        "ends subtracted from ends": "You subtracted the ends of two intervals. Compute one "
+        "interval, of the difference seed by seed.",
+        "the small student's gain alone": "You used the small student's gain alone. The large "
+        "student's gain may be as large. Take the difference of the two gains.",
+        "the students alone forgotten": "You compared the distilled students. The large student "
+        "is ahead without a teacher too. Subtract each student's accuracy *alone* first.",
+        "gains added": "You added the two gains. Subtract the large student's gain.",
+        "the wrong way round": "You computed how much more the *large* student gains.",
+        "standard deviation instead of standard error": "Your interval covers single *seeds*. "
+        "The interval of the *mean* needs a division by √n.",
+        "normal instead of t": "1.96 holds for many seeds. Student's t for three seeds is 4.30.",
+        "only the mean": "A mean alone does not show whether the gains differ. Give (low, high).",
     },
-    praise='Only if this interval lies above 0 does the table allow "small students gain more".',
+    praise='The claim "small students gain more" is allowed only if this interval lies above 0.',
 )

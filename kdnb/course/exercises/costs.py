@@ -1,4 +1,4 @@
-"""Notebook 05: count what a layer takes, and say in which currency a model is smaller."""
+"""Notebook 05: count the FLOPs of a layer, and say in which currency a model is smaller."""
 
 import math
 from collections.abc import Callable
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 NOTEBOOK = "05_cost"
 COUNTING = Paragraph(NOTEBOOK, "Counting, written out")
-CURRENCIES = Paragraph(NOTEBOOK, "Five currencies")
+CURRENCIES = Paragraph(NOTEBOOK, "Six currencies")
 
 
 def _places(layer: nn.Module, batch: Tensor, *, stride: bool = True, padding: bool = True) -> int:
-    """At how many places each weight of the layer is used in one image."""
+    """The number of output positions at which each weight is used, for one image."""
     if isinstance(layer, nn.Linear):
         return 1
     sides = zip(batch.shape[2:], layer.kernel_size, layer.stride, layer.padding, strict=True)
@@ -38,17 +38,17 @@ def _biases(layer: nn.Module) -> int:
 
 
 def _sums(layer: nn.Module, batch: Tensor) -> int:
-    """Biases that are added for one image."""
+    """Additions of biases for one image."""
     return _biases(layer) * _places(layer, batch)
 
 
 def _at(places: Callable) -> Callable:
-    """FLOPs with the places counted in this way."""
+    """FLOPs with the positions counted by ``places``."""
     return lambda layer, x: (2 * layer.weight.numel() + _biases(layer)) * places(layer, x)
 
 
 def _with_weights(weights: Callable) -> Callable:
-    """FLOPs of a convolution with so many weights in use at each place."""
+    """FLOPs of a convolution with this number of weights in use at each position."""
 
     def flops(layer: nn.Module, batch: Tensor) -> int:
         if isinstance(layer, nn.Linear):
@@ -76,12 +76,12 @@ with seeded(0):
 
 
 def my_layer_flops(layer, batch):
-    """FLOPs for one image of an `nn.Linear` or `nn.Conv2d` that is given a batch of them.
+    """FLOPs of an `nn.Linear` or `nn.Conv2d` for one image of a batch.
 
     The batch is (N, features) or (N, channels, height, width).
     """
     with torch.no_grad():
-        output = layer(batch[:1])[0]  # let the layer say how large its output is
+        output = layer(batch[:1])[0]  # one image gives the size of the output
     places = output[0].numel()  # 1 for a dense layer, h · w for a convolution
     flops = 2 * layer.weight.numel() * places  # a multiplication and an addition
     return flops + (output.numel() if layer.bias is not None else 0)
@@ -91,9 +91,9 @@ layer_flops = Function(
     header=Header("Count the FLOPs of a layer", difficulty=2, minutes=15, where=COUNTING),
     solved_by=my_layer_flops,
     hints=(
-        "Two for each multiply-add, one for each bias that is added, for one image.",
-        "`layer.weight.numel()` is the number of weights. At how many places is each used?",
-        "The size of the output depends on stride and padding: run the layer on one image.",
+        "Count two FLOPs per multiply-add and one per added bias, for one image.",
+        "`layer.weight.numel()` is the number of weights. At how many positions is each used?",
+        "The size of the output depends on stride and padding. Run the layer on one image.",
     ),
     right=my_layer_flops,
     cases=CASES,
@@ -121,26 +121,25 @@ layer_flops = Function(
         "parameters instead of FLOPs": lambda m, x: sum(p.numel() for p in m.parameters()),
     },
     says={
-        "MACs instead of FLOPs": "A multiply-add is two operations: multiply by 2.",
-        "bias forgotten": "The biases are added too: one operation for each value of the output.",
-        "bias counted twice": "A bias is added and not multiplied: one operation, not two.",
-        "bias at one place only": "A convolution adds its bias at every place of the output.",
-        "a bias that is not there": "This layer has no bias: ask whether `layer.bias` is None.",
-        "the whole batch": "That is for the whole batch: a cost is per image.",
-        "each weight used once": "A convolution uses each weight at every place of its output.",
-        "the input's places": "Count the places of the *output*: stride and border make them "
-        "fewer.",
-        "stride forgotten": "With stride 2 the kernel stops at every second pixel only.",
-        "padding forgotten": "The padding enlarges the image before the kernel goes over it.",
-        "one side of the kernel": "A kernel has k × k weights for each pair of channels.",
-        "kernel forgotten": "Each place sees k × k pixels: you counted one.",
-        "input channels forgotten": "An output channel sees all input channels of its group.",
-        "groups forgotten": "In groups a channel sees only the input channels of its group.",
-        "only dense layers": "Convolutions get 0, but do most of the arithmetic.",
-        "parameters instead of FLOPs": "That is the number of parameters, not the arithmetic.",
+        "MACs instead of FLOPs": "A multiply-add is two operations. You counted one.",
+        "bias forgotten": "You left out the biases. Each value of the output needs one addition.",
+        "bias counted twice": "A bias is added, not multiplied. Count one operation, not two.",
+        "bias at one place only": "A convolution adds its bias at every position of the output.",
+        "a bias that is not there": "This layer has no bias. Check `layer.bias`.",
+        "the whole batch": "You counted the whole batch. Count one image.",
+        "each weight used once": "A convolution uses each weight at every position of its output.",
+        "the input's places": "You counted positions of the input. Count those of the output.",
+        "stride forgotten": "With stride 2 the kernel visits every second pixel only.",
+        "padding forgotten": "You ignored the padding, which enlarges the image first.",
+        "one side of the kernel": "Each pair of channels has k × k weights. You counted k.",
+        "kernel forgotten": "You counted one pixel per position. The kernel reads k × k pixels.",
+        "input channels forgotten": "An output channel reads all input channels of its group.",
+        "groups forgotten": "A channel reads only the input channels of its own group.",
+        "only dense layers": "You counted 0 for convolutions. Count their operations too.",
+        "parameters instead of FLOPs": "You counted parameters. Count the operations.",
     },
     read={"parameters instead of FLOPs": CURRENCIES},
-    praise="Add this up over the layers, and the poolings, and you have kdnb's count.",
+    praise="The sum over all layers, plus the pooling layers, is kdnb's count.",
 )
 
 
@@ -150,15 +149,15 @@ def _shares(student: "Cost", teacher: "Cost") -> np.ndarray:
 
 which_currency = Question(
     header=Header("Smaller, in which currency?", difficulty=1, minutes=5, where=CURRENCIES),
-    about="the student's share of its teacher",
-    stub="my_which_currency = None  # (share of parameters, share of FLOPs)",
+    about="the ratios of student to teacher",
+    stub="my_which_currency = None  # (ratio of parameters, ratio of FLOPs)",
     solved="""\
 my_which_currency = (
     costs["student"].parameters / costs["teacher"].parameters,
     costs["student"].flops / costs["teacher"].flops,
 )""",
     hints=(
-        "The table above has both. A share below 1 says that the student is smaller.",
+        "The table above contains all four numbers. A ratio below 1 means a smaller student.",
         '`costs["student"].parameters`, `costs["student"].flops`, and the same of the teacher.',
     ),
     right=_shares,
@@ -179,14 +178,14 @@ my_which_currency = (
     says={
         "upside down": "Divide the student's number by the teacher's.",
         "currencies exchanged": "Parameters come first, FLOPs second.",
-        "parameters for FLOPs": "Both numbers are that of the parameters. A weight of a "
-        "convolution is used at every place, so FLOPs go their own way.",
-        "FLOPs for parameters": "Both are FLOPs. What is stored on disk is the parameters.",
-        "what is saved instead of what is left": "That is 1 less the share: what is saved.",
-        "differences instead of shares": "Differences have a currency: divide.",
-        "per cent instead of shares": "A share of 1 is 100 %: divide by 100.",
-        "one currency only": "One number is missing: give both.",
+        "parameters for FLOPs": "Both ratios are of the parameters. A convolution uses each "
+        "weight at many positions, so the ratio of the FLOPs is different.",
+        "FLOPs for parameters": "Both ratios are of the FLOPs. Start with the parameters.",
+        "what is saved instead of what is left": "You gave what is saved. Give the ratio.",
+        "differences instead of shares": "You subtracted. Divide student by teacher.",
+        "per cent instead of shares": "You gave per cent. A ratio of 1 is 100 %, so divide by 100.",
+        "one currency only": "One number is missing. Give both ratios.",
     },
     read={"parameters for FLOPs": COUNTING},
-    praise="A model is smaller in a currency, not as such: always name it.",
+    praise="A model can be smaller in one currency and larger in another: name the currency.",
 )

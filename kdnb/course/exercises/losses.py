@@ -1,4 +1,4 @@
-"""Notebook 02: write the distillation loss, and see why it carries a T²."""
+"""Notebook 02: write the distillation loss, and derive its factor T²."""
 
 import math
 from collections.abc import Callable
@@ -120,9 +120,9 @@ kd_loss = Function(
     solved_by=my_kd_loss,
     hints=(
         "Two terms. The soft one compares two softened distributions, the hard one is at T = 1.",
-        "`F.kl_div(log_student, log_teacher, log_target=True)` takes the student first and both "
-        "as logarithms; its default reduction is not the one you want.",
-        "May your loss move the teacher's weights? `teacher_logits.detach()`.",
+        "`F.kl_div(log_student, log_teacher, log_target=True)` takes the student first, and both "
+        "as log-probabilities. Its default reduction is wrong here.",
+        "Can your loss change the teacher's weights? `teacher_logits.detach()` prevents it.",
     ),
     right=_total,
     cases=CASES,
@@ -171,49 +171,50 @@ kd_loss = Function(
         "teacher's gradient not stopped": gradient_leaks(CASES[0], 2, "the teacher's logits"),
     },
     says={
-        "T² forgotten": "Your soft term lacks the factor T²: the teacher's pull fades as T grows, "
-        "and a sweep over T becomes a sweep over the weight.",
-        "T instead of T²": "Your factor is T. The gradient holds two factors 1/T, one hidden.",
-        "T² on the hard term too": "The labels' term is taken at T = 1 and needs no factor: "
-        "multiplied as well, the balance that the weight stands for is lost again.",
-        "mean instead of batchmean": "`kl_div`'s default averages over the classes too. Sum over "
-        'the classes, average over the images: `"batchmean"`.',
-        "sum instead of mean": "Your soft term is summed over the images: take their mean.",
-        "softmax twice in the soft term": "Your softened probabilities went through a second "
-        "softmax, which takes them for logits between 0 and 1: little of the teacher is left.",
-        "softmax twice in the hard term": "`F.cross_entropy` has a softmax of its own.",
-        "probabilities where logarithms belong": "`F.kl_div` wants *log*-probabilities of the "
-        "student. Of probabilities its result is not 0 where both agree.",
-        "KL reversed": "That is KL(student ‖ teacher), which lets a student ignore classes that "
-        "its teacher holds possible. The teacher's probabilities must do the weighting.",
+        "T² forgotten": "Your soft term lacks the factor T². Its gradient fades as T grows, so a "
+        "sweep over T also sweeps the weight: multiply by T².",
+        "T instead of T²": "At large T the gradient has two factors 1/T, one implicit: use T².",
+        "T² on the hard term too": "The hard term is computed at T = 1 and needs no factor. With "
+        "T² on both terms the weight loses its meaning: multiply only the soft term.",
+        "mean instead of batchmean": "The default of `kl_div` also averages over the classes. Sum "
+        'over the classes and average over the images: `"batchmean"`.',
+        "sum instead of mean": "Your soft term is a sum over the images: take the mean.",
+        "softmax twice in the soft term": "Your softened probabilities go through a second "
+        "softmax, which treats them as logits between 0 and 1 and nearly levels them: apply one.",
+        "softmax twice in the hard term": "`F.cross_entropy` expects logits, not probabilities.",
+        "probabilities where logarithms belong": "`F.kl_div` needs the *log*-probabilities of the "
+        "student. With probabilities the result is not 0 where both agree: use `log_softmax`.",
+        "KL reversed": "You computed KL(student ‖ teacher), so a student can ignore classes that "
+        "its teacher considers possible. Weight by the teacher's probabilities.",
         "Jensen-Shannon instead of KL": "Your soft term compares both distributions with their "
         "mean. The loss of the equation is KL(teacher ‖ student).",
         "mean squared error of logits": "Your soft term compares logits. Compare the softened "
         "distributions with KL: the two agree only in the limit of a large T.",
         "logits multiplied by T": "Multiplying the logits sharpens both distributions. Divide "
         "the logits by T.",
-        "cross-entropy instead of the divergence": "Your soft term is a cross-entropy: the same "
-        "gradient, but more by the teacher's entropy, so it is not 0 where both agree.",
+        "cross-entropy instead of the divergence": "Your soft term is a cross-entropy. Its "
+        "gradient is right, but its value is larger by the teacher's entropy: subtract this "
+        "entropy.",
         "temperature on the student's side only": "The teacher's logits are not divided by T, so "
-        "the student is to give, softened, what the teacher gives unsoftened.",
+        "the softened student has to match the unsoftened teacher. Divide both.",
         "temperature on the teacher's side only": "The student's logits are not divided by T in "
-        "the soft term, so the student is to become as undecided as the teacher is at T.",
-        "soft_weight on the wrong term": "Your weight multiplies the labels' term. Here 0 is "
-        "labels only and 1 teacher only; elsewhere alpha may be either.",
-        "hard term softened too": "The cross-entropy with the labels is taken at T = 1.",
+        "the soft term, so the student becomes as uncertain as the softened teacher. Divide both.",
+        "soft_weight on the wrong term": "Your weight multiplies the hard term. Here 0 means "
+        "labels only and 1 teacher only. Other code may define alpha the other way.",
+        "hard term softened too": "The hard term is computed at T = 1: don't divide by T there.",
         "hard loss on the teacher's logits": "Your cross-entropy compares the *teacher* with the "
-        "labels: it has no gradient for the student.",
-        "no weights": "Both terms are added: `soft_weight` and 1 − `soft_weight` mix them.",
-        "normalised over the batch": "Your softmax runs along `dim=0`, so the images compete for "
-        "a class. The classes must compete for an image: `dim=1`.",
-        "0 · log 0": "Far apart, a softened probability is 0 in float32 and its logarithm minus "
-        "infinity. Stay with `log_softmax` for both and `log_target=True`.",
-        "no gradient for the student": "No `.item()`, `.detach()` or NumPy on the student's side.",
+        "labels, so it has no gradient for the student: use the student's logits.",
+        "no weights": "You added both terms unweighted: use `soft_weight` and 1 − `soft_weight`.",
+        "normalised over the batch": "Your softmax runs over the images (`dim=0`). Normalise over "
+        "the classes of each image: `dim=1`.",
+        "0 · log 0": "For logits that are far apart, a softened probability is 0 in float32 and "
+        "its logarithm is minus infinity. Use `log_softmax` for both, and `log_target=True`.",
+        "no gradient for the student": "Avoid `.item()`, `.detach()` and NumPy before the loss.",
         "teacher's gradient not stopped": "An optimiser with the teacher's weights would move the "
-        "teacher towards the student: `teacher_logits.detach()` stops it.",
+        "teacher towards the student: `teacher_logits.detach()` prevents this.",
     },
     read={"T² forgotten": WHY_T2, "T instead of T²": WHY_T2, "T² on the hard term too": WHY_T2},
-    praise="The value is right, the student learns from it, and the teacher is left alone.",
+    praise="The value is right, the student gets a gradient, and the teacher gets none.",
 )
 
 
@@ -226,7 +227,7 @@ def my_why_t2(student_logits, teacher_logits, temperature):
     """The (N, C) gradient of the mean divergence, without T², by the student's logits."""
     student = F.softmax(student_logits / temperature, dim=1)
     teacher = F.softmax(teacher_logits / temperature, dim=1)
-    # One 1/T is the inner derivative of z / T; another hides in the difference, which fades too.
+    # One 1/T is the inner derivative of z / T. For large T the difference shrinks as 1/T too.
     return (student - teacher) / (temperature * len(student_logits))
 
 
@@ -236,7 +237,7 @@ why_t2 = Function(
     note=", a formula without autograd",
     hints=(
         "The derivative of −Σ p log softmax(u) by u is softmax(u) − p. Here u = z / T.",
-        "Two divisions are left: one by the inner derivative, one by the mean over the images.",
+        "Two divisions remain: one from the inner derivative, one from the mean over the images.",
     ),
     right=my_why_t2,
     cases=(
@@ -259,18 +260,18 @@ why_t2 = Function(
         ),
     },
     says={
-        "inner derivative forgotten": "The logits are divided by T *inside* the softmax, so the "
-        "chain rule brings a factor 1/T: this one is explicit.",
-        "T² is in it already": "Leave T² out, and see how the gradient fades without it.",
-        "mean over the images forgotten": "That is the gradient of the *sum*: divide by N.",
-        "mean over the classes too": "You divided by all entries: average over the images only.",
-        "the wrong sign": "The gradient points uphill: student minus teacher.",
-        "not softened": "Your probabilities are those at T = 1: divide both logits by T.",
-        "the limit of large T for every T": "The gradient *comes close to* this difference of "
-        "centred logits as T grows. At small T the softmaxes are far from linear.",
-        "teacher's labels instead of its probabilities": "The teacher's answer has been made a "
-        "label: what is pulled at is the whole softened distribution.",
+        "inner derivative forgotten": "T stands *inside* the softmax: the chain rule gives 1/T.",
+        "T² is in it already": "Leave out T²: the exercise asks for the gradient without it.",
+        "mean over the images forgotten": "You gave the gradient of the *sum*: divide by N.",
+        "mean over the classes too": "You divided by all entries: divide by the images only.",
+        "the wrong sign": "The gradient of the loss is student minus teacher.",
+        "not softened": "You used the probabilities at T = 1: divide both logits by T.",
+        "the limit of large T for every T": "The gradient *approaches* this difference of centred "
+        "logits as T grows. At small T the softmax is far from linear: use the softmax.",
+        "teacher's labels instead of its probabilities": "You replaced the teacher by its "
+        "predicted class: use its whole softened distribution.",
     },
-    praise="One 1/T by the chain rule, one more because both softmaxes become flat: so T² keeps "
-    "the pull.",
+    praise="One 1/T comes from the chain rule. A second comes from the flat softmaxes, but only "
+    "for large T: with the gap of 12, the length times T² is 0.95 at T = 1, 2.49 at T = 4 and 1.23 "
+    "at T = 64.",
 )

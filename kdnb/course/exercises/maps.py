@@ -1,4 +1,4 @@
-"""Notebook 04: how alike two maps are, and whether a model bears its map out."""
+"""Notebook 04: how similar two maps are, and whether a map is faithful."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,11 @@ from kdnb.course.exercises.verdict import Paragraph
 
 NOTEBOOK = "04_saliency"
 MEASURED = Paragraph(NOTEBOOK, "Measured, not looked at")
-FAITHFUL = Paragraph(NOTEBOOK, "Do the models bear their maps out?")
+FAITHFUL = Paragraph(NOTEBOOK, "Are the maps faithful?")
 
 
 def _maps(images: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Maps that are not straight functions of one another, with a mean that is not 0."""
+    """Maps that are not linear functions of one another, with a mean that is not 0."""
     generator = torch.Generator().manual_seed(seed)
     maps, noise = torch.randn(2, images, size, size, generator=generator, dtype=torch.float64)
     return maps + 0.4, 0.5 * maps**3 + noise - 0.8
@@ -26,14 +26,14 @@ def _flat(maps: Tensor) -> Tensor:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """1 for the smallest of each row; equal values share their mean rank."""
+    """Ranks from 1 for the smallest value of each row; equal values share their mean rank."""
     fewer = (values[..., :, None] > values[..., None, :]).sum(-1)
     as_many = (values[..., :, None] == values[..., None, :]).sum(-1)
     return fewer + (as_many + 1) / 2
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson's, of each row with its partner."""
+    """Pearson's correlation of each row with its partner."""
     return F.cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True))
 
 
@@ -44,7 +44,7 @@ def _kendall(maps: Tensor, others: Tensor) -> Tensor:
 
 
 def _by_distances(maps: Tensor, others: Tensor) -> Tensor:
-    """The formula of text books, which holds where no two pixels are equal."""
+    """The textbook formula, which holds where no two pixels are equal."""
     apart = _ranks(_flat(maps)) - _ranks(_flat(others))
     n = apart.shape[1]
     return 1 - 6 * apart.square().sum(1) / (n * (n**2 - 1))
@@ -56,7 +56,7 @@ TIED = Case("two maps with the same four pixels at 0", (ONE, OTHER))
 
 
 def my_map_similarity(maps, others):
-    """(N, H, W) signed maps of two models in; (N,) rank correlations out, one for each image."""
+    """(N,) rank correlations of two batches of signed maps (N, H, W), one for each image."""
 
     def centred_ranks(values):
         pixels = values.flatten(1)
@@ -72,9 +72,9 @@ map_similarity = Function(
     header=Header("Compare two saliency maps", difficulty=2, minutes=15, where=MEASURED),
     solved_by=my_map_similarity,
     hints=(
-        "Spearman's correlation is Pearson's, of the ranks instead of the values.",
-        "A rank is the number of smaller pixels. `argsort` says *which* pixel comes first.",
-        "Many pixels are exactly 0: they share their mean rank, as in `scipy.stats.rankdata`.",
+        "Spearman's correlation is Pearson's correlation of the ranks.",
+        "A pixel's rank is the number of smaller pixels. `argsort` returns positions, not ranks.",
+        "Many pixels are exactly 0. They share their mean rank, as in `scipy.stats.rankdata`.",
     ),
     right=my_map_similarity,
     cases=(
@@ -107,26 +107,24 @@ map_similarity = Function(
         "ties broken by their place": differs_on(TIED, my_map_similarity),
     },
     says={
-        "Pearson instead of ranks": "A few glaring pixels decide: replace values by ranks.",
-        "cosine without centring": "That is the cosine of the values: two maps with a large mean "
-        "are alike for that alone. Rank, and take the mean off.",
-        "ranks not centred": "Ranks are all positive: take the mean rank off first.",
-        "positions instead of ranks": "`argsort` says which pixel comes first: apply it twice.",
-        "magnitude of one map only": "One map has lost its signs, the other has not: keep both.",
-        "signs thrown away": "A map and its opposite are equal for that: keep the signs.",
-        "all images as one map": "Pixels of one image are ranked among those of another, so a "
-        "model with larger gradients for some images looks alike for that. Compare image by image.",
-        "mean map first": "What differs from image to image is gone: compare each pair first.",
-        "averaged over the images": "That is the mean: return one value for each image.",
-        "ranked across the images": "You ranked the images at a pixel: rank an image's pixels.",
-        "Kendall instead of Spearman": "That counts pairs of pixels in the same order, which is a "
-        "measure too, and smaller. The course's is the correlation of ranks.",
-        "distance instead of similarity": "Equal maps must give 1: leave out the 1 minus.",
-        "the short formula where pixels are equal": "It holds only where all ranks differ.",
-        "ties broken by their place": "`argsort` puts equal pixels into an order which they do "
-        "not have, the same in both maps: so empty borders look alike. Give them their mean rank.",
+        "Pearson instead of ranks": "A few extreme values dominate. Correlate the ranks.",
+        "cosine without centring": "You computed the cosine of the values. Two maps with a large "
+        "mean are similar for that reason alone. Use ranks and subtract their mean.",
+        "ranks not centred": "All ranks are positive. Subtract the mean rank first.",
+        "positions instead of ranks": "`argsort` returns positions. Apply it twice to get ranks.",
+        "magnitude of one map only": "One map lost its signs. Keep the signs of both maps.",
+        "signs thrown away": "For magnitudes, a map equals its negative. Keep the signs.",
+        "all images as one map": "You ranked all images together. Rank each image separately.",
+        "mean map first": "You averaged the maps first. Compare each pair first.",
+        "averaged over the images": "You returned the mean. Return one value for each image.",
+        "ranked across the images": "You ranked the images. Rank the pixels of each image.",
+        "Kendall instead of Spearman": "You computed Kendall's correlation. Correlate the ranks.",
+        "distance instead of similarity": "Equal maps must give 1. Do not subtract from 1.",
+        "the short formula where pixels are equal": "This formula needs ranks without ties.",
+        "ties broken by their place": "`argsort` ranks equal pixels by position, in the same order "
+        "in both maps, so empty borders look similar. Give equal pixels their mean rank.",
     },
-    praise="Signed, image by image, and empty borders count for nothing more than they say.",
+    praise="Your function keeps signs, ranks each image separately, and handles equal pixels.",
 )
 
 
@@ -139,7 +137,7 @@ def _curve(
     cumulative: bool = True,
     insertion: bool = False,
 ) -> Tensor:
-    """(steps + 1,) probabilities as the pixels go in the order of the map."""
+    """(steps + 1,) probabilities as pixels are deleted in the order of the map."""
     rank = saliency.flatten().argsort(descending=True).argsort().view_as(saliency)
     each = saliency.numel() // steps
     points = []
@@ -156,7 +154,7 @@ def _area(curve: Tensor) -> Tensor:
 
 
 def _seer(size: int, seed: int) -> tuple[Callable, Tensor, Tensor]:
-    """A model's probability of a class, an image, and a map that is roughly right."""
+    """A model's probability of a class, an image, and a roughly faithful map."""
     generator = torch.Generator().manual_seed(seed)
     weights, image, noise = torch.randn(3, size, size, generator=generator, dtype=torch.float64)
     image = image.abs() + 0.2
@@ -169,10 +167,10 @@ def _seer(size: int, seed: int) -> tuple[Callable, Tensor, Tensor]:
 
 
 def my_deletion_area(answer, image, saliency, steps):
-    """The area under the deletion curve of one (H, W) image and its (H, W) map.
+    """Area under the deletion curve of one image (H, W) and its map `saliency` (H, W).
 
-    `answer(image)` is the probability of the class. In so many equal steps the pixels are set to
-    0, those that speak most for the class first, until none is left.
+    `answer(image)` returns the probability of the class. Set pixels to 0 in `steps` equal steps,
+    the largest values of the map first, until all pixels are 0.
     """
     order = saliency.flatten().argsort(descending=True)
     curve = [answer(image)]
@@ -181,7 +179,7 @@ def my_deletion_area(answer, image, saliency, steps):
         left[order[: step * len(order) // steps]] = 0
         curve.append(answer(left.view_as(image)))
     curve = torch.stack(curve)
-    # The first and the last point border on one interval each, all others on two.
+    # The first and the last point belong to one interval each, all others to two.
     return (curve.sum() - curve[0] / 2 - curve[-1] / 2) / steps
 
 
@@ -189,8 +187,8 @@ deletion_area = Function(
     header=Header("Put a map to the test", difficulty=2, minutes=15, where=FAITHFUL),
     solved_by=my_deletion_area,
     hints=(
-        "A curve of steps + 1 points: from the whole image to the empty one.",
-        "Trapezoids: (Σ − first/2 − last/2)/(n − 1) for n points.",
+        "The curve has steps + 1 points, from the whole image to the empty image.",
+        "The trapezoidal rule for n points is (sum − first/2 − last/2)/(n − 1).",
     ),
     right=my_deletion_area,
     cases=(
@@ -224,21 +222,21 @@ deletion_area = Function(
         "the brightest instead of the most important": lambda f, x, m, k: _area(_curve(f, x, x, k)),
     },
     says={
-        "the mean of the points": "In a mean the first and the last point weigh as much as the "
-        "others, but they border on one interval only: count each of them half.",
-        "divided by the points instead of the intervals": "n points have n − 1 intervals between "
-        "them: a curve that stays at 1 must have area 1.",
-        "not divided at all": "The area grows with the number of steps: the axis goes from 0 to "
-        "1, the share of pixels that are gone, so divide by the steps.",
-        "rectangles instead of trapezoids": "One end of the curve is left out, so a falling curve "
-        "comes out too large or too small. Count both ends half.",
-        "the empty image forgotten": "`range(steps)` stops before all pixels are gone.",
-        "the whole image forgotten": "The first point is the answer to the whole image.",
-        "the least important first, or insertion": "What matters goes last here, or comes first "
-        "into an empty image. Take away first what speaks most for the class.",
-        "by magnitude": "Pixels against the class go early here, which raises it: keep the sign.",
-        "removed pixels come back": "Each step starts anew: pixels that are gone stay gone.",
+        "the mean of the points": "A mean gives all points the same weight, but the first and "
+        "the last belong to one interval only. Count each of these two half.",
+        "divided by the points instead of the intervals": "n points enclose n − 1 intervals. "
+        "Divide by n − 1: a curve that stays at 1 must have area 1.",
+        "not divided at all": "Your area grows with the number of steps. The axis is the fraction "
+        "of deleted pixels, from 0 to 1, so divide by the number of steps.",
+        "rectangles instead of trapezoids": "Your sum omits one end of the curve, so the area of a "
+        "falling curve is too large or too small. Count both ends half.",
+        "the empty image forgotten": "The curve must end with all pixels deleted.",
+        "the whole image forgotten": "The curve must start with the whole image.",
+        "the least important first, or insertion": "You deleted the smallest values of the map "
+        "first, or inserted the largest. Delete the largest values first.",
+        "by magnitude": "You ordered the pixels by magnitude. Keep the sign of the map.",
+        "removed pixels come back": "Deleted pixels must stay deleted in later steps.",
         "the brightest instead of the most important": "The map gives the order, not the image.",
     },
-    praise="The lower, the better: but compare it with pixels in random order, not across models.",
+    praise="Lower is better. Compare with pixels in random order, not with another model's area.",
 )

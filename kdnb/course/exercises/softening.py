@@ -1,4 +1,4 @@
-"""Notebook 00: soften answers, and measure how much they say."""
+"""Notebook 00: soften a teacher's probabilities, and measure their uncertainty."""
 
 import math
 
@@ -23,9 +23,9 @@ LARGE_AND_SMALL = Case("images with logits 1000, 999, 0 and 1, 0, -1", (LARGE, 1
 
 
 def my_softened_softmax(logits, temperature):
-    """(images, classes) logits in, as many probabilities out, softened by the temperature."""
+    """Softened probabilities (images, classes) from logits of the same shape."""
     scaled = logits / temperature
-    # Taking the same number off all logits of an image changes nothing, and exp cannot overflow.
+    # Subtracting a number from all logits of an image changes no probability; exp can't overflow.
     exponentials = torch.exp(scaled - scaled.max(dim=1, keepdim=True).values)
     return exponentials / exponentials.sum(dim=1, keepdim=True)
 
@@ -34,8 +34,8 @@ softened_softmax = Function(
     header=Header("Soften, and survive large logits", difficulty=1, minutes=5, where=TEMPERATURE),
     solved_by=my_softened_softmax,
     hints=(
-        "Divide by the temperature *before* the exponential, and let each image's row sum to 1.",
-        "`torch.exp(1000.0)` is infinite. What may be taken off all logits without effect?",
+        "Divide by the temperature *before* the exponential. Each image's row must sum to 1.",
+        "`torch.exp(1000.0)` is infinite. Which number can you subtract from a row without effect?",
     ),
     right=my_softened_softmax,
     cases=(
@@ -59,21 +59,21 @@ softened_softmax = Function(
         "one maximum for all images": differs_on(LARGE_AND_SMALL, my_softened_softmax),
     },
     says={
-        "multiplied by T": "Multiplying makes a large T harder instead of softer: divide.",
-        "temperature without effect": "That is T = 1: divide the logits, before the exponential.",
-        "temperature after the softmax": "Divide the logits by T, not the probabilities.",
-        "softmax twice": "A second softmax takes probabilities for logits between 0 and 1.",
-        "normalised over the batch": "Your columns sum to 1: the images compete for a class. The "
-        "classes must compete for an image, so sum along `dim=1`.",
-        "one sum for all images": "The whole table sums to 1: sum along `dim=1`, each row.",
-        "not normalised": "Exponentials alone do not sum to 1: divide by the sum of the row.",
-        "logarithms of probabilities": "These are log-probabilities, as of `log_softmax`.",
-        "overflow": "The exponential of a large logit is infinite, and infinite by infinite is "
-        "not a number. Take the largest logit of the row off first: it cancels.",
-        "one maximum for all images": "The batch's largest logit was taken off every image, and "
-        "of an image with small ones only zeros are left. Take off the largest of each row.",
+        "multiplied by T": "Multiplying by a large T sharpens the probabilities: divide by T.",
+        "temperature without effect": "Your result is for T = 1: divide the logits by T.",
+        "temperature after the softmax": "You divided the probabilities by T: divide the logits.",
+        "softmax twice": "A second softmax treats probabilities as logits: apply only one.",
+        "normalised over the batch": "Your columns sum to 1, so you normalised over the images. "
+        "Normalise over the classes of each image: `dim=1`.",
+        "one sum for all images": "Your whole table sums to 1. Each row must sum to 1: `dim=1`.",
+        "not normalised": "Exponentials do not sum to 1: divide each row by its sum.",
+        "logarithms of probabilities": "You return log-probabilities: return probabilities.",
+        "overflow": "The exponential of a large logit is infinite, and infinity divided by "
+        "infinity is not a number. Subtract the largest logit of the row first: it cancels.",
+        "one maximum for all images": "You subtracted the batch's largest logit from every image, "
+        "so an image with small logits has only zeros. Subtract the largest logit of each row.",
     },
-    praise="Each image's row sums to 1 at every T, and logits of 1000 do no harm.",
+    praise="Each row sums to 1 at every T, and logits of 1000 do not overflow.",
 )
 
 
@@ -83,18 +83,20 @@ ZEROS = Case("the answers 1, 0, 0 and ½, ½, 0", (torch.tensor([[1.0, 0, 0], [0
 
 
 def my_soft_target_bits(probabilities):
-    """(images, classes) probabilities in, the entropy of each image's answer in bits out."""
+    """The entropy of each image in bits, (images,), from probabilities (images, classes)."""
     # xlogy is p log p, and 0 where p is 0.
     nats = -torch.xlogy(probabilities, probabilities).sum(dim=1)
     return nats / torch.log(torch.tensor(2.0))
 
 
 soft_target_bits = Function(
-    header=Header("How undecided is an answer?", difficulty=1, minutes=5, where=EXPLORER),
+    header=Header(
+        "Measure the uncertainty of a soft target", difficulty=1, minutes=5, where=EXPLORER
+    ),
     solved_by=my_soft_target_bits,
     hints=(
-        "Entropy is the mean surprise: minus the sum over the classes of p · log₂ p.",
-        "0 times minus infinity is not a number. `torch.xlogy` gives 0 where p is 0.",
+        "Entropy is the mean surprise: minus the sum of p · log₂ p over the classes.",
+        "0 times minus infinity is not a number. `torch.xlogy` returns 0 where p is 0.",
     ),
     right=entropy_bits,
     cases=(
@@ -117,22 +119,21 @@ soft_target_bits = Function(
         "0 · log 0": differs_on(ZEROS, entropy_bits),
     },
     says={
-        "nats instead of bits": "The natural logarithm counts in nats: take `log2`.",
-        "decimal logarithm": "The logarithm to base 10 counts in decimal digits: take `log2`.",
-        "sign forgotten": "Logarithms of probabilities are negative: a minus is missing.",
-        "mean over the classes": "The probabilities are weights already: their p · log p are "
-        "summed. A mean divides by the number of classes once more.",
-        "summed over the images": "There is one value per class: you summed over the batch. Each "
-        "image has an entropy of its own, so sum along `dim=1`.",
-        "one number for all images": "Keep one value for each image: sum along `dim=1` only.",
-        "only the largest class counts": "That is the surprise at the answer most expected. "
-        "Entropy is the mean surprise over all classes, each weighted with its probability.",
-        "not weighted": "You summed the surprises −log₂ p: weight each with its p.",
-        "softmax again": "Probabilities come in: another softmax takes them for logits.",
-        "0 · log 0": "The logarithm of 0 is minus infinity, and 0 times infinity is not a number, "
-        "but p · log p goes to 0 with p: `torch.xlogy` knows.",
+        "nats instead of bits": "The natural logarithm gives nats: use `log2`.",
+        "decimal logarithm": "The logarithm to base 10 gives decimal digits: use `log2`.",
+        "sign forgotten": "Logarithms of probabilities are negative: put a minus in front.",
+        "mean over the classes": "The probabilities are the weights already: sum p · log p.",
+        "summed over the images": "You summed over the images and have one value per class. Each "
+        "image has its own entropy, so sum along `dim=1`.",
+        "one number for all images": "Return one value per image: sum along `dim=1` only.",
+        "only the largest class counts": "You computed the surprise of the most probable class. "
+        "Entropy is the mean surprise over all classes, weighted by their probabilities.",
+        "not weighted": "You summed the surprises −log₂ p: weight each by its p.",
+        "softmax again": "The inputs are probabilities already: leave out the softmax.",
+        "0 · log 0": "The logarithm of 0 is minus infinity, and 0 times infinity is not a number. "
+        "The limit of p · log p for p → 0 is 0: use `torch.xlogy`.",
     },
-    praise="0 bits for certainty, log₂ of the number of classes for a toss-up among all.",
+    praise="A certain prediction has 0 bits, an even distribution log₂ of the number of classes.",
 )
 
 
@@ -144,11 +145,13 @@ def _first_temperature(share_of: str, logits: Tensor) -> float:
         shares = {"second": p[1], "third": p[2], "all but the first": p[1:].sum()}
         if shares[share_of] >= 0.1:
             return t
-    raise Failed("never reached", f"The {share_of} never reaches 10 % here: take another image.")
+    raise Failed("never reached", f"The {share_of} never reaches 10 % here: use another image.")
 
 
 second_opinion = Question(
-    header=Header("When does the second opinion show?", difficulty=1, minutes=3, where=EXPLORER),
+    header=Header(
+        "When does the second class become visible?", difficulty=1, minutes=3, where=EXPLORER
+    ),
     about="the first image of the explorer",
     stub="my_second_opinion = None  # the smallest T",
     solved="""\
@@ -156,8 +159,8 @@ steps = [2 ** (k / 8) for k in range(-8, 49)]  # those of the slider
 second = [soften(logits[chosen[0]], t).topk(2).values[1].item() for t in steps]
 my_second_opinion = next(t for t, p in zip(steps, second, strict=True) if p >= 0.1)""",
     hints=(
-        "Move the temperature of the explorer above until the second bar reads 10 %.",
-        "Or in code: `soften(logits[chosen[0]], t).topk(2)` for several `t`.",
+        "Move the temperature slider above until the second bar shows 10 %.",
+        "In code: compute `soften(logits[chosen[0]], t).topk(2)` for several `t`.",
     ),
     right=lambda z: _first_temperature("second", z),
     tolerance=2 ** (1 / 8) - 1,  # one step of the slider
@@ -167,9 +170,10 @@ my_second_opinion = next(t for t, p in zip(steps, second, strict=True) if p >= 0
         "the logarithm of T": lambda z: math.log2(_first_temperature("second", z)),
     },
     says={
-        "the third class": "That is where the *third* class reaches 10 %.",
-        "all wrong classes together": "There all other classes have 10 % *together*.",
-        "the logarithm of T": "That is log₂ T: the slider shows T itself.",
+        "the third class": "At your T the *third* class reaches 10 %: watch the second.",
+        "all wrong classes together": "At your T all wrong classes *together* reach 10 %: watch "
+        "the second class alone.",
+        "the logarithm of T": "Your answer is log₂ T: give T, as the slider shows it.",
     },
-    praise="A temperature that only just shows the second class leaves most others in the dark.",
+    praise="At this temperature the second class is visible, and most other classes still are not.",
 )

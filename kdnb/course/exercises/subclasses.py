@@ -34,7 +34,7 @@ LARGE = Case("the logits 1000, 999, 0, 1 of 2 classes", (torch.tensor([[1000.0, 
 
 
 def my_class_logits(subclass_logits, num_classes):
-    """(N, classes·subclasses) logits, class after class, in; (N, classes) class logits out."""
+    """(N, classes) logits from (N, classes·subclasses) logits, class after class."""
     by_class = subclass_logits.unflatten(1, (num_classes, -1))  # (N, classes, subclasses)
     return torch.logsumexp(by_class, dim=2)
 
@@ -43,9 +43,9 @@ class_logits = Function(
     header=Header("From subclasses to classes", difficulty=1, minutes=8, where=HEAD),
     solved_by=my_class_logits,
     hints=(
-        "The probabilities of a class's subclasses are summed. What of their logits?",
-        "`unflatten(1, (num_classes, -1))` puts the subclasses of a class into a row of their "
-        "own; `torch.logsumexp` does the rest, and survives logits of 1000.",
+        "A class's probability is the sum of its subclass probabilities. How do logits combine?",
+        "`unflatten(1, (num_classes, -1))` puts the subclasses of each class into one row. "
+        "`torch.logsumexp` combines them and does not overflow for logits of 1000.",
     ),
     right=logsumexp_by_class,
     cases=HEADS,
@@ -69,24 +69,25 @@ class_logits = Function(
         "no gradient": gradient_missing(HEADS[0], 0, "the subclass logits"),
     },
     says={
-        "logits summed instead of logsumexp": "A sum of logits multiplies probabilities: one very "
-        "negative subclass sinks its whole class. Probabilities add, so take the logsumexp.",
-        "mean of the logits": "The mean, like the sum, lets one very negative subclass pull its "
-        "class down. Probabilities add, so take the logsumexp.",
-        "only the largest subclass": "The largest logit comes close where one subclass leads, but "
-        "two equal ones make a class twice as probable: that adds log 2.",
+        "logits summed instead of logsumexp": "A sum of logits multiplies probabilities, so one "
+        "very negative subclass makes its class improbable. Probabilities add: use the logsumexp.",
+        "mean of the logits": "With a mean, as with a sum, one very negative subclass makes its "
+        "class improbable. Probabilities add: use the logsumexp.",
+        "only the largest subclass": "The largest logit is close if one subclass dominates. Two "
+        "equal subclasses make their class twice as probable, which adds log 2: use the logsumexp.",
         "probabilities instead of logits": "These are class probabilities. `F.cross_entropy` "
-        "takes a softmax of what it gets, so they would be softened twice: return logits.",
-        "log-probabilities instead of logits": "A softmax went over all subclasses: leave it out.",
-        "softmax inside each class": "What the logits say about the classes is gone: no softmax.",
-        "logarithm forgotten": "Sums of exponentials are not logits yet: take their logarithm.",
-        "mean of the exponentials": "Probabilities of subclasses are summed, not averaged.",
-        "the wrong columns": "The columns of a class stand side by side: c·s to c·s + s − 1.",
-        "summed over the classes": "You put the classes together and kept the subclasses apart.",
+        "applies a softmax itself, so the softmax would be applied twice: return logits.",
+        "log-probabilities instead of logits": "Leave out the softmax over all subclasses.",
+        "softmax inside each class": "This softmax removes differences between classes: leave it "
+        "out.",
+        "logarithm forgotten": "You summed exponentials: take the logarithm of the sums.",
+        "mean of the exponentials": "You averaged the exponentials: sum them.",
+        "the wrong columns": "The columns of class c are adjacent: c·s to c·s + s − 1.",
+        "summed over the classes": "You summed over the classes: sum over their subclasses.",
         "overflow": "The exponential of a large logit is infinite: use `torch.logsumexp`.",
-        "no gradient": "Without its graph the head learns nothing: no `.detach()` or NumPy.",
+        "no gradient": "Without a gradient the head learns nothing: remove `.detach()` and NumPy.",
     },
-    praise="Their softmax is the sum of each class's subclass probabilities.",
+    praise="The softmax of your class logits is the sum of each class's subclass probabilities.",
 )
 
 
@@ -97,7 +98,7 @@ def _unit(logits: Tensor, *, dim: int = 1, correction: int = 0) -> Tensor:
 
 
 def _loss(v: Tensor, temperature: float) -> Tensor:
-    """The loss of rows v that are normalised in whatever way."""
+    """The loss of rows v, however they are normalised."""
     similarity = v @ v.T / temperature
     return similarity.logsumexp(1).mean() - 1 / temperature - math.log(len(v))
 
@@ -112,7 +113,7 @@ BATCHES = (
 
 
 def my_auxiliary_loss(subclass_logits, temperature):
-    """(N, outputs) logits of a batch in, one number to minimise out: 0 if all rows are alike."""
+    """One number to minimise, from (N, outputs) logits of a batch: 0 if all rows are equal."""
     centred = subclass_logits - subclass_logits.mean(dim=1, keepdim=True)
     v = F.normalize(centred, dim=1)  # each image by itself
     similarity = v @ v.T / temperature  # (N, N)
@@ -124,9 +125,9 @@ auxiliary_loss = Function(
     header=Header("Write the auxiliary loss", difficulty=3, minutes=20, where=ALIVE),
     solved_by=my_auxiliary_loss,
     hints=(
-        "First the vectors: each row less its own mean, divided by its own length.",
-        "`v @ v.T` holds all products at once. What is it worth where all rows are alike, and "
-        "what has to be taken off to make that 0?",
+        "First compute the vectors: subtract each row's mean, and divide by the row's length.",
+        "`v @ v.T` contains all products. If all rows are equal, what is the mean logarithm, and "
+        "what must you subtract to get 0?",
     ),
     right=lambda z, t: subclass_auxiliary_loss(z, 1, t),
     cases=BATCHES,
@@ -162,22 +163,22 @@ auxiliary_loss = Function(
         "no gradient": gradient_missing(BATCHES[0], 0, "the subclass logits"),
     },
     says={
-        "normalised over the batch": "Your mean and scale are taken down the columns. Each "
-        "*image* is normalised by itself, whatever its neighbours.",
-        "mean not taken off": "A constant added to all logits of an image changes none of its "
-        "probabilities, but here it changes the loss: take each row's own mean off first.",
-        "not scaled to length 1": "Longer logits count more here: divide each row by its length.",
-        "scaled to deviation 1 instead of length 1": "Divided by its standard deviation a row has "
-        "the length √K for K outputs: the products are K times too large.",
-        "sample instead of population deviation": "`std` divides by K − 1 unless told otherwise, "
-        "so your rows are a little shorter than 1: `correction=0`, or `F.normalize`.",
-        "log n forgotten": "Without − log n identical rows do not give 0.",
-        "1/T forgotten": "Without − 1/T identical rows do not give 0.",
-        "temperature forgotten": "The products, or what is taken off, are not divided by T.",
-        "sum instead of mean": "A larger batch would weigh more: take the mean of the images.",
-        "one logarithm for all": "Each image has a logarithm of its own: take their mean.",
-        "the wrong sign": "Minimising this would make all answers alike: the loss is 0 at most.",
-        "no gradient": "A number without its graph trains nothing: no `.item()` and no NumPy.",
+        "normalised over the batch": "You computed mean and scale over the columns. Normalise each "
+        "*image* by itself, independently of the other images.",
+        "mean not taken off": "A constant added to all logits of an image changes no probability, "
+        "but it changes your loss: subtract each row's mean first.",
+        "not scaled to length 1": "Longer rows count more: divide each row by its length.",
+        "scaled to deviation 1 instead of length 1": "A row divided by its standard deviation has "
+        "length √K for K outputs, so your products are K times too large: divide by the length.",
+        "sample instead of population deviation": "`std` divides by K − 1 by default, so your rows "
+        "are slightly shorter than 1: use `correction=0` or `F.normalize`.",
+        "log n forgotten": "Without − log n, identical rows do not give 0: subtract log n.",
+        "1/T forgotten": "Without − 1/T, identical rows do not give 0: subtract 1/T.",
+        "temperature forgotten": "The products, or the 1 that you subtract, are not divided by T.",
+        "sum instead of mean": "With a sum, larger batches count more: take the mean.",
+        "one logarithm for all": "Each image has its own logarithm: take their mean.",
+        "the wrong sign": "Minimising your loss would make all outputs equal: reverse the sign.",
+        "no gradient": "A number without a graph trains nothing: remove `.item()` and NumPy.",
     },
-    praise="0 where all answers are alike, and lower the more they differ, each by itself.",
+    praise="The loss is 0 if all outputs are equal, and decreases the more they differ.",
 )

@@ -1,4 +1,4 @@
-"""Notebook 01: ask a teacher without changing it, and read how sure it may be."""
+"""Notebook 01: collect a teacher's logits without changing it, and measure its calibration."""
 
 from collections.abc import Callable
 
@@ -14,8 +14,8 @@ from kdnb.evaluation.metrics import calibration
 from kdnb.training.predict import evaluating
 
 NOTEBOOK = "01_train_the_teacher"
-ONCE = Paragraph(NOTEBOOK, "The teacher's answers, computed once")
-CALIBRATION = Paragraph(NOTEBOOK, "Touch it: is its confidence worth its word?")
+ONCE = Paragraph(NOTEBOOK, "Cached logits")
+CALIBRATION = Paragraph(NOTEBOOK, "Touch it: is the teacher calibrated?")
 
 # How a loader shuffled ten images into three batches.
 SHUFFLED = ((7, 2, 9, 0), (4, 8, 1, 5), (6, 3))
@@ -23,7 +23,7 @@ TRAINING, ANSWERING, MIXED = "in train mode", "in eval mode", "whose batch-norm 
 
 
 class _EveryOther(nn.Dropout):
-    """Dropout that drops the same units each time, so that what it does can be recognised."""
+    """Dropout that always drops the same units, so that its effect can be recognised."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.p:
@@ -80,15 +80,15 @@ def _with_still(*kinds: type[nn.Module], ordered: bool = True) -> Callable:
 
 
 def _off_for_good(attempt: Attempt) -> str | None:
-    """The cases have called the function already; what comes after wants its gradients back."""
+    """The cases have already called the function; later code needs gradients again."""
     if torch.is_grad_enabled():
         return None
     torch.set_grad_enabled(True)
-    return "The answers are right, but after your function no tensor records gradients any more."
+    return "The logits are right, but no tensor records gradients after your function."
 
 
 def _kept(attempt: Attempt) -> tuple[object, int]:
-    """What it returns, and how many tensors its forward passes kept for a backward pass."""
+    """The result, and the number of tensors that forward passes kept for a backward pass."""
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda nothing: nothing):
         result = attempt.with_these(_teacher(TRAINING), BATCHES)
@@ -99,12 +99,12 @@ def _records(attempt: Attempt) -> str | None:
     result, kept = _kept(attempt)
     if not getattr(result, "requires_grad", False):
         return None
-    return f"The answers are right, but hang on a graph with {kept} tensors kept for gradients."
+    return f"The logits are right, but their graph keeps {kept} tensors for gradients."
 
 
 def _records_and_forgets(attempt: Attempt) -> str | None:
     _, kept = _kept(attempt)
-    return f"The answers are right, but {kept} tensors were kept for gradients." if kept else None
+    return f"The logits are right, but {kept} tensors were kept for gradients." if kept else None
 
 
 def _modes(teacher: nn.Module) -> list[bool]:
@@ -116,24 +116,24 @@ def _trainable(teacher: nn.Module) -> list[bool]:
 
 
 def _changes(what: Callable[[nn.Module], list[bool]], state: str) -> Probe:
-    """Whether a teacher in this state comes back in another."""
+    """Whether the function changes a teacher that is in this state."""
 
     def seen(attempt: Attempt) -> str | None:
         teacher = _teacher(state)
         before = what(teacher)
         attempt.with_these(teacher, BATCHES)
-        return f"A teacher {state} comes back changed." if what(teacher) != before else None
+        return f"Your function changes a teacher {state}." if what(teacher) != before else None
 
     return Probe(seen)
 
 
 def my_frozen_logits(teacher, batches):
-    """Batches of (indices, images), shuffled, in; (N, outputs) logits out, row i of image i."""
+    """(N, outputs) logits, row i of image i, from shuffled batches of (indices, images)."""
     modes = [(module, module.training) for module in teacher.modules()]
-    teacher.eval()  # dropout off, batch-norm by its running statistics, which stand still
+    teacher.eval()  # no dropout; batch-norm uses its running statistics unchanged
     with torch.no_grad():  # nothing is kept for a backward pass
         logits = torch.cat([teacher(images) for _, images in batches])
-    for module, mode in modes:  # layer by layer: some may have been in eval mode
+    for module, mode in modes:  # layer by layer: some may be in eval mode
         module.training = mode
     indices = torch.cat([rows for rows, _ in batches])
     return logits[indices.argsort()]
@@ -143,9 +143,8 @@ frozen_logits = Function(
     header=Header("Ask a teacher without changing it", difficulty=2, minutes=15, where=ONCE),
     solved_by=my_frozen_logits,
     hints=(
-        "Two switches, and neither does the work of the other: `teacher.eval()` changes what the "
-        "layers compute, `torch.no_grad()` what is recorded.",
-        "Every module has a `training` of its own. Note them all before, and set them all after.",
+        "`teacher.eval()` changes how layers compute. `torch.no_grad()` stops recording. Use both.",
+        "Every module has its own `training` flag. Save all flags first and restore them last.",
         "`torch.cat` keeps the order of the batches. Which row belongs to image 0?",
     ),
     right=my_frozen_logits,
@@ -168,36 +167,37 @@ frozen_logits = Function(
         "trainable is not what it was": _changes(_trainable, TRAINING),
     },
     says={
-        "left in train mode": "Without `eval()` dropout is on and batch-norm uses the batch at "
-        "hand, and moves its statistics with every batch. `no_grad` does not stop either.",
-        "dropout still on": "Units are dropped as in training: dropout, too, must be in eval mode.",
-        "batch-norm statistics drift": "Batch-norm normalises by the batch at hand, and moves its "
-        "running statistics towards it. Put the whole teacher into eval mode.",
-        "in the order of the loader": "Row 0 belongs to the first image that the *loader* gave, "
-        "so images get one another's logits: put each row at its index.",
+        "left in train mode": "Without `eval()`, dropout is active, and batch-norm uses and "
+        "updates the statistics of each batch. `no_grad` prevents neither: call `teacher.eval()`.",
+        "dropout still on": "Dropout is still active: put the whole teacher into eval mode.",
+        "batch-norm statistics drift": "Batch-norm uses the statistics of the batch and updates "
+        "its running statistics. Put the whole teacher into eval mode.",
+        "in the order of the loader": "Your row 0 belongs to the first image of the *loader*, so "
+        "images get the logits of other images. Put each row at the index of its image.",
         "the order applied instead of undone": "`logits[indices]` shuffles a second time. To undo "
-        "it, write to the indices, `out[indices] = logits`, or read at `indices.argsort()`.",
+        "the shuffle, write `out[indices] = logits`, or read at `indices.argsort()`.",
         "probabilities instead of logits": "These are probabilities at T = 1: return logits.",
-        "gradients switched off for good": "`set_grad_enabled(False)` holds for all that follows, "
-        "so the student would learn nothing. `with torch.no_grad():` ends by itself.",
-        "gradients recorded": "Eval mode does not stop that. It takes memory, and a loss on these "
-        "answers would train the teacher: use `torch.no_grad()`.",
-        "detached too late": "`detach` cuts the graph off when the forward pass has already "
-        "filled the memory. Inside `torch.no_grad()` there is none.",
-        "eval never undone": "If its training goes on, it does so in eval mode: without dropout "
-        "and with batch-norm standing still.",
-        "back to train mode, whatever it was": "Note its mode before, and give that back.",
-        "one mode for all layers": "`train()` sets every layer. Networks are often fine-tuned "
-        "with their batch-norm still: note and give back the mode of each.",
-        "trainable is not what it was": "`no_grad` asks no parameter to change: leave them.",
+        "gradients switched off for good": "`set_grad_enabled(False)` stays in force, so a student "
+        "would learn nothing afterwards. Use `with torch.no_grad():`, which ends by itself.",
+        "gradients recorded": "Eval mode does not stop recording. The graph takes memory, and a "
+        "loss on these logits would train the teacher: use `torch.no_grad()`.",
+        "detached too late": "`detach` removes the graph after the forward pass has filled the "
+        "memory. Use `torch.no_grad()`, which records no graph.",
+        "eval never undone": "The teacher stays in eval mode. If its training continues, dropout "
+        "and batch-norm no longer work as in training: restore the modes.",
+        "back to train mode, whatever it was": "Save the mode first, and restore the saved mode.",
+        "one mode for all layers": "`train()` sets the mode of every layer, but fine-tuning often "
+        "keeps batch-norm in eval mode. Save and restore the mode of each layer.",
+        "trainable is not what it was": "Your function changes `requires_grad`. `no_grad` works "
+        "without that: leave the parameters unchanged.",
     },
-    praise="Dropout off, statistics still, nothing recorded, each answer at its image, and the "
-    "teacher as it was.",
+    praise="Your function uses eval mode, records no gradient, puts each row at its image and "
+    "leaves the teacher unchanged.",
 )
 
 
 def _gaps(logits: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Confidence less accuracy of each bin in points, and the bin's share of the images."""
+    """Confidence minus accuracy of each bin in points, and the bin's share of the images."""
     found = calibration(logits, labels, temperature)
     return 100 * (found.confidence - found.accuracy), found.share
 
@@ -215,16 +215,16 @@ def _worst_gap(logits: Tensor, labels: Tensor, temperature: float) -> float:
 
 
 confidence_gap = Question(
-    header=Header("Too bold or too modest?", difficulty=1, minutes=8, where=CALIBRATION),
+    header=Header("Overconfident or underconfident?", difficulty=1, minutes=8, where=CALIBRATION),
     about="the validation images at the temperature of distillation",
-    stub="my_confidence_gap = None  # points: above 0 too bold, below 0 too modest",
+    stub="my_confidence_gap = None  # points: above 0 overconfident, below 0 underconfident",
     solved="""\
 bins = calibration(val_logits, val.labels, lab.task.temperature)
-gaps = bins.confidence - bins.accuracy  # above 0: surer than it is right
+gaps = bins.confidence - bins.accuracy  # above 0: overconfident
 my_confidence_gap = 100 * (bins.share * gaps).sum().item()""",
     hints=(
-        "Move the explorer above to that T. On which side of the diagonal do the points lie, and "
-        "which of them stand for many images?",
+        "Move the explorer above to this T. On which side of the diagonal are the points, and "
+        "which points hold many images?",
         "`calibration(val_logits, val.labels, T)` has `confidence`, `accuracy`, `share` by bin.",
     ),
     right=_mean_gap,
@@ -240,17 +240,17 @@ my_confidence_gap = 100 * (bins.share * gaps).sum().item()""",
         "a share instead of points": lambda z, y, t: _mean_gap(z, y, t) / 100,
     },
     says={
-        "the wrong sign": "That is accuracy less confidence, or the distance alone. A teacher "
-        "*more* often right than sure is too modest: below 0.",
-        "distance without direction": "That is the expected calibration error: it adds up "
-        "distances, and bold and modest bins cannot make up for one another. Keep each bin's sign.",
-        "at T = 1": "That is the teacher at T = 1: divide the logits by T.",
-        "the worst bin": "That bin may hold few images: weigh each bin with its share.",
-        "every bin the same weight": "Bins differ in size: weigh each with its share.",
-        "the confidence alone": "Compare it with how often the teacher is right.",
-        "the accuracy alone": "Compare it with how sure the teacher is.",
-        "a share instead of points": "A point is a hundredth: multiply by 100.",
+        "the wrong sign": "You gave accuracy minus confidence, or the absolute difference. If the "
+        "accuracy is *higher* than the confidence, the answer is below 0: underconfident.",
+        "distance without direction": "This is the expected calibration error, which sums absolute "
+        "values, so the signs of the bins are lost. Keep the sign of each bin.",
+        "at T = 1": "Your answer is for T = 1: divide the logits by T.",
+        "the worst bin": "This bin may hold few images: weight all bins by their shares.",
+        "every bin the same weight": "Bins differ in size: weight each by its share.",
+        "the confidence alone": "You gave the mean confidence: subtract the accuracy.",
+        "the accuracy alone": "You gave the accuracy: subtract it from the mean confidence.",
+        "a share instead of points": "One percentage point is 0.01: multiply by 100.",
     },
-    praise="Softened answers are not meant as probabilities of being right: they say which "
-    "classes are near.",
+    praise="Soft targets at this T are not calibrated, and need not be: their purpose is to show "
+    "which classes are similar.",
 )

@@ -105,15 +105,21 @@ def pareto_front(sizes: Sequence[SizeResult], by: str) -> list[tuple[SizeResult,
 
 
 def best_within(sizes: Sequence[SizeResult], by: str, budget: int) -> tuple[SizeResult, str, float]:
-    """The best (size, method) that a budget buys, and its limit.
+    """The (size, method) with the best validation accuracy within a budget, and the limit.
 
-    ``budget`` is 0 for what the cheapest student needs and `STEPS` for what the dearest does.
+    Of equally good ones the cheapest. ``budget`` 0 pays for the cheapest student, `STEPS` for all.
     """
     costs = [spent(size, by) for size in sizes]
     limit = min(costs) * (max(costs) / min(costs)) ** (budget / STEPS) * 1.001
     affordable = [size for size in sizes if spent(size, by) <= limit]
     offers = [(size, label) for size in affordable for label in size.result.labels]
-    return *max(offers, key=lambda offer: offer[0].mean(offer[1])), limit
+    return *max(offers, key=lambda o: (validated(*o), -spent(o[0], by))), limit
+
+
+def validated(size: SizeResult, label: str) -> float:
+    """The mean validation accuracy of a method over seeds; test images choose no size."""
+    runs = size.result.runs[label]
+    return sum(run.history.val_accuracy or 0 for run in runs) / len(runs)
 
 
 def _under(ax: Axes, costs: Mapping[str, Cost]) -> str:

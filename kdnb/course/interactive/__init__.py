@@ -1,5 +1,7 @@
 """What a reader moves, draws or guesses: live in Jupyter, in the page, and at rest a picture."""
 
+import sys
+
 from kdnb.course.interactive.explorers import (
     calibration_explorer,
     curves_explorer,
@@ -17,3 +19,8 @@ __all__ = [
     "curves_explorer", "loss_explorer", "saliency_picker", "subclass_explorer",
     "sweep_explorer", "temperature_explorer",
 ]  # fmt: skip
+
+if "google.colab" in sys.modules:  # Colab shows widgets of ipywidgets 8 only after this
+    from google.colab import output
+
+    output.enable_custom_widget_manager()

@@ -8,7 +8,7 @@ from pathlib import Path
 import ipywidgets
 import torch
 
-from kdnb.course.figures.costs import BUDGETS, STEPS, best_within, size_sweep, spent
+from kdnb.course.figures.costs import BUDGETS, STEPS, best_within, size_sweep, spent, validated
 from kdnb.course.figures.matrices import by_partner, numbered, subclass_tables
 from kdnb.course.figures.picture import Picture
 from kdnb.course.interactive.widgets import Live, dropdown, explorer
@@ -113,9 +113,10 @@ def budget_explorer(
             for by in BUDGETS
         ],
         "methods": [
-            {"name": m, "intervals": [in_percent(s.result.mean(m)) for s in sizes]}
+            {"name": m, "intervals": [in_percent(s.result.mean(m)) for s in sizes],
+             "validated": [validated(s, m) for s in sizes]}
             for m in sizes[0].result.labels
         ],
         "teacher": dict(zip(("y", "low", "high"), in_percent(accuracy), strict=True)),
-    }
+    }  # fmt: skip
     return explorer("size_sweep", controls, draw, data)

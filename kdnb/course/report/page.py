@@ -16,6 +16,7 @@ from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
 from kdnb.course.interactive.components import scripted
+from kdnb.course.references import references
 from kdnb.course.report.protocol import COMPONENT, RESULTS
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -25,24 +26,30 @@ SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain
 
 @dataclass(frozen=True)
 class Chapter:
-    """One executed notebook as HTML, with its headings as (anchor, text) for the contents."""
+    """One executed notebook as HTML, with its headings as (anchor, text) for the contents.
+
+    ``cited`` holds the addresses of the works that the chapter links.
+    """
 
     anchor: str
     title: str
     sections: list[tuple[str, str]]
     body: Markup
+    cited: frozenset[str]
 
 
 class ChapterRenderer(IPythonRenderer):
     """Markdown to HTML: maths as MathML, headings with anchors unique to the chapter.
 
-    A link to another notebook leads to its chapter, or is plain text where the page lacks it.
+    A link to another notebook leads to its chapter, or is plain text where the page lacks it. A
+    link to a work that the course cites leads to the page's list of references.
     """
 
     def __init__(self, chapter: str, chapters: Collection[str]):
         super().__init__(escape=True, exclude_anchor_links=True)
         self.chapter, self.chapters = chapter, chapters
         self.headings: list[tuple[int, str, str]] = []  # level, anchor, inner HTML
+        self.cited: set[str] = set()  # addresses of works
 
     def inline_math(self, body: str) -> str:
         return _mathml(body, "inline")
@@ -55,6 +62,9 @@ class ChapterRenderer(IPythonRenderer):
         return f"<div {_scroll('table')}><table>\n{text}</table></div>\n"
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
+        if work := references().get(url):
+            self.cited.add(url)
+            return super().link(text, f"#ref-{work.key}", title)
         if not url.endswith(".ipynb"):
             return super().link(text, url, title)
         name = url.removesuffix(".ipynb")
@@ -88,19 +98,24 @@ def render_chapter(
     titles = [(anchor, text) for level, anchor, text in renderer.headings if level == 1]
     sections = [(anchor, Markup(text)) for level, anchor, text in renderer.headings if level == 2]
     anchor, title = titles[0] if titles else (name, name)
-    return Chapter(anchor, Markup(title), sections, Markup(body))
+    return Chapter(anchor, Markup(title), sections, Markup(body), frozenset(renderer.cited))
 
 
 def render_page(
     chapters: Sequence[Chapter], *, title: str, about: str, facts: Sequence[tuple[str, str]]
 ) -> str:
-    """One HTML page: a cover with ``facts`` as (name, value) rows, contents, then the chapters."""
+    """One HTML page: a cover with ``facts`` as (name, value) rows, contents, then the chapters.
+
+    At the end stand the works that the chapters cite.
+    """
+    cited = frozenset().union(*(chapter.cited for chapter in chapters))
     return scripted(
         "page.html.j2",
         title=title,
         about=about,
         facts=facts,
         chapters=chapters,
+        works=[work for url, work in references().items() if url in cited],
         highlight_css=Markup(_highlight_css()),
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

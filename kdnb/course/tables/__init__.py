@@ -8,7 +8,12 @@ from kdnb.course.tables.results import (
     reference_table,
     result_table,
 )
-from kdnb.course.tables.saliency import measured_table, similarity_gains, similarity_verdict
+from kdnb.course.tables.saliency import (
+    measured_table,
+    similarity_gains,
+    similarity_verdict,
+    teacher_pairs,
+)
 from kdnb.course.tables.scores import ScoreTable, score_range, score_table
 from kdnb.course.tables.sizes import size_table, size_verdict, times_smaller
 
@@ -16,5 +21,5 @@ __all__ = [
     "REFERENCE", "ScoreTable", "cost_table", "counts_compared", "division_table", "fewer_flops",
     "majority_class", "measured_table", "reference_table", "result_table", "score_range",
     "score_table", "similarity_gains", "similarity_verdict", "size_table", "size_verdict",
-    "times_smaller",
+    "teacher_pairs", "times_smaller",
 ]  # fmt: skip

@@ -21,7 +21,7 @@ from kdnb.course.text import (
     points,
     verdict,
 )
-from kdnb.evaluation.statistics import Interval, image_interval, joint_interval
+from kdnb.evaluation.statistics import Interval, image_interval, joint_interval, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison
 from kdnb.files import PROJECT
@@ -122,10 +122,11 @@ def majority_class(experiment: Experiment, split: str = "test") -> tuple[str, fl
     return f"always {experiment.dataset.class_names[answer]}", share
 
 
-def reference_table(name: str, dataset: str) -> Markdown:
+def reference_table(name: str, dataset: str, over: str = "") -> Markdown:
     """A comparison kept under ``report/reference`` as a table that says where it comes from.
 
-    Where that run is not kept, a sentence says so.
+    Where that run is not kept, a sentence says so. With ``over`` its gains, over seeds, are those
+    over this method.
     """
     path = REFERENCE / f"{name}.json"
     if not path.is_file():
@@ -135,7 +136,8 @@ def reference_table(name: str, dataset: str) -> Markdown:
         )
     record = json.loads(path.read_text(encoding="utf-8"))
     (result,) = (r for r in record["results"] if r["dataset"] == dataset and "accuracy" in r)
-    origin, accuracy, over = record["provenance"], result["accuracy"], result["gain_over"]
+    origin, accuracy, kept = record["provenance"], result["accuracy"], result["gain_over"]
+    over = over or kept
     split, seeds = SPLITS[result["split"]], len(result["seeds"])
     head = [
         f"{dataset}, {split} split, {result['images']:,} images, {seeds} seeds", "accuracy",
@@ -145,6 +147,9 @@ def reference_table(name: str, dataset: str) -> Markdown:
     rows = []
     for label in sorted(accuracy, key=lambda label: (label != "teacher", label != over, label)):
         values, gain = accuracy[label], result["gain"].get(label)
+        if over != kept:
+            pairs = zip(values, accuracy[over], strict=True)
+            gain = vars(mean_interval([a - b for a, b in pairs])) if label != over else None
         said = points(Interval(**gain)) if gain else "–"
         rows.append([label, percent(sum(values) / len(values)), said])
     return Markdown(

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import combinations
 
+import torch
 from IPython.display import Markdown
 
 from kdnb.course.tables.table import Table
-from kdnb.course.text import markdown_table, percent
-from kdnb.evaluation.statistics import Interval, adjusted
-from kdnb.experiment.saliency_study import RANDOM, Measured
+from kdnb.course.text import ADJUSTED, markdown_table, percent, verdict
+from kdnb.evaluation.statistics import Interval, adjusted, pair_interval
+from kdnb.experiment.saliency_study import OTHER_TEACHER, RANDOM, Measured
 
 NEAR = 0.8  # of a trained network's similarity: then random weights are not far below
 
@@ -73,6 +75,36 @@ def similarity_gains(
         for kind, measured in similarity.items()
         for measure in measured.measures
     })  # fmt: skip
+
+
+def teacher_pairs(
+    similarity: Mapping[str, Measured], students: Sequence[str], measure: str
+) -> Markdown | None:
+    """How much more similar two teachers are than a student and its teacher; None without pairs.
+
+    Each pair of seeds gives a difference; `pair_interval` takes into account the seeds they share.
+    """
+    if any(OTHER_TEACHER not in each.values for each in similarity.values()):
+        return None
+
+    def difference(measured: Measured, label: str) -> Interval:
+        own = measured.of(label, measure)  # (seeds, images)
+        pairs = torch.tensor(list(combinations(range(len(own)), 2)))
+        return pair_interval(measured.of(OTHER_TEACHER, measure) - own[pairs].mean(1))
+
+    found = adjusted({
+        (kind, label): difference(measured, label)
+        for kind, measured in similarity.items()
+        for label in students
+    })  # fmt: skip
+    head = ["map", "two teachers against", f"difference in {measure}", "95 % interval", "in words"]
+    says = {1: "two teachers are more similar", -1: "two teachers are less similar"}
+    rows = [
+        [kind, f"{label} and its teacher", f"{gap.mean:+.3f}", f"{gap.low:+.3f} to {gap.high:+.3f}",
+         f"{says.get(gap.sign, verdict(gap).lower())}, p = {gap.p_holm:.2g} (Holm)"]
+        for (kind, label), gap in found.items()
+    ]  # fmt: skip
+    return Markdown(f"{markdown_table(head, rows)}\n\n{ADJUSTED}")
 
 
 def _verdict(more: int, less: int, total: int) -> str:

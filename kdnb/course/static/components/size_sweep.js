@@ -6,14 +6,15 @@ COMPONENTS.size_sweep = (data) => {
   const choice = element("select", {}, ...data.budgets.map((one) => element("option", {}, one.name)));
   const slider = range(data.steps / 2, 0, data.steps, 1), reading = element("output");
   const offers = data.sizes.flatMap((name, size) => data.methods.map((method) => (
-    { name: `${name}, ${method.name}`, size, y: method.intervals[size][0] })));
+    { name: `${name}, ${method.name}`, size, y: method.intervals[size][0], validated: method.validated[size] })));
 
   const draw = () => {
     const budget = data.budgets[choice.selectedIndex], costs = budget.spends;
     const least = Math.min(...costs), most = Math.max(...costs);
     const limit = least * (most / least) ** (Number(slider.value) / data.steps) * 1.001;
     const affordable = offers.filter((offer) => costs[offer.size] <= limit);
-    const best = affordable.reduce((a, b) => (b.y > a.y ? b : a));
+    const best = affordable.reduce((a, b) => (  // test images choose no size; of equals the cheapest
+      (b.validated - a.validated || costs[a.size] - costs[b.size]) > 0 ? b : a));
     const byCost = [...offers].sort((a, b) => costs[a.size] - costs[b.size] || b.y - a.y);
     const front = byCost.filter((offer, i) => byCost.slice(0, i).every((other) => offer.y > other.y));
     reading.textContent = short(Number(limit.toPrecision(3)));
