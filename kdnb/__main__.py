@@ -75,9 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=Path, default=REPORTS, help=folder)
     add("--force", action="store_true", help=OVERWRITE)
 
-    about = "write the notebooks with stubs, with solutions or without exercises"
+    about = "write the notebooks with stubs, with solutions, without exercises, or for nbgrader"
     add = _command(commands, "edition", _edition, about).add_argument
-    add("edition", choices=EDITIONS)
+    add("edition", choices=(*EDITIONS, "graded"))
     folder = "(default: editions/ with the edition's name)"
     add("--output", type=Path, metavar="FOLDER", help=folder)
     source = (
@@ -135,9 +135,16 @@ def _slides(options: argparse.Namespace) -> int:
 
 
 def _edition(options: argparse.Namespace) -> int:
+    notebooks = find_notebooks()
     folder = folder_of(options.output or FOLDER / options.edition)
-    how = (options.force, options.source)
-    for path in write_edition(options.edition, find_notebooks(), folder, *how):
+    if options.edition == "graded":
+        # The students' package comes without it.
+        from kdnb.course.grading import write_graded
+
+        paths = write_graded(notebooks, folder, options.force)
+    else:
+        paths = write_edition(options.edition, notebooks, folder, options.force, options.source)
+    for path in paths:
         print(path)
     return 0
 

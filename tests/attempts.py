@@ -86,6 +86,7 @@ SOFTENED = [
     (CORRECT, softened_in_numpy),
     (CORRECT, lambda z, t: F.softmax(z.double() * (1 / t), -1)),
     ("multiplied by T", power_of_the_softmax),
+    ("multiplied by T", lambda z, t: F.softmax(z * t, 1)),
     ("temperature without effect", divided_and_normalised_again),
     ("temperature after the softmax", lambda z, t: torch.softmax(z, 1) / t),
     ("softmax twice", lambda z, t: torch.softmax(torch.softmax(z, 1) / t, 1)),
@@ -173,6 +174,20 @@ def kd_that_trains_the_teacher(z, y, v, t, w):
     return w * t**2 * soft + (1 - w) * F.cross_entropy(z, y)
 
 
+def js(factor):
+    """Both divergences from the mean distribution, summed."""
+    m = "torch.logaddexp(s, q) - torch.tensor(2.0).log()"
+    both = " + ".join(f"kl_div({m}, {one}, log_target=True, reduction='batchmean')" for one in "sq")
+    return f"w * {factor}({both}) + (1 - w) * h"
+
+
+def kd_by_jensen_shannon(z, y, v, t, w):
+    p, q = F.softmax(z / t, 1), F.softmax(v.detach() / t, 1)
+    m = (p + q) / 2
+    js = sum(F.kl_div(m.log(), one, reduction="batchmean") for one in (p, q)) / 2
+    return w * t**2 * js + (1 - w) * F.cross_entropy(z, y)
+
+
 KD = [
     (CORRECT, kd_written_out),
     (CORRECT, kd_in_loops),
@@ -191,6 +206,24 @@ KD = [
     ("softmax twice in the hard term", kd(hard="softmax(z, 1)")),
     ("probabilities where logarithms belong", kd("softmax(z / t, 1)")),
     ("KL reversed", kd("log_softmax(v / t, 1)", "log_softmax(z / t, 1)")),
+    ("Jensen-Shannon instead of KL", kd_by_jensen_shannon),
+    ("Jensen-Shannon instead of KL", kd(loss=js("t**2 * "))),
+    ("Jensen-Shannon instead of KL", kd(loss=js("t**2 / 2 * "))),
+    ("Jensen-Shannon instead of KL", kd(loss=js("1 / 2 * "))),
+    ("mean squared error of logits", kd(loss="w * mse_loss(z, v) + (1 - w) * h")),
+    ("mean squared error of logits", kd(loss="w * t**2 * mse_loss(z / t, v / t) + (1 - w) * h")),
+    ("mean squared error of logits", kd(loss="w * mse_loss(z / t, v / t) + (1 - w) * h")),
+    ("mean squared error of logits", kd(loss="w * t**2 * mse_loss(z, v) + (1 - w) * h")),
+    ("mean squared error of logits", kd(loss="w * .5 * mse_loss(z, v) + (1 - w) * h")),
+    (
+        "mean squared error of logits",
+        kd(loss="w * ((z - v) ** 2).sum(1).mean() + (1 - w) * h"),
+    ),
+    ("logits multiplied by T", kd("log_softmax(z * t, 1)", "log_softmax(v * t, 1)")),
+    (
+        "logits multiplied by T",
+        kd("log_softmax(z * t, 1)", "log_softmax(v * t, 1)", loss=kl(factor="")),
+    ),
     (
         "cross-entropy instead of the divergence",
         kd(loss="w * t**2 * -(q.exp() * s).sum(1).mean() + (1 - w) * h"),

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import symtable
 import sys
 from contextlib import nullcontext
 from itertools import combinations
@@ -18,6 +17,7 @@ from kdnb.course import exercises
 from kdnb.course.exercises import ALL, BY_KEY, attempt
 from kdnb.course.exercises.exercise import Case, Question, first_unlike, reference
 from kdnb.course.exercises.verdict import NOT_ATTEMPTED, NOT_YET
+from kdnb.course.grading.homework import names_in, setting
 from kdnb.course.report.editions import ANSWER, CHECK, PREFIXES, TEXT, edition, part_of_exercise
 from kdnb.course.report.execution import find_notebooks
 
@@ -328,28 +328,12 @@ def test_editions_from_the_command_line(tmp_path, capsys):
     assert edition(find_notebooks(["00"])[0], "instructor") == nbformat.read(written[0], 4)
 
 
-def names_in(source):
-    """(set by a cell, used by it), of the names that cells share."""
-    top = symtable.symtable(source, "cell", "exec")
-    set_here = {s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()}
-    used, tables = set(), [top]
-    while tables:
-        table = tables.pop()
-        tables += table.get_children()
-        shared = (s for s in table.get_symbols() if table is top or s.is_global())
-        used |= {s.get_name() for s in shared if s.is_referenced()}
-    return set_here, used
-
-
 def needed(cells):
     """Code cells of exercises, and before them those that set what they use."""
-    kept, wanted = [], set()
-    for cell in reversed([c for c in cells if c.cell_type == "code"]):
-        set_here, used = names_in(cell.source)
-        if part_of_exercise(cell) or set_here & wanted:
-            kept.insert(0, cell)
-            wanted = (wanted - set_here) | used
-    return kept
+    asked = [cell for cell in cells if cell.cell_type == "code" and part_of_exercise(cell)]
+    set_here, used = names_in("\n".join(cell.source for cell in asked))
+    others = (cell for cell in cells if not part_of_exercise(cell))
+    return [*setting(others, used - set_here), *asked]
 
 
 @pytest.mark.parametrize("path", find_notebooks(), ids=lambda p: p.stem[:2])

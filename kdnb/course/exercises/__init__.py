@@ -16,6 +16,8 @@ To add one:
    correct answers written in other ways. The tests hold the rest: that each misconception has
    an attempt and gets its own message, that wrong references are far enough apart on the cases,
    that paragraphs exist, that cells and exercises agree.
+
+Its graded version, with visible and hidden tests, is made from the same (`kdnb.course.grading`).
 """
 
 from kdnb.course.exercises.choices import choose_temperature, real_gain

@@ -2,19 +2,22 @@
 
 import copy
 import signal
+import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from time import perf_counter as clock
-from types import CodeType
+from types import CodeType, FrameType
 
 import torch
 from torch import Tensor, nn
 
 TOO_LONG = 1.0  # seconds that a call may take
 FIRST_CALL = 3.0  # the first may have to import something
+PACKAGE = str(Path(__file__).parents[2])
 
 
 class Failed(Exception):  # noqa: N818 (not an error of this program, but a finding)
@@ -25,18 +28,21 @@ class Failed(Exception):  # noqa: N818 (not an error of this program, but a find
         self.name, self.text = name, text
 
 
-class _TooSlow(BaseException):
-    """Not an Exception, which a reader's own `except` might catch."""
+class _Stop(BaseException):
+    """Stops a call. Not an Exception, which a reader's own `except` might catch."""
 
 
 class Attempt:
-    """A callable that gives what the reader's function returns, or raises `Failed`."""
+    """A callable that gives what the reader's function returns, or raises `Failed`.
 
-    def __init__(self, function: object):
+    Where it must be the reader's ``own``, it may call no function of kdnb.
+    """
+
+    def __init__(self, function: object, own: bool = False):
         if not callable(function):
             kind = type(function).__name__
             raise Failed("not a function", f"A function is wanted, here is a {kind}.")
-        self._function, self._limits = function, (FIRST_CALL, TOO_LONG)
+        self._function, self._own, self._limits = function, own, (FIRST_CALL, TOO_LONG)
 
     def __call__(self, *arguments: object) -> object:
         """What it returns for copies of the arguments, which it must leave as they are."""
@@ -62,10 +68,12 @@ class Attempt:
                 if seconds <= TOO_LONG:
                     break
             else:
-                raise _TooSlow
-        except _TooSlow:
+                raise _Stop
+        except _Stop:
             says = "Your function needs more than a second for a few numbers: does it end?"
             raise Failed("too slow", says) from None
+        except Failed:
+            raise
         except (Exception, SystemExit) as error:
             line = _line_of(error, self._function)
             text = f"Your function raises {type(error).__name__}{line}: {error}"
@@ -76,7 +84,8 @@ class Attempt:
 
     def _timed(self, arguments: tuple, limit: float) -> tuple[object, float]:
         start = clock()
-        with _time_limit(limit), warnings.catch_warnings():
+        alone = _without_kdnb(arguments) if self._own else nullcontext()
+        with _time_limit(limit), warnings.catch_warnings(), alone:
             warnings.simplefilter("ignore")
             return self._function(*arguments), clock() - start
 
@@ -107,7 +116,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
         return
 
     def stop(*_: object) -> None:
-        raise _TooSlow
+        raise _Stop
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -116,6 +125,41 @@ def _time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _without_kdnb(arguments: tuple) -> Iterator[None]:
+    """Raise `Failed` where a function of kdnb is called, under whatever name it was imported.
+
+    Functions and networks among the arguments are the exercise's and may be called.
+    """
+    given = {a.__code__ for a in arguments if hasattr(a, "__code__")}
+    given |= {
+        type(module).forward.__code__
+        for network in arguments if isinstance(network, nn.Module)
+        for module in network.modules()
+    }  # fmt: skip
+    used: list[str] = []
+
+    def see(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        ours = code.co_filename.startswith(PACKAGE) and code.co_filename != __file__
+        if event == "call" and ours and code not in given:
+            used.append(code.co_name)
+            raise _Stop
+
+    before = sys.getprofile()
+    sys.setprofile(see)
+    try:
+        yield
+    except BaseException:
+        if not used:
+            raise
+    finally:
+        sys.setprofile(before)
+        if used:
+            says = f"Your function calls kdnb's `{used[0]}`: write its work yourself."
+            raise Failed("uses kdnb's own function", says)
 
 
 def _line_of(error: BaseException, function: Callable) -> str:

@@ -72,16 +72,17 @@ class Exercise:
     read: Mapping[str, Paragraph] = field(default_factory=dict)
     tolerance: float = 1e-4  # relative; float32 is good for 1e-6
 
-    def check(self, attempt: object, *facts: object) -> Verdict:
+    def check(self, attempt: object, *facts: object, own: bool = False) -> Verdict:
         """What is right or wrong with an attempt; never raises.
 
-        ``facts`` are for a `Question`: what the notebook computed and the answer is about.
+        ``facts`` are for a `Question`: what the notebook computed and the answer is about. An
+        ``own`` function may call none of kdnb's.
         """
         if is_stub(attempt, self.stub):
             text = "Write your answer in the cell above, run it, and run this one again."
             return Verdict(NOT_ATTEMPTED, text, help=self._help())
         try:
-            wrong = self._mistake(attempt, facts)
+            wrong = self._mistake(attempt, facts, own)
         except Failed as failed:
             wrong = self._not_yet(failed.name, failed.text)
         return wrong or Verdict(CORRECT, self.praise, help=(self.solution(),))
@@ -151,8 +152,8 @@ class Function(Exercise):
         head = self.solved.splitlines()[: function.body[0].end_lineno]
         return "\n".join([*head, f"    ...  # your code{self.note}"])
 
-    def _mistake(self, attempt: object, facts: tuple) -> Verdict | None:
-        tried = Attempt(attempt)
+    def _mistake(self, attempt: object, facts: tuple, own: bool) -> Verdict | None:
+        tried = Attempt(attempt, own)
         if wrong := self._compared([tried(*case.arguments) for case in self.cases], self.cases):
             return wrong
         for name, mistake in self.mistakes.items():
@@ -181,7 +182,7 @@ class Question(Exercise):
     def key(self) -> str:
         return re.search(r"^my_(\w+) = None", self.stub, re.MULTILINE)[1]
 
-    def _mistake(self, attempt: object, facts: tuple) -> Verdict | None:
+    def _mistake(self, attempt: object, facts: tuple, own: bool) -> Verdict | None:
         return self._compared([attempt], [Case(self.about, facts)])
 
     @staticmethod

@@ -1,5 +1,6 @@
 """Notebook 02: write the distillation loss, and derive its factor T²."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -53,6 +54,15 @@ FAR_APART = Case(
 )
 
 
+def _kl(log_student: Tensor, log_teacher: Tensor) -> Tensor:
+    return (log_teacher.exp() * (log_teacher - log_student)).sum(1).mean()
+
+
+def _jensen_shannon(log_student: Tensor, log_teacher: Tensor) -> Tensor:
+    log_middle = torch.logaddexp(log_student, log_teacher) - math.log(2)
+    return (_kl(log_middle, log_student) + _kl(log_middle, log_teacher)) / 2
+
+
 def _with(
     *,
     log_student: Callable = lambda z, t: F.log_softmax(z / t, dim=1),
@@ -60,16 +70,28 @@ def _with(
     soft_factor: Callable = lambda z, t: t**2,
     hard_factor: Callable = lambda t: 1,
     hard_logits: Callable = lambda z, v, t: z,
+    divergence: Callable = _kl,
 ) -> Callable:
     """The loss with a part replaced; z and v are the logits of student and teacher, t is T."""
 
     def loss(z: Tensor, labels: Tensor, v: Tensor, t: float, soft_weight: float) -> Tensor:
         log_s, log_t = log_student(z, t), log_teacher(v, t)
-        soft = soft_factor(z, t) * (log_t.exp() * (log_t - log_s)).sum(1).mean()
+        soft = soft_factor(z, t) * divergence(log_s, log_t)
         hard = hard_factor(t) * F.cross_entropy(hard_logits(z, v, t), labels)
         return soft_weight * soft + (1 - soft_weight) * hard
 
     return loss
+
+
+def _multiplied(z: Tensor, t: float) -> Tensor:
+    return F.log_softmax(z * t, dim=1)
+
+
+def _squares(scaled: Callable) -> Callable:
+    """The loss with squared differences of the logits, scaled, in the place of the soft term."""
+    return lambda z, y, v, t, w: (
+        w * scaled((z - v).square(), t).mean() + (1 - w) * F.cross_entropy(z, y)
+    )
 
 
 def _softmax_twice(z: Tensor, t: float) -> Tensor:
@@ -117,6 +139,22 @@ kd_loss = Function(
         "softmax twice in the hard term": _with(hard_logits=lambda z, v, t: F.softmax(z, dim=1)),
         "probabilities where logarithms belong": _with(log_student=lambda z, t: (z / t).softmax(1)),
         "KL reversed": lambda z, y, v, t, w: _with(hard_logits=lambda v, z, t: z)(v, y, z, t, w),
+        "Jensen-Shannon instead of KL": (
+            _with(divergence=_jensen_shannon),
+            _with(divergence=_jensen_shannon, soft_factor=lambda z, t: 1),
+            _with(divergence=_jensen_shannon, soft_factor=lambda z, t: 2 * t**2),
+        ),
+        "mean squared error of logits": (
+            _squares(lambda squares, t: squares),
+            _squares(lambda squares, t: squares / 2),
+            _squares(lambda squares, t: squares / t**2),
+            _squares(lambda squares, t: squares * t**2),
+            _squares(lambda squares, t: squares.sum(1)),
+        ),
+        "logits multiplied by T": (
+            _with(log_student=_multiplied, log_teacher=_multiplied),
+            _with(log_student=_multiplied, log_teacher=_multiplied, soft_factor=lambda z, t: 1),
+        ),
         "cross-entropy instead of the divergence": lambda z, y, v, t, w: (
             w * t**2 * F.cross_entropy(z / t, F.softmax(v / t, dim=1))
             + (1 - w) * F.cross_entropy(z, y)
@@ -148,6 +186,12 @@ kd_loss = Function(
         "student. With probabilities the result is not 0 where both agree: use `log_softmax`.",
         "KL reversed": "You computed KL(student ‖ teacher), so a student can ignore classes that "
         "its teacher considers possible. Weight by the teacher's probabilities.",
+        "Jensen-Shannon instead of KL": "Your soft term compares both distributions with their "
+        "mean. The loss of the equation is KL(teacher ‖ student).",
+        "mean squared error of logits": "Your soft term compares logits. Compare the softened "
+        "distributions with KL: the two agree only in the limit of a large T.",
+        "logits multiplied by T": "Multiplying the logits sharpens both distributions. Divide "
+        "the logits by T.",
         "cross-entropy instead of the divergence": "Your soft term is a cross-entropy. Its "
         "gradient is right, but its value is larger by the teacher's entropy: subtract this "
         "entropy.",

@@ -90,9 +90,7 @@ def _off_for_good(attempt: Attempt) -> str | None:
 def _kept(attempt: Attempt) -> tuple[object, int]:
     """The result, and the number of tensors that forward passes kept for a backward pass."""
     kept = []
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor
-    ):
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda nothing: nothing):
         result = attempt.with_these(_teacher(TRAINING), BATCHES)
     return result, len(kept)
 
