@@ -78,7 +78,10 @@ def onednn_products(parameters: int = sys.maxsize) -> Iterator[None]:
     leaves them to oneDNN where they may be rounded to bfloat16. Where a trial shows that it rounds,
     nothing is changed.
     """
-    matmul = torch.backends.mkldnn.matmul
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)
+    if matmul is None:  # torch before 2.9 has no such setting
+        yield
+        return
     before = matmul.fp32_precision
     try:
         if parameters > 200_000:

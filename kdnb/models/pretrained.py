@@ -55,8 +55,9 @@ def available() -> bool:
 
 def without_values(network: str, **settings: float) -> nn.Module:
     """torchvision's network with tensors of no content: nothing is initialised twice."""
+    models = import_torchvision().models  # here, since torch 2.6 cannot import it on "meta"
     with torch.device("meta"):
-        return import_torchvision().models.get_model(network, weights=None, **settings)
+        return models.get_model(network, weights=None, **settings)
 
 
 def local_file(network: str) -> Path | None:

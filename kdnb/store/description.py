@@ -72,9 +72,12 @@ def description(*values: object) -> str:
 
 def precision() -> dict[str, str]:
     """torch's settings that decide how exact results are, wherever they are computed."""
-    backends = torch.backends
+    backends, default = torch.backends, str(torch.get_default_dtype())
+    if not hasattr(backends.mkldnn, "matmul"):  # torch before 2.9 has one setting for all products
+        products, cudnn = torch.get_float32_matmul_precision(), str(backends.cudnn.allow_tf32)
+        return {"default type": default, "products": products, "cudnn": cudnn}
     return {
-        "default type": str(torch.get_default_dtype()),
+        "default type": default,
         "cuda products": backends.cuda.matmul.fp32_precision,
         "cudnn": backends.cudnn.conv.fp32_precision,
         "cpu products": backends.mkldnn.matmul.fp32_precision,
