@@ -1,5 +1,10 @@
 # A convenience; README.md has the same commands without make. Each target sets itself up in .venv.
+# `make TORCH=cpu report` installs PyTorch's smaller build without CUDA (Linux). An existing .venv
+# keeps its build: `make clean` first to change it.
 PYTHON ?= python3
+TORCH ?=
+INDEX := $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
+$(if $(filter-out cpu,$(TORCH)),$(error TORCH can be cpu or left out, got $(TORCH)))
 BIN := .venv/bin
 export KDNB_DATA := $(abspath $(or $(KDNB_DATA),data))
 
@@ -46,9 +51,9 @@ clean:
 	rm -rf kdnb.egg-info .pytest_cache .ruff_cache
 	@echo "data/runs, report/ and editions/ stay as they are: delete there what you do not need"
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "kdnb needs Python 3.11, 3.12 or 3.13; name one with: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet $(INDEX) --constraint requirements.lock --editable '.[test]'
 	@touch $@

@@ -4,6 +4,7 @@
 """
 
 from importlib import import_module
+from runpy import run_module
 
 from kdnb import fingerprint  # first: it reads the files of all other modules  # noqa: F401
 
@@ -18,6 +19,11 @@ _PUBLIC = {
     "task": "tasks",
 }
 __all__ = [*_PUBLIC, "__version__"]
+
+
+def command() -> None:
+    """The console script ``kdnb``: the same as ``python -m kdnb``."""
+    run_module("kdnb", run_name="__main__", alter_sys=True)
 
 
 def __getattr__(name: str) -> object:

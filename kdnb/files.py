@@ -11,7 +11,12 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parent
+# A wheel holds the notebooks and the kept results inside the package; a checkout has them beside
+# it. What is made goes to the checkout, or to the folder where an installed kdnb was started.
+INSTALLED = (PACKAGE / "notebooks").is_dir()
+CONTENT = PACKAGE if INSTALLED else PACKAGE.parent
+PROJECT = Path(os.environ.get("KDNB_START") or ".") if INSTALLED else CONTENT
 MARK = ".kdnb"  # in folders that the program made
 
 

@@ -182,6 +182,8 @@ def pretended(kind: str) -> Iterator[torch.device]:
         patch.setattr(module, "device_count", lambda: 1)
         patch.setattr(module, "synchronize", lambda device=None: None)
         if kind == "cuda":
+            # A build for CUDA would ask its driver whether a graph of operations is recorded.
+            patch.setattr(torch.accelerator, "current_accelerator", lambda *_, **__: None)
             patch.setattr(torch.cuda, "manual_seed_all", seed)
             patch.setattr(torch.cuda, "is_available", lambda: True)
             patch.setattr(torch.cuda, "is_bf16_supported", lambda: True)

@@ -32,7 +32,7 @@ def test_seeded_numbers_repeat_and_leave_no_trace():
 
 def test_provenance_names_versions_and_device():
     origin = provenance(torch.device("cpu"))
-    assert origin["torch"] == torch.__version__
+    assert torch.__version__.split("+")[0] == origin["torch"].split("+")[0]  # 2.13.0+cu130
     assert f"{torch.get_num_threads()} thread" in origin["device"]
     assert origin["date"].endswith("+00:00")
 

@@ -45,8 +45,7 @@ class LogitCache:
     ) -> CachedFeatures:
         """Outputs of frozen stages for every view: the same for every head, method and seed.
 
-        The outputs of the first ``first`` stages are stored too, for a later config that trains
-        more stages.
+        The outputs of the first ``first`` stages are stored too, for configs that train more.
         """
         if split.whole is not None:
             whole = self.features(frozen, split.whole, config, first)

@@ -127,8 +127,7 @@ class SaliencyStudy:
     ) -> Measured:
         """Deletion and insertion areas of the teacher and its students, by their own maps.
 
-        The same areas with pixels in random order show the result of an uninformative map for the
-        same model.
+        The same areas with pixels in random order are the result of an uninformative map.
         """
         values = defaultdict(list)
         for seed in seeds:

@@ -76,8 +76,7 @@ class Training:
     and of ``device``, a reader's network perhaps from those of numpy and Python.
 
     A training may resume on another device. The random numbers of the new device then keep the
-    caller's seed. Only on its first device does a resumed training end bit for bit as if it had
-    never stopped.
+    caller's seed. Only on its first device does a resumed training end with the same bits.
     """
 
     model: Stateful

@@ -38,8 +38,7 @@ class Objective:
     """The label loss, to which subclasses of this add terms; each class has ``subclasses`` logits.
 
     ``class_weights`` weigh the images of each class in the label loss; none means equal weights.
-    The weights of a batch are divided by their sum. ``label_smoothing`` comes from the config when
-    training begins.
+    The weights of a batch are divided by their sum. ``label_smoothing`` comes from the config.
     """
 
     subclasses: int = 1

@@ -64,8 +64,7 @@ def stackable(model: nn.Module) -> bool:
     """Whether training changes only independent parameters of a model.
 
     False for a buffer, a parameter that is frozen, changes its gradient, or shares its memory with
-    another, and for dropout and batch-norm. This check is fast; `same_as_alone` tries the model's
-    computation.
+    another, and for dropout and batch-norm. This check is fast; `same_as_alone` computes.
     """
     parameters = dict(model.named_parameters())
     places = {p.untyped_storage().data_ptr() for p in parameters.values()}

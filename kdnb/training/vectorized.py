@@ -68,8 +68,7 @@ def fit_vectorized(
     Raises ValueError for what cannot be trained at once: other objectives, configs that warp
     images, train the last stages only or ask for mixed precision, and `NotVectorizableError` for
     networks that would not compute as they do alone (`kdnb.training.stacked`). Raises
-    `TrainingDivergedError` if one loss becomes NaN or infinite; alone, the others can still be
-    trained.
+    `TrainingDivergedError` if one loss becomes NaN or infinite; alone, the others still train.
     """
     device = device or best_device()
     _check(models, config, seeds, objectives)

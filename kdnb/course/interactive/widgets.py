@@ -34,7 +34,8 @@ class Live:
         self._fallback, self.metadata = fallback, metadata or {}
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple:
-        view = self._shown._repr_mimebundle_()[WIDGET_VIEW]
+        # Written out: ipywidgets 7, which hosted notebooks may have, has no method that gives it.
+        view = {"version_major": 2, "version_minor": 0, "model_id": self._shown.model_id}
         return {**self._fallback, WIDGET_VIEW: view}, self.metadata
 
 

@@ -19,9 +19,9 @@ from papermill.exceptions import PapermillException
 from traitlets import default
 
 from kdnb.course.report.protocol import HEADLESS
-from kdnb.files import PROJECT, data_root, patiently, start_folder, store_root
+from kdnb.files import CONTENT, data_root, patiently, start_folder, store_root
 
-NOTEBOOKS = PROJECT / "notebooks"
+NOTEBOOKS = CONTENT / "notebooks"
 BACKEND = "module://matplotlib_inline.backend_inline"  # which a kernel has by itself
 # glibc's malloc keeps freed memory up to these limits (1 GiB) instead of giving it back to the
 # system, which would clear it anew for each batch: a fifth of a ResNet's time.
@@ -46,7 +46,7 @@ def find_notebooks(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[P
     """The course's notebooks in order; ``only`` picks some by their number, such as "02"."""
     found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not found:
-        raise NotebookError(f"no notebooks in {folder}: run from a complete checkout")
+        raise NotebookError(f"there are no notebooks in {folder}: install kdnb again")
     numbers = [path.name[:2] for path in found]
     for number in only:
         if number not in numbers:

@@ -19,7 +19,7 @@ from kdnb.course.report.terminal import ReportProgress
 from kdnb.course.report.written import Written
 from kdnb.data import Dataset
 from kdnb.environment import best_device, provenance
-from kdnb.files import PROJECT
+from kdnb.files import CONTENT, PROJECT
 from kdnb.store.store import Store
 from kdnb.tasks import task
 from kdnb.tasks.config import APART, Task
@@ -246,6 +246,6 @@ def _timed(how: tuple) -> tuple[NotebookNode, dict[str, float]]:
 
 def _expected_seconds(written: Written, task_name: str) -> dict[str, float]:
     """Seconds of each cell in the last report made here, else in the stored reference report."""
-    here, kept = f"{task_name}.json", REPORTS / "reference" / f"{task_name}.json"
+    here, kept = f"{task_name}.json", CONTENT / "report" / "reference" / f"{task_name}.json"
     path = written.folder / here if written.wrote(here) else kept
     return json.loads(path.read_text(encoding="utf-8"))["cell_seconds"] if path.is_file() else {}

@@ -24,9 +24,9 @@ from kdnb.course.text import (
 from kdnb.evaluation.statistics import Interval, image_interval, joint_interval, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison
-from kdnb.files import PROJECT
+from kdnb.files import CONTENT
 
-REFERENCE = PROJECT / "report" / "reference"
+REFERENCE = CONTENT / "report" / "reference"
 
 
 def result_table(
