@@ -40,6 +40,9 @@ NOT_IMPORTED = {
 }
 
 
+IN_COLAB = "google"  # imported only where Colab has put it
+
+
 def text(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
@@ -54,7 +57,7 @@ def imported(folder: str, pattern: str = "*.py") -> set[str]:
     for path in (ROOT / folder).rglob(pattern):
         found |= {top for source in sources(path) for top in top_modules(source)}
     here = {path.stem for home in ("tests", "report") for path in (ROOT / home).rglob("*.py")}
-    outside = found - sys.stdlib_module_names - here - {"kdnb", "only_here", "their_net"}
+    outside = found - sys.stdlib_module_names - here - {"kdnb", "only_here", "their_net", IN_COLAB}
     homes = packages_distributions()
     unknown = {top for top in outside if top not in homes}
     assert not unknown, f"imported in {folder} and not installed: {unknown}"
