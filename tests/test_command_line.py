@@ -238,7 +238,7 @@ def test_the_doctor_knows_what_is_missing(monkeypatch, tmp_path, capsys):
 def test_the_doctor_sees_another_version(monkeypatch):
     monkeypatch.setattr(doctor, "version", lambda name: "0.1" if name == "torch" else "2.13.0")
     found = {finding.name: finding for finding in doctor.examine()}
-    assert not found["torch"].ok and "torch>=2.6" in found["torch"].remedy
+    assert not found["torch"].ok and "torch>=2.9" in found["torch"].remedy
 
 
 def test_the_doctor_sees_a_corrupt_mnist(monkeypatch, tmp_path):

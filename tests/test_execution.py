@@ -48,7 +48,7 @@ def test_relative_data_folders_mean_the_callers(notebook, tmp_path, monkeypatch)
 def test_a_failing_cell(notebook, tmp_path):
     path = notebook("print('before')", "1 / 0", "print('after')")
     with pytest.raises(
-        NotebookError, match=r"10_small.ipynb stopped: ZeroDivisionError: .*kept in"
+        NotebookError, match=r"10_small.ipynb stopped: ZeroDivisionError: .*cells that ran are in"
     ):
         execute(path, tmp_path / "out.ipynb", {})
     kept = nbformat.read(tmp_path / "out.ipynb", as_version=4)

@@ -58,7 +58,7 @@ def test_every_move_of_the_slider_and_a_stroke_on_the_pad_are_answered(reports, 
         answers = drawn_and_heated(page)
     assert len(words) == 20 and all(a != b for a, b in pairwise([before, *words]))
     # One step is an eighth of a doubling: from 4 to 4 · 2^(1/8) = 4.362, and after 12 - 8 to 5.657.
-    assert "at T = 4 " in before and "at T = 4.36 " in words[0] and "at T = 5.66 " in words[-1]
+    assert "at T = 4," in before and "at T = 4.36," in words[0] and "at T = 5.66," in words[-1]
     assert reading == "5.66", "the temperature, not its logarithm"
     assert len(pictures) >= 2 and all(len(alt) > 20 for alt in pictures)
     rested, drawn, hot = answers
