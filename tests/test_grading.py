@@ -318,9 +318,10 @@ def nbgrader(tmp_path_factory):
     done = subprocess.run(
         [*pip, "--constraint", folder / "pins.txt", TOOL], capture_output=True, text=True
     )
-    # It must go with our pins; without a network it cannot be had.
+    # It must go with our pins; a reader's machine without a network does without these tests.
     assert "ResolutionImpossible" not in done.stderr, done.stderr
     if done.returncode:
+        assert not os.environ.get("CI"), f"CI needs nbgrader: {done.stderr}"
         pytest.skip(f"nbgrader cannot be installed: {done.stderr.splitlines()[-1]}")
     settings = {
         "OMP_NUM_THREADS": "1", "KDNB_RUNS": str(folder / "runs"),
