@@ -86,5 +86,6 @@ def sweep(
     ax.set_xticks(values[::each], [f"{v:g}" for v in values[::each]])
     ax.minorticks_off()
     ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set_ylim(top=min(ax.get_ylim()[1], 101))  # an interval of few seeds can pass 100 %
     ax.legend(fontsize=8)
     return Picture(figure, f"{ylabel} against {xlabel}. {'; '.join(alt)}.")
