@@ -17,6 +17,7 @@ from lab import CHROMIUM_FLAGS, opened_in_lab
 from playwright.sync_api import sync_playwright
 from torch import nn
 
+from kdnb.course.exercises import attempt
 from kdnb.course.figures import Picture
 from kdnb.data import Dataset, Split
 from kdnb.experiment.experiment import Experiment
@@ -236,3 +237,10 @@ def filled(tmp_path, tiny_task, monkeypatch):
     kinds = {name.split("-")[0] for name in store.names()}
     assert kinds == {"run", "part", "logits"}
     return store
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """On a busy machine no answer to an exercise is too slow."""
+    monkeypatch.setattr(attempt, "TOO_LONG", 600)
+    monkeypatch.setattr(attempt, "FIRST_CALL", 600)

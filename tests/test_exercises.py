@@ -10,7 +10,7 @@ import nbformat
 import pytest
 import torch
 import torch.nn.functional as F
-from attempts import BANK, CORRECT, FACTS
+from attempts import BANK, CORRECT, FACTS, FUNCTIONS, key_of
 
 from kdnb.__main__ import main
 from kdnb.course import exercises
@@ -26,7 +26,7 @@ PLANTED = [
     for key, attempts in BANK.items()
     for number, (says, answer) in enumerate(attempts)
 ]
-FUNCTIONS = [e for e in ALL if not isinstance(e, Question)]
+pytestmark = pytest.mark.usefixtures("patient")
 kd_loss = exercises.kd_loss
 
 
@@ -35,17 +35,6 @@ def answer_of(source):
     names = {"torch": torch, "F": F}
     exec(source, names)
     return next(value for name, value in names.items() if name.startswith("my_"))
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    """On a busy machine no answer is too slow."""
-    monkeypatch.setattr(attempt, "TOO_LONG", 600)
-    monkeypatch.setattr(attempt, "FIRST_CALL", 600)
-
-
-def key_of(exercise):
-    return exercise.key
 
 
 @pytest.mark.parametrize(("exercise", "says", "answer"), PLANTED)

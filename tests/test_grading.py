@@ -19,11 +19,11 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from attempts import BANK, CORRECT, FACTS
+from attempts import BANK, CORRECT, FACTS, FUNCTIONS, key_of
 
 from kdnb.__main__ import main
 from kdnb.course import bugs, exercises
-from kdnb.course.exercises import ALL, BY_KEY, attempt
+from kdnb.course.exercises import ALL, BY_KEY
 from kdnb.course.exercises.exercise import Question
 from kdnb.course.grading import TOOL, NotCorrectError, edition, require
 from kdnb.course.grading.homework import GIVEN, SEVERAL, homework, visible_test
@@ -32,21 +32,10 @@ from kdnb.course.report.execution import find_notebooks
 from kdnb.environment import seeded
 from kdnb.losses import class_logits, distillation_loss
 
-FUNCTIONS = [e for e in ALL if not isinstance(e, Question)]
+pytestmark = pytest.mark.usefixtures("patient")
 OWN = "uses kdnb's own function"
 # The engine computes what some exercises ask for, and students can read it. Nothing else may.
 READABLE = {"kdnb/losses.py", "kdnb/training/predict.py", "kdnb/evaluation/similarity.py"}
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    """On a busy machine no answer is too slow."""
-    monkeypatch.setattr(attempt, "TOO_LONG", 600)
-    monkeypatch.setattr(attempt, "FIRST_CALL", 600)
-
-
-def key_of(exercise):
-    return exercise.key
 
 
 def made_by(source, key):

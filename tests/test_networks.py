@@ -610,6 +610,7 @@ class Wordless(Net):
         return super().forward(x)
 
 
+# Errors without words, as a network of a reader may raise them: they are what is tested.
 class WordlessInTraining(Net):
     def forward(self, x):
         if self.training:

@@ -138,6 +138,7 @@ def test_make_installs_the_lock_and_one_word_picks_the_cpu_build(word, index):
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     except FileNotFoundError:
+        # On Windows a reader has no make, and `.ci/run` itself needs it.
         pytest.skip("make is not installed here; README.md has the commands without it")
     (line,) = [line for line in done.stdout.splitlines() if "pip install" in line]
     assert " ".join(line.split()) == f".venv/bin/pip install --quiet {index}{INSTALL} '.[test]'"

@@ -1,8 +1,4 @@
-"""The page of a report as a reader meets it: contents, schemes, paper, keyboard, hostile names.
-
-`axe.min.js` is axe-core 4.14.1 (MPL-2.0, its notice stands in the file), as published on npm. To
-renew it: `npm pack axe-core@VERSION` and take `axe.min.js` out of the archive.
-"""
+"""The page of a report as a reader meets it: contents, schemes, paper, keyboard, hostile names."""
 
 import base64
 import json
@@ -12,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
+from axe import serious
 from lab import PATIENCE
 
 from kdnb.course import figures, interactive
@@ -20,7 +17,6 @@ from kdnb.course.report.protocol import COMPONENT
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
-AXE = (ROOT / "tests" / "axe.min.js").read_text(encoding="utf-8")
 TASKS = ["mnist-small", "polyps"]
 HOSTILE = "<script>alert(1)</script>"
 PAPER = 680  # CSS pixels: the width of A4 less 2 × 15 mm
@@ -56,17 +52,10 @@ def visit(browser, reports):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("task", TASKS)
 def test_axe_finds_nothing_serious(visit, task, scheme, width):
-    # axe comes from outside the page, so its context does not ask what the page permits.
     page = visit(task, width, color_scheme=scheme, bypass_csp=True, reduced_motion="reduce")
     page.eval_on_selector_all("main details", "all => all.forEach(d => { d.open = true })")
-    page.evaluate(AXE)
-    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-    assert len(found["passes"]) > 15
-    grave = {
-        violation["id"]: [node["html"][:150] for node in violation["nodes"]][:3]
-        for violation in found["violations"]
-        if violation["impact"] in ("serious", "critical")
-    }
+    grave, passed = serious(page)
+    assert passed > 15
     assert grave == {}
 
 
