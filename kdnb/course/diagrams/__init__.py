@@ -1,0 +1,1 @@
+"""Diagrams of the ideas, and of results, as SVG."""
