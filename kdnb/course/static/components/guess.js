@@ -57,7 +57,7 @@ COMPONENTS.guess = (data, place) => {
     const result = OUTCOMES.get(data.key);
     says.append(result.outcome && `Outcome: ${result.outcome}. `, "Result: ", element("strong", {}, result.result),
       `. ${aboutGuess(data, result, guess)} `);
-    if (place.closest(".chapter")) says.append(element("a", { href: `#${result.place.id}` }, "Go to the result"));
+    if (place.closest(".chapter")) says.append(element("a", { href: `#${result.place.id}` }, "See the experiment"));
     says.focus();
   };
   const reveal = button("Reveal", () => end(
@@ -71,7 +71,7 @@ COMPONENTS.guess = (data, place) => {
   read();
   return [
     element("p", { class: "question" }, data.question),
-    element("div", { class: "controls" },
+    element("div", { class: "asks" }, // reveal.js hides the buttons of its own "controls"
       ...choices.map((choice) => element("label", {}, "what happens ", choice)),
       element("span", {}, element("label", {}, "your guess ", slider), reading), reveal),
     curtain, says,
@@ -92,7 +92,7 @@ COMPONENTS.result = (data, place) => {
 
 // Guesses and results, each on the range of its slider.
 const guessChart = (questions) => {
-  const width = 560, step = 28, left = 56, right = width - 12, parts = [], said = [];
+  const width = 400, step = 26, left = 52, right = width - 12, parts = [], said = [];
   questions.forEach((one, i) => {
     const [from, to] = one.ends, y = (i + 0.5) * step;
     const x = (v) => left + (right - left) * Math.min(1, Math.max(0, (v - from) / (to - from)));
@@ -107,7 +107,7 @@ const guessChart = (questions) => {
     if (guess) draw("path", { class: "ring", d: MARKS[3], transform: `translate(${x(guess.value)} ${y})` });
     said.push(`${one.key} result ${one.result}${guess ? `, your guess ${inUnit(one, guess.value)}` : ""}`);
   });
-  return element("svg", { viewBox: `0 0 ${width} ${step * questions.length}`, class: "wide", role: "img",
+  return element("svg", { viewBox: `0 0 ${width} ${step * questions.length}`, class: "guesses", role: "img",
     "aria-label": `Guesses and results: ${said.join("; ") || "none yet"}.` }, ...parts);
 };
 
@@ -143,7 +143,7 @@ COMPONENTS.guesses = (data) => {
   return [
     says,
     element("p", { class: "note key" }, "on the range of each slider: ",
-      element("span", {}, mark({ d: MARKS[0], fill: BLUE }), "result, with its interval"),
+      element("span", {}, mark({ d: `${MARKS[0]}M-8 -1.5h16v3h-16z`, fill: BLUE }), "result, with its interval"),
       element("span", {}, mark({ d: MARKS[3], class: "ring" }), "your guess")),
     chart,
     element("div", { class: "scroll", "data-what": "table" }, element("table", {},
