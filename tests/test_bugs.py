@@ -250,7 +250,8 @@ def test_a_prediction_headless_is_no_guess():
     guess = bugs.ask(bugs.ALL[0], 1, "tiny")
     assert guess.choice == bugs.Outcome.SAME and guess.value == 0
     said = guess.reveal_choice(bugs.Outcome.LESS.value, -2.0, -3.0, -1.0).data
-    assert said == "Outcome: *less is learnt*. Result: **-2.00 points (95 % interval -3.00 to -1.00)**."
+    result = "-2.00 points (95 % interval -3.00 to -1.00)"
+    assert said == f"Outcome: *less is learnt*. Result: **{result}**."
     (kept,) = Guesses("tiny").all().values()
     assert kept.guess is None and kept.choice == "" and kept.outcome == "less is learnt"
 

@@ -1,7 +1,5 @@
 """Guesses in the page: asked, covered, revealed, judged and summed up in a browser."""
 
-import base64
-import itertools
 import random
 import re
 
@@ -54,7 +52,8 @@ def chapters_of_guesses():
     two = [text("# Which bugs?"), code(first),
            code(first.reveal_choice("less is learnt", -2.0, -3.0, -1.0, before="FIRST")),
            text("## The second"), code(second),
-           code(second.reveal_choice("no difference", 0.5, -1.0, 2.0, before="SECOND"))]  # fmt: skip
+           code(second.reveal_choice("no difference", 0.5, -1.0, 2.0, before="SECOND")),
+           ]  # fmt: skip
     last = [text("# Answers"), text("## Your guesses"), code(*Summary(TASKS[TASK]).parts)]
     return one, two, last
 
@@ -189,7 +188,7 @@ def test_what_is_asked_for_by_link_address_or_component_is_shown(visit):
     assert page.locator("h3", has_text="Why").bounding_box()["y"] < 400
     page.evaluate("location.hash = '01-1'")
     page.get_by_text("SECOND", exact=True).wait_for()
-    page = visit()
+    page = visit(reduced_motion="reduce")
     page.get_by_role("link", name="The second").click()
     assert "SECOND" in words(page) and "BECAUSE" not in words(page)
     box = page.locator("h3", has_text="The second").bounding_box()
@@ -247,8 +246,9 @@ def test_the_summary_follows_the_guesses(visit):
     rings = summary.locator("svg.guesses .ring").evaluate_all(
         "all => all.map(it => it.transform.baseVal[0].matrix.e)"
     )
-    ends = summary.locator("svg.guesses .grid").first.evaluate("it => [it.x1, it.x2].map(x => x.baseVal.value)")
-    assert rings[0] == ends[1] and rings[1] == pytest.approx(ends[0] + 0.8 * (ends[1] - ends[0]))
+    line = summary.locator("svg.guesses .grid").first
+    left, right = line.evaluate("it => [it.x1, it.x2].map(x => x.baseVal.value)")
+    assert rings == [right, pytest.approx(left + 0.8 * (right - left))]
     chart = summary.get_by_role("img").last.get_attribute("aria-label")
     assert "02 result +7.50 points" in chart and "your guess +15.00 points" in chart
 
@@ -265,45 +265,50 @@ def test_guesses_stay_in_the_page(visit):
 # Words and numbers
 
 
+def judgement(draw):
+    """A result and a guess; half of the numbers are at ties of the rounding."""
+    step = draw.choice([0.125, 0.25, 0.5, 3.75, 0.05, 0.1])
+    spread = draw.choice([1, 20, 500])
+
+    def number():
+        return draw.choice([step * draw.randint(-spread, spread), draw.uniform(-spread, spread)])
+
+    value, guess = number(), step * draw.randint(-spread, spread)
+    ends = draw.choice([sorted((number(), value)), sorted((guess, value)), (None, None)])
+    if draw.random() < 0.05:
+        value, ends = None, (None, None)
+    slider = draw.choice([[-spread, spread], [0, spread]])
+    digits = draw.choice([0, 1, 2, 3])
+    return Guessed("?", "points", digits, slider, 0, value, *ends), guess
+
+
 def test_the_page_judges_in_pythons_words(visit):
-    """At 3,000 values, half of them at ties and at the ends of intervals."""
-    draw, cases = random.Random(0), []
-    for _ in range(3_000):
-        digits = draw.choice([0, 1, 2, 3])
-        step = draw.choice([0.125, 0.25, 0.5, 3.75, 0.05, 0.1])
-        spread = draw.choice([1, 20, 500])
-        tied = lambda: step * draw.randint(-spread, spread)  # noqa: E731
-        free = lambda: draw.uniform(-spread, spread)  # noqa: E731
-        value, guess = draw.choice([tied, free])(), tied()
-        low, high = sorted((draw.choice([tied, free])(), value))
-        low, high = draw.choice([(low, high), (low, high), (None, None)])
-        if draw.random() < 0.05:
-            value = low = high = None
-        ends = draw.choice([[-spread, spread], [0, spread]])
-        cases.append((Guessed("?", "points", digits, ends, 0, value, low, high), guess))
+    draw = random.Random(0)
+    cases = [judgement(draw) for _ in range(3_000)]
     page = visit()
     said = page.evaluate(
         "cases => cases.map(([one, guess]) => [inUnit(one, guess), judged(one, one, guess)])",
         [[vars(one), guess] for one, guess in cases],
     )
-    expected = [[one.number(guess + 0.0), one.judged(guess)] for one, guess in cases]
-    wrong = [(case, got) for case, got, right in zip(cases, said, expected, strict=True) if got != right]
-    assert wrong == []
-    assert {e[1].split(" by")[0] for e in expected} == {
-        "within the interval", "too high", "too low", "right", "nothing to compare with",
-    }  # fmt: skip
+    expected = [[one.number(guess), one.judged(guess)] for one, guess in cases]
+    both = zip(cases, said, expected, strict=True)
+    assert [(case, got) for case, got, right in both if got != right] == []
+    verdicts = {verdict.split(" by")[0] for _, verdict in expected}
+    assert verdicts == {"within the interval", "too high", "too low", "right",
+                        "nothing to compare with"}  # fmt: skip
 
 
 def test_a_question_and_choices_from_data_are_text(visit, tmp_path):
     guess = Prediction(HOSTILE, [HOSTILE, "b"], "b", 0, 9, 4, unit=HOSTILE, task=TASK, key=HOSTILE)
     cells = [text("# A"), code(guess), code(guess.reveal_choice(HOSTILE, 3.0, 2.0, 4.0))]
     path = tmp_path / "hostile.html"
-    path.write_text(page_of([cells + [code(*Summary(TASKS[TASK]).parts)]]), encoding="utf-8")
+    path.write_text(page_of([[*cells, code(*Summary(TASKS[TASK]).parts)]]), encoding="utf-8")
     page = visit(path=path)
     scripts = page.locator("script").count()
     reveal(page).click()
     assert page.locator("script").count() == scripts == 1 + 3
-    for place in (".guess .question", ".guess option", ".guess [role=status]", ".beside > p", "tbody"):
+    places = (".guess .question", ".guess option", ".guess [role=status]", ".beside > p", "tbody")
+    for place in places:
         assert any(HOSTILE in each for each in page.locator(place).all_text_contents()), place
 
 

@@ -127,7 +127,7 @@ def test_every_chapter_covers_its_answer_until_it_is_revealed(visit, task):
     for chapter in chapters:
         (guess,) = chapter.locator(".guess").all()
         (result,) = chapter.locator(".beside").all()
-        assert result.is_hidden() and chapter.locator(".covered h3").count() > 2
+        assert result.is_hidden() and chapter.locator("h3.covered").count() > 2
         guess.get_by_role("button", name="Reveal", exact=True).click()
         assert result.is_visible() and chapter.locator(".covered").count() == 0
         assert "Your guess: " in result.inner_text() and "Your guess: " in guess.inner_text()
@@ -235,7 +235,7 @@ def test_seeds_are_those_that_the_run_was_given():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_on_paper_nothing_is_cut(visit, task):
-    page = visit(task, PAPER, color_scheme="dark")
+    page = visit(task, PAPER, answers=False, color_scheme="dark")
     page.emulate_media(media="print")
     shown = "it => it.checkVisibility() && it.getBoundingClientRect().toJSON()"
     pictures = page.eval_on_selector_all(".scroll img", f"all => all.map({shown})")
@@ -254,7 +254,7 @@ def test_on_paper_nothing_is_cut(visit, task):
 
 
 def test_every_figure_is_in_the_pdf(visit):
-    page = visit("mnist-small")
+    page = visit("mnist-small", answers=False)
     sources = page.eval_on_selector_all(".scroll img", "all => new Set(all.map(i => i.src)).size")
     pdf = page.pdf(format="A4")
     assert len(re.findall(rb"/Subtype\s*/Image\b", pdf)) == sources
