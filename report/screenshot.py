@@ -41,7 +41,10 @@ def shot(browser: Browser, width: int, scheme: str, at: str = "") -> Image.Image
     page = browser.new_page(viewport=size, color_scheme=scheme, reduced_motion="reduce")
     page.goto((REPORT / "mnist-small.html").as_uri())
     if at:
-        page.locator(at).first.evaluate("it => it.scrollIntoView({block: 'center'})")
+        page.locator(at).first.evaluate("""it => {
+          it.dispatchEvent(new CustomEvent("reveal", { bubbles: true }));  // a guess may cover it
+          it.scrollIntoView({ block: "center" });
+        }""")
         # The contents follow a frame later.
         page.locator("nav [aria-current]").wait_for(state="attached")
     picture = Image.open(io.BytesIO(page.screenshot()))

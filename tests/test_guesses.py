@@ -4,10 +4,12 @@ import json
 import warnings
 
 import pytest
+from guessing import spoken_of
 
 from kdnb.course.interactive.guess_views import Summary
 from kdnb.course.interactive.guesses import Guessed, Guesses
-from kdnb.course.interactive.widgets import Guess
+from kdnb.course.interactive.widgets import Guess, Prediction
+from kdnb.course.report.protocol import COMPONENT, HEADLESS
 from kdnb.tasks import TASKS
 
 MNIST_SMALL = TASKS["mnist-small"]
@@ -40,19 +42,36 @@ def kept(key="02", task="mnist-small"):
 # What counts
 
 
-def test_headless_the_resting_place_is_nobodys_guess():
+def test_headless_the_sliders_default_is_no_guess():
     guess = asked()
-    assert guess.value == 2 and guess.whose == "slider's default"
+    move(guess, 3)  # by a script
+    assert guess.value == 3 and guess.made is None
     said = guess.reveal(7.5, 6.4, 8.6).data
-    assert said == (
-        "Result: **+7.5 points (95 % interval +6.4 to +8.6)**. Headless reports show no guesses; "
-        "the slider's default is **+2.0 points** (too low by 5.5)."
-    )
+    assert said == "Result: **+7.5 points (95 % interval +6.4 to +8.6)**."
     assert kept().guess is None and not kept().shown and kept().value == 7.5
+
+
+def test_headless_outputs_do_not_speak_of_guesses(monkeypatch):
+    monkeypatch.setenv(HEADLESS, "1")
+    guess = asked()
+    choice = Prediction("Effect:", ["less", "more"], "more", -80, 20, 0, task="mnist-small",
+                        key="08/1")  # fmt: skip
+    shown = [guess, guess.reveal(7.5, 6.4, 8.6), choice, choice.reveal_choice("less", -2, -3, -1)]
+    shown += Summary(MNIST_SMALL).parts
+    for each in shown:
+        made = each._repr_mimebundle_()
+        data = made[0] if isinstance(made, tuple) else made
+        words = f"{data['text/plain']} {data['text/markdown']}"
+        assert spoken_of(words) == [], words
+        json.dumps(data[COMPONENT], allow_nan=False)
+    assert shown[0]._repr_mimebundle_()[0]["text/markdown"] == "Gain:"
+    for live in ("You made no guess", "the slider's default", "Your guess: 3", "show no guesses"):
+        assert spoken_of(live)
 
 
 def test_a_slider_that_nobody_moved_is_no_guess(live):
     guess = asked()
+    assert guess.made is None
     assert "You made no guess" in guess.reveal(7.5, 6.4, 8.6).data
     assert kept().guess is None and kept().shown
 
@@ -61,7 +80,7 @@ def test_the_last_position_before_the_answer_counts(live):
     guess = asked()
     move(guess, 5)
     move(guess, 7)
-    assert guess.whose == "your guess"
+    assert guess.made == 7
     said = guess.reveal(7.5, 6.4, 8.6).data
     assert "Your guess: **+7.0 points**" in said and "(within the interval)" in said
     assert kept().guess == 7
@@ -106,7 +125,7 @@ def test_a_headless_run_neither_takes_nor_spoils_a_guess(live):
     move(guess, 4)
     guess.reveal(7.5)
     live(False)
-    assert "Headless reports show no guesses" in asked().reveal(8.0).data
+    assert asked().reveal(8.0).data == "Result: **+8.0 points**."
     assert kept().guess == 4 and kept().value == 8.0 and kept().shown
 
 
@@ -138,8 +157,10 @@ def test_how_far_off_in_words(guess, outcome, verdict):
     assert Guessed("?", "points", 1, [-5, 15], 2, value, low, high).judged(guess) == verdict
 
 
-def test_an_outcome_without_a_number_is_said():
-    said = asked().reveal(None).data
+def test_an_outcome_without_a_number_is_said(live):
+    guess = asked()
+    move(guess, 3)
+    said = guess.reveal(None).data
     assert "Result: **no number**." in said and "(nothing to compare with)" in said
 
 
@@ -219,18 +240,23 @@ def test_the_summary_counts_what_readers_guessed(live):
     assert "01 result" in alt and alt.count("your guess") == 3
 
 
-def test_a_page_without_a_reader_shows_nobodys_guesses(live):
+def test_a_page_to_hand_out_has_questions_and_results_alone(live):
     guess = asked()
     move(guess, 7)
     guess.reveal(7.5, 6.4, 8.6)
     live(False)
-    summary = Summary(MNIST_SMALL)
-    assert "Headless reports show no guesses" in summary.words.data
-    assert "+7.0" not in summary.table.data and "| +2.0 points | +7.5" in summary.table.data
-    assert "your guess" not in summary.table.data + summary.picture.alt
+    (table,) = Summary(MNIST_SMALL).parts
+    assert "| 02 | Gain | +7.5 points (95 % interval +6.4 to +8.6) |" in table.data
+    assert "+7.0" not in table.data and table.data.count("| not run yet |") == 6
+    (question,) = table._repr_mimebundle_()[COMPONENT]["questions"]
+    assert question == {
+        "key": "02", "question": "Gain:", "unit": "points", "digits": 1, "ends": [-5, 15],
+        "result": "+7.5 points (95 % interval +6.4 to +8.6)", "value": 7.5, "low": 6.4,
+        "high": 8.6, "outcome": "",
+    }  # fmt: skip
 
 
-def test_a_summary_of_nothing_lists_what_is_open():
+def test_a_summary_of_nothing_lists_what_is_open(live):
     summary = Summary(TASKS["polyps"])
     assert summary.words.data.endswith("Open: 01, 02, 03, 04, 05, 06.")
     assert summary.table.data.count("| open | not run yet |") == 6

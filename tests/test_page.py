@@ -9,6 +9,7 @@ import nbformat
 import pytest
 import torch
 from axe import serious
+from guessing import spoken_of
 from lab import PATIENCE
 
 from kdnb.course import figures, interactive
@@ -24,10 +25,13 @@ PAPER = 680  # CSS pixels: the width of A4 less 2 × 15 mm
 
 @pytest.fixture
 def visit(browser, reports):
-    """``visit(task, ...)``: a page in a context of its own; a complaint of its fails the test."""
+    """``visit(task, ...)``: a page in a context of its own; a complaint of its fails the test.
+
+    Its answers are shown, unless ``answers`` is False.
+    """
     contexts, complaints = [], []
 
-    def visit(task, width=1280, **options):
+    def visit(task, width=1280, answers=True, **options):
         context = browser.new_context(viewport={"width": width, "height": 800}, **options)
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
@@ -37,6 +41,8 @@ def visit(browser, reports):
         page.asked = []
         page.on("request", lambda request: page.asked.append(request.url))
         page.goto((reports[0] / f"{task}.html").as_uri())
+        if answers and options.get("java_script_enabled", True):
+            page.evaluate("document.getElementById('show-answers').click()")
         return page
 
     yield visit
@@ -82,7 +88,8 @@ def luminance(colour):
 @pytest.mark.parametrize("task", TASKS)
 def test_all_that_can_be_moved_moves_by_keyboard(visit, task):
     page = visit(task, reduced_motion="reduce")
-    controls = page.locator(".component :is(input[type=range], select)").all()
+    # What a guess does is tested in test_guess_page.py.
+    controls = page.locator(".component:not(.guess) :is(input[type=range], select)").all()
     assert len(controls) >= 5
     for control in controls:
         said = control.locator("xpath=ancestor::*[@class='component']//*[@role='status']")
@@ -106,6 +113,39 @@ def test_what_scrolls_sideways_is_a_stop_for_the_keyboard_and_nothing_else(visit
         # The observer is asked with the next frame.
         page.wait_for_function(f"() => {boxes}.every(([wide, stop]) => wide === stop)")
         assert sum(wide for wide, _ in page.evaluate(boxes)) >= least
+
+
+# Guesses
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_chapter_covers_its_answer_until_it_is_revealed(visit, task):
+    page = visit(task, answers=False)
+    chapters = page.locator(".chapter").all()
+    hidden = page.locator(".covered img").count()
+    assert len(chapters) >= 6 and hidden > 20
+    for chapter in chapters:
+        (guess,) = chapter.locator(".guess").all()
+        (result,) = chapter.locator(".beside").all()
+        assert result.is_hidden() and chapter.locator("h3.covered").count() > 2
+        guess.get_by_role("button", name="Reveal", exact=True).click()
+        assert result.is_visible() and chapter.locator(".covered").count() == 0
+        assert "Your guess: " in result.inner_text() and "Your guess: " in guess.inner_text()
+    made = f"You made {len(chapters)} of {len(chapters)} guesses: "
+    assert page.get_by_role("status").filter(has_text=made).count() == 1
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_headless_outputs_do_not_speak_of_guesses(reports, task):
+    for path in sorted((reports[0] / task).glob("*.ipynb")):
+        for cell in nbformat.read(path, 4).cells:
+            for output in cell.get("outputs", []):
+                data = output.get("data", {})
+                words = [data.get(kind, "") for kind in ("text/plain", "text/markdown")]
+                words += [about["alt"] for about in output.get("metadata", {}).values()
+                          if isinstance(about, dict) and "alt" in about]  # fmt: skip
+                words.append(output.get("text", ""))
+                assert spoken_of("\n".join(words)) == [], (path.name, cell.id)
 
 
 # Contents
@@ -195,7 +235,7 @@ def test_seeds_are_those_that_the_run_was_given():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_on_paper_nothing_is_cut(visit, task):
-    page = visit(task, PAPER, color_scheme="dark")
+    page = visit(task, PAPER, answers=False, color_scheme="dark")
     page.emulate_media(media="print")
     shown = "it => it.checkVisibility() && it.getBoundingClientRect().toJSON()"
     pictures = page.eval_on_selector_all(".scroll img", f"all => all.map({shown})")
@@ -214,7 +254,7 @@ def test_on_paper_nothing_is_cut(visit, task):
 
 
 def test_every_figure_is_in_the_pdf(visit):
-    page = visit("mnist-small")
+    page = visit("mnist-small", answers=False)
     sources = page.eval_on_selector_all(".scroll img", "all => new Set(all.map(i => i.src)).size")
     pdf = page.pdf(format="A4")
     assert len(re.findall(rb"/Subtype\s*/Image\b", pdf)) == sources

@@ -31,6 +31,7 @@ def page(made, browser):
     page.on("console", lambda message: page.complaints.append(message.text))
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.goto((made[0] / "mnist-small.html").as_uri())
+    page.evaluate("document.getElementById('show-answers').click()")
     return page
 
 

@@ -57,8 +57,7 @@ def picture(result: BugResult) -> Picture:
 
 def reveal(result: BugResult, guess: Prediction) -> Markdown:
     """The outcome beside the reader's guess."""
-    said = guess.reveal_choice(result.outcome.value, *result.points)
-    return Markdown(f"{sentence(result)}\n\n{said.data}")
+    return guess.reveal_choice(result.outcome.value, *result.points, before=sentence(result))
 
 
 def sentence(result: BugResult) -> str:

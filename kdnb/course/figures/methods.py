@@ -17,13 +17,11 @@ METHODS = 30  # rows of a comparison
 
 
 @styled
-def comparison(
-    result: Comparison, baseline: str, guess: float | None = None, whose: str = "your guess"
-) -> Picture:
+def comparison(result: Comparison, baseline: str, guess: float | None = None) -> Picture:
     """Left: each seed's accuracy per method. Right: paired gains over ``baseline``.
 
-    ``guess`` is a prediction of the last method's gain, in percentage points, and ``whose`` its
-    name in the legend. Of more than `METHODS` methods, those with the highest means are shown.
+    ``guess`` is the reader's guess of the last method's gain, in percentage points. Of more than
+    `METHODS` methods, those with the highest means are shown.
     """
     labels = list(result.labels)
     if len(labels) > METHODS:
@@ -57,9 +55,9 @@ def comparison(
         alt.append(chosen)
     figure.suptitle(says, fontsize=9)
     if guess is not None:
-        right.axvline(guess, color=PALETTE[4], ls="--", lw=1.5, label=f"{whose}: {guess:+.1f}")
+        right.axvline(guess, color=PALETTE[4], ls="--", lw=1.5, label=f"your guess: {guess:+.1f}")
         right.legend(fontsize=8)
-        alt.append(f"{whose} {guess:+.1f} points")
+        alt.append(f"your guess {guess:+.1f} points")
     return Picture(figure, f"Comparison over {len(result.seeds)} seeds: {'; '.join(alt)}.")
 
 

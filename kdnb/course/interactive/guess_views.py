@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 
 import nbformat
-from IPython.display import Markdown
+from IPython.display import DisplayObject, Markdown
 
 from kdnb.course.figures.picture import Picture, name_rows, panels, styled
 from kdnb.course.figures.svg import GREY, PALETTE
 from kdnb.course.interactive.guesses import Guessed, Guesses
+from kdnb.course.interactive.widgets import Revealed
 from kdnb.course.report.execution import NOTEBOOKS
 from kdnb.course.report.protocol import live_kernel
 from kdnb.course.text import markdown_table
@@ -17,8 +18,9 @@ from kdnb.tasks.config import COURSE, Task
 class Summary:
     """Every question of a task's notebooks with its guess, its result and their difference.
 
-    Headless reports show no guesses, also if a reader made some earlier: a page to hand out shows
-    the sliders' defaults instead. Notebooks without a result are listed as open.
+    Headless reports show no guesses, also if a reader made some earlier: a page to hand out has
+    the questions and results, to which its script adds its own reader's guesses. Notebooks without
+    a result are listed as open.
     """
 
     def __init__(self, task: Task, guesses: Guesses | None = None):
@@ -28,26 +30,32 @@ class Summary:
         self.open = sorted(set(task.text.notebooks or COURSE) - answered)
 
     @property
+    def parts(self) -> list[DisplayObject | Picture]:
+        """All to display: words, picture and table for a reader, else the table alone."""
+        return [self.words, self.picture, self.table] if self.reader else [self.table]
+
+    @property
     def table(self) -> Markdown:
         """One row for each question."""
+        head = ["notebook", "question", *["your guess"] * self.reader, "result"]
+        head += ["your guess is"] * self.reader
         rows = [self._row(key, each) for key, each in self.guessed.items()]
-        rows += [[number, title_of(number), "open", "not run yet", "–"] for number in self.open]
-        mine = ["your guess", "result", "your guess is"]
-        defaults = ["slider's default", "result", "the default is"]
-        head = ["notebook", "question", *(mine if self.reader else defaults)]
+        missing = [*["open"] * self.reader, "not run yet", *["–"] * self.reader]
+        rows += [[number, title_of(number), *missing] for number in self.open]
         # By notebook; several questions of a notebook are in the order of their keys.
-        return Markdown(markdown_table(head, sorted(rows, key=lambda row: row[0].split("/")[0])))
+        text = markdown_table(head, sorted(rows, key=lambda row: row[0].split("/")[0]))
+        names = ("question", "unit", "digits", "ends")
+        questions = [
+            {"key": key, **{name: getattr(each, name) for name in names}, **each.outcomes()}
+            for key, each in self.guessed.items()
+        ]
+        return Revealed(text, {"component": "guesses", "questions": questions})
 
     @property
     def words(self) -> Markdown:
         """The number of guesses, and of those that were right, too low and too high."""
         text = f" Open: {', '.join(self.open)}." if self.open else ""
         made = [each for each in self.guessed.values() if each.guess is not None]
-        if not self.reader:
-            return Markdown(
-                "Headless reports show no guesses. The table lists the sliders' defaults "
-                f"instead.{text}"
-            )
         if not made:
             return Markdown(
                 "You made no guess before a result was shown. The sliders' defaults do not "
@@ -67,15 +75,16 @@ class Summary:
     @property
     def picture(self) -> Picture:
         """Guesses and results, each on the range of its slider."""
-        return _picture(self.guessed, self.reader)
+        return _picture(self.guessed)
 
     def _row(self, key: str, each: Guessed) -> list[str]:
-        guess = each.guess if self.reader else each.start
-        question = each.question.rstrip(":")
-        if guess is None:
-            return [key, question, "no guess", each.result, "–"]
-        said = each.number(guess) + (f", {each.choice}" if each.choice and self.reader else "")
+        question, guess = each.question.rstrip(":"), each.guess
         came = each.result + (f", {each.outcome}" if each.outcome else "")
+        if not self.reader:
+            return [key, question, came]
+        if guess is None:
+            return [key, question, "no guess", came, "–"]
+        said = each.number(guess) + (f", {each.choice}" if each.choice else "")
         return [key, question, said, came, each.judged(guess)]
 
 
@@ -87,27 +96,25 @@ def title_of(number: str) -> str:
 
 
 @styled
-def _picture(guessed: Mapping[str, Guessed], reader: bool) -> Picture:
+def _picture(guessed: Mapping[str, Guessed]) -> Picture:
     known = {key: each for key, each in guessed.items() if each.value is not None}
     figure, ax = panels(6.8, 0.9 + 0.3 * max(1, len(known)))
     said = []
-    mine = "your guess" if reader else "slider's default"
     hollow = {"mfc": "none", "mec": PALETTE[3], "mew": 1.5}
     for row, (key, each) in enumerate(known.items()):
-        guess = each.guess if reader else each.start
         low, high = (each.value if end is None else end for end in (each.low, each.high))
         low, high, value, place = (
             None if v is None else 100 * (v - each.ends[0]) / (each.ends[1] - each.ends[0])
-            for v in (low, high, each.value, guess)
+            for v in (low, high, each.value, each.guess)
         )
         ax.plot([low, high], [row, row], color=PALETTE[0], lw=4, alpha=0.4)
         ax.plot(value, row, "o", color=PALETTE[0], label="result" * (row == 0))
         words = f"{key} result {each.result}"
-        if guess is not None:
+        if each.guess is not None:
             ax.plot(place, row, "D", **hollow)
-            words += f", {mine} {each.number(guess)}"
+            words += f", your guess {each.number(each.guess)}"
         said.append(words)
-    ax.plot([], [], "D", **hollow, ls="", label=mine)
+    ax.plot([], [], "D", **hollow, ls="", label="your guess")
     for end in (0, 100):
         ax.axvline(end, color=GREY, lw=0.5)
     name_rows(ax, list(known))

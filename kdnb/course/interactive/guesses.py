@@ -62,6 +62,11 @@ class Guessed:
         low, high = self._digits(self.low), self._digits(self.high)
         return f"{self.number(self.value)} (95 % interval {low} to {high})"
 
+    def outcomes(self) -> dict:
+        """The result for the page: its words and its numbers."""
+        names = ("value", "low", "high", "outcome")
+        return {"result": self.result, **{name: getattr(self, name) for name in names}}
+
     def judged(self, guess: float) -> str:
         """The difference of a guess from the result in words, to the digits shown."""
         if self.value is None:

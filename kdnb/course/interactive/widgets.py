@@ -49,12 +49,24 @@ def _names_for_sliders() -> ipywidgets.Output:
     return ipywidgets.Output(outputs=[{**run, "metadata": {}}], layout={"display": "none"})
 
 
+class Revealed(Markdown):
+    """A result in words, and for the page its numbers beside them."""
+
+    def __init__(self, text: str, numbers: dict):
+        super().__init__(text)
+        self.numbers = numbers
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
+        return {"text/plain": self.data, "text/markdown": self.data, COMPONENT: self.numbers}
+
+
 class Guess(Live):
     """A slider for the reader's prediction; ``value`` is its position.
 
     `reveal` shows the result. With ``task`` and ``key``, the notebook's number or "NN/question",
     guess and result are stored for the summary at the end of the course (`Guesses`). Only a slider
-    that the reader moved before `reveal` is a guess, and the first guess counts.
+    that the reader moved before `reveal` is a guess, and the first guess counts. In the page the
+    reader guesses by the script ``guess.js``.
     """
 
     _choices: tuple[ipywidgets.Dropdown, ...] = ()  # of what happens
@@ -66,15 +78,22 @@ class Guess(Live):
         self._asked = Guessed(question, unit, digits, [low, high], start)
         self._guesses = Guesses(task) if task and key else None
         self._key, self._touched = key, False
+        step = step or (high - low) / 40
         self._slider = ipywidgets.FloatSlider(
-            value=start, min=low, max=high, step=step or (high - low) / 40,
+            value=start, min=low, max=high, step=step,
             description="your guess", tooltip=question, readout_format=f".{digits}f",
         )  # fmt: skip
         for control in (*self._choices, self._slider):
             control.observe(self._touch, names="value")
         box = [ipywidgets.HTML(html.escape(question)), *self._choices, self._slider]
-        rests = ", ".join([*(c.value for c in self._choices), self._asked.number(start)])
-        super().__init__(ipywidgets.VBox(box), f"{question} **{rests}** (the slider's default)")
+        numbers = {
+            "component": "guess", "key": key or question, "question": question, "unit": unit,
+            "digits": digits, "ends": [low, high], "start": start, "step": step,
+            "choices": [[*choice.options] for choice in self._choices],
+            "resting": [choice.value for choice in self._choices],
+        }  # fmt: skip
+        fallback = {"text/plain": question, "text/markdown": question, COMPONENT: numbers}
+        super().__init__(ipywidgets.VBox(box), fallback)
 
     @property
     def value(self) -> float:
@@ -82,19 +101,20 @@ class Guess(Live):
         return self._slider.value
 
     @property
-    def whose(self) -> str:
-        """The name of ``value`` in a legend: the reader's guess, or the slider's default."""
-        return "your guess" if live_kernel() and self._touched else "slider's default"
+    def made(self) -> float | None:
+        """The reader's guess; None if the reader has not moved the slider."""
+        return self.value if live_kernel() and self._touched else None
 
     def reveal(
         self, value: float | None, low: float | None = None, high: float | None = None
-    ) -> Markdown:
+    ) -> Revealed:
         """The result, with its 95 % interval if there is one, beside the guess.
 
         ``value`` is None if the result is no number. The result is stored; the guess only if the
         reader made it before seeing a result.
         """
-        return Markdown(self._words(*self._record(value=value, low=low, high=high)))
+        asked, late = self._record(value=value, low=low, high=high)
+        return self._revealed(self._words(asked, late), asked)
 
     def _record(self, **outcome: object) -> tuple[Guessed, bool]:
         """The record after this result, and whether the slider was moved too late to count."""
@@ -109,13 +129,14 @@ class Guess(Live):
             self._guesses.keep(self._key, self._asked)
         return self._asked, before.shown and mine != kept
 
+    def _revealed(self, text: str, asked: Guessed) -> Revealed:
+        numbers = {"component": "result", "key": self._key or asked.question, **asked.outcomes()}
+        return Revealed(text, numbers)
+
     def _words(self, asked: Guessed, late: bool) -> str:
-        came, start, guess = f"Result: **{asked.result}**.", asked.start, asked.guess
+        came, guess = f"Result: **{asked.result}**.", asked.guess
         if not live_kernel():
-            return (
-                f"{came} Headless reports show no guesses; the slider's default is "
-                f"**{asked.number(start)}** ({asked.judged(start)})."
-            )
+            return came
         text = f"{came} You made no guess (the slider stayed at its default)."
         if guess is not None:
             text = f"{came} Your guess: **{asked.number(guess)}** ({asked.judged(guess)})."
@@ -142,14 +163,19 @@ class Prediction(Guess):
         """The outcome that the reader expects."""
         return self._choices[0].value
 
-    def reveal_choice(self, outcome: str, value: float, low: float, high: float) -> Markdown:
-        """As `reveal`, and whether the reader chose the ``outcome``, one of the choices."""
+    def reveal_choice(
+        self, outcome: str, value: float, low: float, high: float, before: str = ""
+    ) -> Revealed:
+        """As `reveal`, and whether the reader chose the ``outcome``, one of the choices.
+
+        The text ``before`` comes first.
+        """
         asked, late = self._record(outcome=outcome, value=value, low=low, high=high)
-        said = f"Outcome: *{outcome}*."
+        said = f"{before}\n\nOutcome: *{outcome}*.".lstrip()
         if live_kernel() and asked.choice:
             judged = "which is right" if asked.choice == outcome else "which is wrong"
             said += f" You predicted *{asked.choice}*, {judged}."
-        return Markdown(f"{said} {self._words(asked, late)}")
+        return self._revealed(f"{said} {self._words(asked, late)}", asked)
 
 
 def explorer(

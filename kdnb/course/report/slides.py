@@ -199,7 +199,9 @@ def _kind(output: NotebookNode) -> int | None:
     None of logs and plain text, which no slide shows.
     """
     data = output.get("data", {})
-    found = (COMPONENT in data, "image/png" in data, "text/markdown" in data)
+    # A guess and its result are for one reader: a class sees the words beside them.
+    moves = data.get(COMPONENT, {}).get("component") not in (None, "guess", "result", "guesses")
+    found = (moves, "image/png" in data, "text/markdown" in data)
     return found.index(True) if any(found) else None
 
 
