@@ -24,23 +24,27 @@ expect.set_options(timeout=PATIENCE)
 KERNEL_IDLE = (
     "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 )
-# Notes on the explorer around a slider's handle the milliseconds from a key to a decoded picture.
-WATCH_MOVES = """handle => {
-  const box = handle.closest(".widget-vbox:has(img)");
-  let pressed = 0, alt = box.querySelector("img").alt;
-  box.moves = [];
-  box.watcher?.disconnect();
-  box.addEventListener("keydown", () => { pressed = performance.now(); }, true);
-  box.watcher = new MutationObserver(async () => {
-    const image = box.querySelector("img");
-    if (!image || image.alt === alt) return;
-    alt = image.alt;
-    await image.decode();
-    box.moves.push([performance.now() - pressed, alt]);
+# Notes on the component around a control the milliseconds from a key to the changed picture on the
+# screen, and the words that go with it. The picture is shown one frame after it has changed.
+WATCH_MOVES = """control => {
+  const place = control.closest(".component"), says = place.querySelector("[role=status]");
+  let pressed = 0, words = says.textContent;
+  place.moves = [];
+  place.watcher?.disconnect();
+  place.addEventListener("keydown", (event) => { pressed = event.timeStamp; }, true);
+  place.watcher = new MutationObserver(() => {
+    if (says.textContent === words) return;
+    const now = words = says.textContent;
+    const shown = () => place.moves.push([performance.now() - pressed, now]);
+    requestAnimationFrame(() => requestAnimationFrame(shown));
   });
-  box.watcher.observe(box, { childList: true, subtree: true });
+  place.watcher.observe(place, { childList: true, subtree: true, characterData: true });
 }"""
-MOVES = "handle => handle.closest('.widget-vbox:has(img)').moves"
+MOVES = """(control, number) => new Promise((done) => {
+  const { moves } = control.closest(".component");
+  const look = () => (moves.length < number ? requestAnimationFrame(look) : done(moves));
+  look();
+})"""
 
 
 @contextmanager
@@ -82,17 +86,17 @@ def command_of(page: Page, name: str) -> None:
     page.evaluate("name => { window.jupyterapp.commands.execute(name) }", name)
 
 
-def moved(page: Page, handle: Locator, keys: list[str]) -> list[tuple[float, str]]:
-    """Press keys on a slider; for each the milliseconds to the new picture, and its words."""
-    handle.focus()
-    handle.evaluate(WATCH_MOVES)
+def moved(control: Locator, keys: list[str]) -> list[tuple[float, str]]:
+    """Press keys on a component's control, each once the last has been answered.
+
+    For each the milliseconds to the new picture, and its words.
+    """
+    control.focus()
+    control.evaluate(WATCH_MOVES)
     for number, key in enumerate(keys, start=1):
-        handle.press(key)
-        page.wait_for_function(
-            f"([handle, number]) => ({MOVES})(handle).length >= number",
-            arg=[handle.element_handle(), number],
-        )
-    return handle.evaluate(MOVES)
+        control.press(key)
+        control.evaluate(MOVES, number)
+    return control.evaluate(MOVES, 0)
 
 
 def _wait_for(url: str, process: subprocess.Popen) -> None:

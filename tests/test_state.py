@@ -30,7 +30,7 @@ def temperature():
 
 def saliency():
     maps = torch.randn(3, 4, 28, 28, generator=GENERATOR)
-    offered = {n: {kind: maps for kind in Saliency} for n in ("teacher", "student")}
+    offered = {n: dict.fromkeys(Saliency, maps) for n in ("teacher", "student")}
     return interactive.saliency_picker(IMAGES, ["one", "two", "three"], NAMES, offered, start=2)
 
 
