@@ -303,13 +303,12 @@ def test_the_sweep_explorer_has_every_cell_that_was_kept():
     assert [len(data[name]) for name in ("losses", "sizes", "weights")] == [2, 3, 4]
     for shown, cell in zip(data["cells"], record["cells"], strict=True):
         alive = ", ".join(str(t["live"]) for t in cell["teachers"])
-        assert (
-            f"live subclasses per seed: {alive} of {len(cell['teachers'][0]['counts'])}"
-            in (shown["says"])
-        )
-    resting = record["cells"][
-        [c["says"] in rest_of(live).replace("\n", "; ") for c in data["cells"]].index(True)
-    ]
+        known = f"live subclasses per seed: {alive} of {len(cell['teachers'][0]['counts'])}"
+        assert known in shown["says"]
+    (resting,) = (
+        cell for cell in data["cells"]
+        if all(part in rest_of(live) for part in cell["says"].rstrip(".").split("; "))
+    )  # fmt: skip
     assert (resting["subclasses"], resting["weight"]) == (data["sizes"][1], data["weights"][2])
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdnb.course import figures, interactive, tables
-from kdnb.course.report.protocol import RESULTS
+from kdnb.course.report.protocol import COMPONENT, RESULTS
 from kdnb.data import Split
 from kdnb.evaluation.saliency import Saliency, saliency_maps
 from kdnb.evaluation.similarity import SIMILARITIES

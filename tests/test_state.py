@@ -56,7 +56,8 @@ MADE = {
     "pad": lambda: pad.drawing_pad(NETWORKS, DIGITS, LABELS.repeat(2), DIGIT_NAMES, 4.0),
 }  # fmt: skip
 STATE = """() => Array.from(document.querySelectorAll('.component'), (place) => [
-  Array.from(place.querySelectorAll('[data-state]'), (c) => [c.dataset.state, c.selectedIndex ?? c.value]),
+  Array.from(place.querySelectorAll('[data-state]'),
+    (control) => [control.dataset.state, control.selectedIndex ?? control.value]),
   Array.from(place.querySelectorAll('[role=status], tbody'), (e) => e.textContent),
 ])"""
 

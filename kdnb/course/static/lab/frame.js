@@ -1,5 +1,5 @@
-// In a frame, after the page's script: it follows the notebook's theme, if the notebook tells of one,
-// and tells the notebook the height of its contents.
+// In a frame, after the page's script: takes the notebook's theme, where the notebook sends one, and
+// sends the notebook the height of the contents.
 {
   const dark = [...document.styleSheets[0].cssRules].filter(
     (rule) => rule.media?.mediaText.includes("prefers-color-scheme: dark"));
@@ -11,7 +11,8 @@
     }
     if (observed) return;
     observed = true;
-    const tell = () => source.postMessage(Math.ceil(document.documentElement.getBoundingClientRect().height), "*");
-    new ResizeObserver(tell).observe(document.documentElement);
+    const root = document.documentElement;
+    const send = () => source.postMessage(Math.ceil(root.getBoundingClientRect().height), "*");
+    new ResizeObserver(send).observe(root);
   });
 }
