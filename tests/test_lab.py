@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from lab import command_of, moved
+from lab import command_of, moved, named
 from playwright.sync_api import expect
 
 pytestmark = pytest.mark.slow
@@ -91,7 +91,7 @@ def drawn_and_heated(page):
 
 def test_both_sliders_of_the_loss_move(reports, jupyterlab):
     with jupyterlab("02_conventional_distillation.ipynb", runs=reports[1]) as page:
-        component = framed(page, "The loss by temperature and soft_weight")
+        component = framed(page, "The loss by T and soft_weight")
         seen = [component.locator("[role=status]").inner_text()]
         for name, keys in (("temperature", TWENTY), ("soft_weight", ["ArrowLeft"] * 5)):
             seen += [said for _, said in moved(slider(component, name), keys)]
@@ -115,7 +115,7 @@ images, maps = torch.zeros(2, 1, 28, 28, dtype=torch.uint8), torch.randn(2, 3, 2
 costs, accuracy = dict.fromkeys(figures.BUDGETS, 5.0), Interval(0.97, 0.96, 0.98, 3)
 display(interactive.sweep_explorer(tables.REFERENCE / "subclass_sweep.json"))
 display(interactive.budget_explorer([BIG, MIDDLE, SMALL, TINY], costs, accuracy))
-offered = dict(teacher=dict.fromkeys(Saliency, maps))
+offered = dict.fromkeys(["teacher", "student"], dict.fromkeys(Saliency, maps))
 display(interactive.saliency_picker(images, ["one", "two"], "abc", offered, start=2))"""
 
 
@@ -131,7 +131,7 @@ def test_components_answer_fit_their_frame_and_follow_the_theme(tmp_path, jupyte
             component = framed(page, title)
             said = component.locator("[role=status]").inner_text()
             for name in controls:
-                control = component.get_by_label(name, exact=True)
+                control = named(component, name)
                 keys = ["ArrowUp", "ArrowDown"]
                 if control.evaluate("control => control.selectedIndex") == 0:
                     keys.reverse()

@@ -1,7 +1,8 @@
 """How fast the live notebooks answer: ``python tests/bench/slider.py``.
 
 First in JupyterLab, in Chromium: milliseconds from a key on a control to the new picture on the
-screen, over twenty moves. Then what the display of a training under way costs, on the digits teacher.
+screen, over twenty moves. Then what the display of a training under way costs, on the digits
+teacher.
 """
 
 import os
@@ -16,7 +17,7 @@ import torch
 from playwright.sync_api import Browser, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from lab import CHROMIUM_FLAGS, moved, opened_in_lab
+from lab import CHROMIUM_FLAGS, moved, named, opened_in_lab
 
 from kdnb.course.interactive import progress
 from kdnb.experiment.experiment import Experiment
@@ -29,7 +30,7 @@ EXPLORERS = [  # notebook, title of the frame, name of the control
     ("01_train_the_teacher.ipynb", "Calibration by temperature", "temperature"),
     (
         "02_conventional_distillation.ipynb",
-        "The loss by temperature and soft_weight",
+        "The loss by T and soft_weight",
         "soft_weight",
     ),
     ("03_subclass_distillation.ipynb", "Subclasses by loss, number and weight", "weight"),
@@ -66,7 +67,7 @@ def moves_of(browser: Browser, notebook: str, title: str, name: str) -> None:
             timeout=600_000,
         )
         frame.scroll_into_view_if_needed()
-        control = frame.content_frame.get_by_label(name, exact=True)
+        control = named(frame.content_frame.locator(".component"), name)
         control.press("Home")
         times = sorted(ms for ms, _ in moved(control, TWENTY))
     print(

@@ -147,4 +147,4 @@ def loss_explorer(
     rest = push_bars(
         Pushes(student_logits, teacher_logits, label, temperature, soft_weight), class_names
     )
-    return explorer("loss", data, rest, "The loss by temperature and soft_weight")
+    return explorer("loss", data, rest, "The loss by T and soft_weight")

@@ -73,7 +73,7 @@ addEventListener("load", () => {  // by then the components are in place and hav
     states.set(`#${place.id}`, { place, rests, note });
     note();
     if (window !== top) continue;  // in a frame the address is another document's
-    place.append(element("p", { class: "note" }, link));
+    place.append(element("p", { class: "state" }, link));
     const touched = (event) => {
       if (restoring || !event.target.dataset.state) return;
       note();
