@@ -24,23 +24,14 @@ expect.set_options(timeout=PATIENCE)
 KERNEL_IDLE = (
     "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 )
-# Notes on the explorer around a slider's handle the milliseconds from a key to a decoded picture.
-WATCH_MOVES = """handle => {
-  const box = handle.closest(".widget-vbox:has(img)");
-  let pressed = 0, alt = box.querySelector("img").alt;
-  box.moves = [];
-  box.watcher?.disconnect();
-  box.addEventListener("keydown", () => { pressed = performance.now(); }, true);
-  box.watcher = new MutationObserver(async () => {
-    const image = box.querySelector("img");
-    if (!image || image.alt === alt) return;
-    alt = image.alt;
-    await image.decode();
-    box.moves.push([performance.now() - pressed, alt]);
-  });
-  box.watcher.observe(box, { childList: true, subtree: true });
-}"""
-MOVES = "handle => handle.closest('.widget-vbox:has(img)').moves"
+# Notes on the component around a control the milliseconds from a key to the changed picture on the
+# screen, and the words that go with it. The picture is shown one frame after it has changed.
+WATCH_MOVES = """(control, [number, patience]) => new Promise((done, fail) => {
+  const { moves } = control.closest(".component");
+  const look = () => (moves.length < number ? requestAnimationFrame(look) : done(moves));
+  setTimeout(() => fail(new Error(`${moves.length} of ${number} keys were answered`)), patience);
+  look();
+})"""
 
 
 @contextmanager
@@ -82,17 +73,25 @@ def command_of(page: Page, name: str) -> None:
     page.evaluate("name => { window.jupyterapp.commands.execute(name) }", name)
 
 
-def moved(page: Page, handle: Locator, keys: list[str]) -> list[tuple[float, str]]:
-    """Press keys on a slider; for each the milliseconds to the new picture, and its words."""
-    handle.focus()
-    handle.evaluate(WATCH_MOVES)
+def moved(control: Locator, keys: list[str]) -> list[tuple[float, str]]:
+    """Press keys on a component's control, each once the last has been answered.
+
+    For each the milliseconds to the new picture, and its words.
+    """
+    control.focus()
+    control.evaluate(WATCH_MOVES)
     for number, key in enumerate(keys, start=1):
-        handle.press(key)
-        page.wait_for_function(
-            f"([handle, number]) => ({MOVES})(handle).length >= number",
-            arg=[handle.element_handle(), number],
-        )
-    return handle.evaluate(MOVES)
+        control.press(key)
+        moves = control.evaluate(MOVES, [number, PATIENCE])
+    return moves
+
+
+def named(component: Locator, name: str) -> Locator:
+    """A slider or a choice, by the name that a screen reader says."""
+    slider, choice = (
+        component.get_by_role(role, name=name, exact=True) for role in ("slider", "combobox")
+    )
+    return slider.or_(choice)
 
 
 def _wait_for(url: str, process: subprocess.Popen) -> None:

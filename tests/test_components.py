@@ -1,8 +1,8 @@
 """What can be moved in the report: in a real browser, by keyboard, against torch."""
 
 import base64
-import html
 import io
+import json
 import re
 from dataclasses import replace
 
@@ -14,11 +14,12 @@ from PIL import Image
 from test_size_sweep import BIG, MIDDLE, SMALL, TINY, size
 
 from kdnb.course import interactive, tables
-from kdnb.course.figures.costs import pareto_front
+from kdnb.course.figures.costs import BUDGETS, best_within, pareto_front
 from kdnb.course.figures.top_classes import MOST
 from kdnb.course.interactive import widgets
 from kdnb.course.report.page import render_chapter, render_page
 from kdnb.course.report.protocol import COMPONENT
+from kdnb.course.text import percent
 from kdnb.evaluation.metrics import calibration
 from kdnb.evaluation.saliency import Saliency
 from kdnb.evaluation.statistics import Interval, mean_interval
@@ -262,8 +263,8 @@ def test_methods_with_other_epochs_are_read_at_the_last_that_was_validated(brows
     histories = {"alone": [history(s, 0, (1, 4, 7)) for s in range(3)]}
     histories["taught"] = [history(s, 5, (2, 5, 9)) for s in range(3, 6)]
     live = interactive.curves_explorer(histories)
-    slider = live.box.children[0].children[1]
-    assert slider.options == (3, 5, 6, 8, 10), "not 2, when one of them is not validated yet"
+    epochs = live._repr_mimebundle_()[0][COMPONENT]["epochs"]
+    assert epochs == [3, 5, 6, 8, 10], "not 2, when one of them is not validated yet"
     for component in shown(browser, tmp_path, live):
         moved = component.locator("input[type=range]")
         for key, epoch, ends in (
@@ -280,9 +281,8 @@ def test_methods_with_other_epochs_are_read_at_the_last_that_was_validated(brows
             expected = torch.tensor(expected, dtype=torch.float64)
             torch.testing.assert_close(numbers(component), expected, atol=1e-5, rtol=0)
             said = component.locator("[role=status]").inner_text()
-            slider.value = epoch
-            title = f"after epoch {epoch} of 10, mean over seeds: alone {means[0].mean:.2f} "
-            assert said.startswith(f"After epoch {epoch}, ") and title in live.box.children[1].value
+            assert said.startswith(f"After epoch {epoch}, ")
+            assert f": alone: {means[0].mean:.2f}; taught: {means[1].mean:.2f}." in said
 
 
 def test_a_budget_buys_the_same_in_the_page(browser, tmp_path):
@@ -290,21 +290,18 @@ def test_a_budget_buys_the_same_in_the_page(browser, tmp_path):
     rungs = [BIG, MIDDLE, size("lucky", 150, [0.7] * 3, [0.99] * 3, validation=shares), SMALL, TINY]
     costs = {"MFLOPs per image": 5e-4, "thousand parameters": 0.6, "µs per image, one thread": 20.0}
     live = interactive.budget_explorer(rungs, costs, Interval(0.97, 0.96, 0.98, 3))
-    (by, slider), bought = live.box.children[0].children, set()
+    bought = set()
     for component in shown(browser, tmp_path, live):
         moved, choice = component.locator("input[type=range]"), component.locator("select")
-        for which in range(3):
+        for which, by in enumerate(BUDGETS):
             choice.select_option(index=which)
-            by.value = by.options[which]
             for keys in (["Home"], ["ArrowRight"] * 8, ["ArrowRight"] * 6, ["End"]):
                 for key in keys:
                     moved.press(key)
-                slider.value = int(moved.input_value())
-                picture = live.box.children[1].value
-                expected = picture.split(f"{by.value}: ")[1].split(".  ")[0].split('"')[0]
-                expected = expected.rstrip(".")
+                best, label, _ = best_within(rungs, by, int(moved.input_value()))
+                expected = f"{best.name}, {label}: {percent(best.mean(label), 1)}"
                 said = component.locator("[role=status]").inner_text()
-                assert f" {by.value}: {expected}. Rings" in said
+                assert f" {by}: {expected}. Rings" in said
                 bought.add((which, expected))
             accuracies = numbers(component)[1:]
             means = [[100 * r.mean(m) for r in rungs] for m in rungs[0].result.labels]
@@ -312,13 +309,15 @@ def test_a_budget_buys_the_same_in_the_page(browser, tmp_path):
                 accuracies, torch.tensor(means, dtype=torch.float64), atol=1e-5, rtol=0
             )
             rings = component.locator("svg .ring").count()
-            assert rings == len(pareto_front(rungs, by.options[which]))
+            assert rings == len(pareto_front(rungs, by))
     assert len(bought) > 6
 
 
-def test_the_sweep_in_the_page_says_what_the_widget_says(browser, tmp_path):
-    live = interactive.sweep_explorer(tables.REFERENCE / "subclass_sweep.json")
-    loss, size, weight = live.box.children[0].children
+def test_the_sweep_in_the_page_shows_the_cell_that_was_chosen(browser, tmp_path):
+    path = tables.REFERENCE / "subclass_sweep.json"
+    live, record = interactive.sweep_explorer(path), json.loads(path.read_text(encoding="utf-8"))
+    cells = {(c["loss"], c["subclasses"], c["weight"]): c for c in record["cells"]}
+    losses, sizes, weights = (list(dict.fromkeys(values)) for values in zip(*cells, strict=True))
     seen = set()
     for component in shown(browser, tmp_path, live):
         choice = component.locator("select")
@@ -328,19 +327,17 @@ def test_the_sweep_in_the_page_says_what_the_widget_says(browser, tmp_path):
             choice.select_option(index=which)
             for slider, key in zip(sliders, keys, strict=True):
                 slider.press(key)
-            loss.value = loss.options[which]
-            for mine, theirs in zip((size, weight), sliders, strict=True):
-                mine.value = mine.options[int(theirs.input_value())]
+            size, weight = (int(slider.input_value()) for slider in sliders)
+            cell = cells[losses[which], sizes[size], weights[weight]]
             said = component.locator("[role=status]").inner_text()
-            alt = live.box.children[1].value
-            for part in said.rstrip(".").split("; "):
-                assert html.escape(part) in alt, part
-            cells = component.locator("tbody td").all_inner_texts()
-            assert len(cells) == 2 * size.value * 10
-            for row in component.locator("tbody tr").all():
-                name = row.locator("th").inner_text()
-                total = sum(int(n) for n in row.locator("td").all_inner_texts())
-                assert f"{name} has {total} images" in alt or total == 0
+            recovered = mean_interval([t["recovered"] for t in cell["teachers"]])
+            student = mean_interval(cell["students"])
+            assert said.startswith(f"{losses[which]}, weight {weights[weight]:g}; live subclasses")
+            assert f"recovered: {100 * recovered.mean:.0f} % ({100 * recovered.low:.0f} " in said
+            assert f"subclass student: {100 * student.mean:.1f} % (" in said
+            rows = component.locator("tbody tr").all()
+            counts = [[int(n) for n in row.locator("td").all_inner_texts()] for row in rows]
+            assert sorted(counts) == sorted(cell["teachers"][0]["counts"])
             seen.add(said)
     assert len(seen) == 5
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from lab import command_of, moved
+from lab import command_of, moved, named
 from playwright.sync_api import expect
 
 pytestmark = pytest.mark.slow
@@ -37,29 +37,34 @@ def slider(page, name):
     return page.get_by_role("slider", name=name, exact=True)
 
 
+def framed(page, title):
+    """The component in a frame; frames out of sight draw nothing."""
+    outer = page.locator(f"iframe[title='{title}']")
+    outer.wait_for()
+    outer.scroll_into_view_if_needed()
+    component = outer.content_frame.locator(".component")
+    component.locator("[role=status]").wait_for()
+    return component
+
+
 def test_every_move_of_the_slider_and_a_stroke_on_the_pad_are_answered(reports, jupyterlab):
     with jupyterlab("00_what_is_distillation.ipynb", runs=reports[1]) as page:
-        picture = page.locator(".jupyter-widgets img[alt*='at T =']")
-        picture.wait_for()
-        before = picture.get_attribute("alt")
-        handle = slider(page, "T")
-        words = [alt for _, alt in moved(page, handle, TWENTY)]
+        component = framed(page, "Softened probabilities by temperature")
+        handle, says = slider(component, "temperature"), component.locator("[role=status]")
+        before = says.inner_text()
+        words = [said for _, said in moved(handle, TWENTY)]
         reading = handle.get_attribute("aria-valuetext")
+        choice = component.get_by_role("combobox", name="image", exact=True)
+        choice.press("ArrowDown")
+        expect(says).not_to_have_text(words[-1])
         pictures = page.locator(".jp-OutputArea-output img").evaluate_all(
             "images => images.map(image => image.alt)"
-        )
-        choice = page.get_by_role("combobox", name="image", exact=True)
-        choice.select_option(index=1)
-        page.wait_for_function(
-            "before => document.querySelector(\".jupyter-widgets img[alt*='at T =']\").alt"
-            " !== before",
-            arg=words[-1],
         )
         answers = drawn_and_heated(page)
     assert len(words) == 20 and all(a != b for a, b in pairwise([before, *words]))
     # One step is an eighth of a doubling: from 4 to 4 · 2^(1/8) = 4.362, and after 12 - 8 to 5.657.
-    assert "at T = 4," in before and "at T = 4.36," in words[0] and "at T = 5.66," in words[-1]
-    assert reading == "5.66", "the temperature, not its logarithm"
+    assert "At T = 4.00 " in before and "At T = 4.36 " in words[0] and "At T = 5.66 " in words[-1]
+    assert reading == "T = 5.66", "the temperature, not its logarithm"
     assert len(pictures) >= 2 and all(len(alt) > 20 for alt in pictures)
     rested, drawn, hot = answers
     assert "At T = 4.00: teacher" in rested and "At T = 4.00: teacher 1 with" in drawn != rested
@@ -68,10 +73,7 @@ def test_every_move_of_the_slider_and_a_stroke_on_the_pad_are_answered(reports, 
 
 def drawn_and_heated(page):
     """What the pad says at rest, of a stroke from top to bottom, and of that at the highest T."""
-    outer = page.locator("iframe[title='Draw a digit']")
-    outer.wait_for()
-    outer.scroll_into_view_if_needed()  # frames out of sight draw nothing
-    frame = outer.content_frame
+    frame = framed(page, "Draw a digit")
     pad, says = frame.locator("canvas.pad"), frame.locator("[role=status]")
     expect(says).to_contain_text("At T =")
     answers = [says.inner_text()]
@@ -89,17 +91,70 @@ def drawn_and_heated(page):
 
 def test_both_sliders_of_the_loss_move(reports, jupyterlab):
     with jupyterlab("02_conventional_distillation.ipynb", runs=reports[1]) as page:
-        picture = page.locator(".jupyter-widgets img[alt*='Probabilities and pushes']")
-        picture.wait_for()
-        seen = [picture.get_attribute("alt")]
-        for name, keys in (("T", TWENTY), ("soft_weight", ["ArrowLeft"] * 5)):
-            seen += [alt for _, alt in moved(page, slider(page, name), keys)]
+        component = framed(page, "The loss by T and soft_weight")
+        seen = [component.locator("[role=status]").inner_text()]
+        for name, keys in (("temperature", TWENTY), ("soft_weight", ["ArrowLeft"] * 5)):
+            seen += [said for _, said in moved(slider(component, name), keys)]
         guess = slider(page, "your guess")
         start = guess.get_attribute("aria-valuenow")
         guess.press("ArrowRight")
         assert guess.get_attribute("aria-valuenow") != start
     assert len(seen) == 26 and all(a != b for a, b in pairwise(seen))
     assert "soft_weight 0.65" in seen[-1]
+
+
+COMPONENTS = f"""import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import torch
+from test_size_sweep import BIG, MIDDLE, SMALL, TINY
+from kdnb.course import figures, interactive, tables
+from kdnb.evaluation.saliency import Saliency
+from kdnb.evaluation.statistics import Interval
+
+images, maps = torch.zeros(2, 1, 28, 28, dtype=torch.uint8), torch.randn(2, 3, 28, 28)
+costs, accuracy = dict.fromkeys(figures.BUDGETS, 5.0), Interval(0.97, 0.96, 0.98, 3)
+display(interactive.sweep_explorer(tables.REFERENCE / "subclass_sweep.json"))
+display(interactive.budget_explorer([BIG, MIDDLE, SMALL, TINY], costs, accuracy))
+offered = dict.fromkeys(["teacher", "student"], dict.fromkeys(Saliency, maps))
+display(interactive.saliency_picker(images, ["one", "two"], "abc", offered, start=2))"""
+
+
+def test_components_answer_fit_their_frame_and_follow_the_theme(tmp_path, jupyterlab, monkeypatch):
+    monkeypatch.setenv("JUPYTERLAB_SETTINGS_DIR", str(tmp_path / "settings"))
+    made = made_notebook(tmp_path, "components", [COMPONENTS])
+    with jupyterlab(made, runs=tmp_path / "store") as page:
+        for title, controls in (
+            ("Subclasses by loss, number and weight", ["loss", "subclasses", "weight"]),
+            ("The best student within a budget", ["budget in", "budget"]),
+            ("Saliency maps", ["image", "class", "map", "model"]),
+        ):
+            component = framed(page, title)
+            said = component.locator("[role=status]").inner_text()
+            for name in controls:
+                control = named(component, name)
+                keys = ["ArrowUp", "ArrowDown"]
+                if control.evaluate("control => control.selectedIndex") == 0:
+                    keys.reverse()
+                other, again = (words for _, words in moved(control, keys))
+                assert other != said == again, (title, name)
+            outer = page.locator(f"iframe[title='{title}']")
+            height = outer.evaluate("frame => frame.style.height")
+            assert height != "560px", "what it has until it is told another"
+            if component.locator("summary").count():
+                component.locator("summary").click()
+                expect(outer).not_to_have_css("height", height)
+            inside = component.evaluate(
+                "() => { const { scrollHeight, clientHeight } = document.documentElement;"
+                " return scrollHeight - clientHeight; }"
+            )
+            assert inside == 0, title
+        body = component.locator("xpath=ancestor::body")
+        for theme, paper in (("Dark", "rgb(20, 24, 31)"), ("Light", "rgb(255, 255, 255)")):
+            page.evaluate(
+                "theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })",
+                f"JupyterLab {theme}",
+            )
+            expect(body).to_have_css("background-color", paper)
 
 
 def made_notebook(folder, name, sources):

@@ -14,7 +14,7 @@ from test_components import numbers, opened, page_of
 from torch import nn
 
 from kdnb import data
-from kdnb.course.interactive import pad
+from kdnb.course.interactive import pad, widgets
 from kdnb.course.report.protocol import COMPONENT, HEADLESS
 from kdnb.data.augmentation import TranslatedImages
 from kdnb.evaluation.metrics import accuracy
@@ -160,7 +160,7 @@ def test_weights_travel_once(monkeypatch):
     for name, network in NETWORKS.items():
         p = (network.module(IMAGES[:1] / 255)[0] / 4).softmax(0)
         assert f"{name} predicts {NAMES[p.argmax()]} with {p.max():.3f}" in alt
-    monkeypatch.delenv(HEADLESS)
+    monkeypatch.setattr(widgets, "live_kernel", lambda: True)
     live = pad.drawing_pad(NETWORKS, IMAGES, LABELS, NAMES, 4.0)
     bundle, _ = live._repr_mimebundle_()
     assert COMPONENT not in bundle and "image/png" in bundle
@@ -328,7 +328,7 @@ def test_names_stay_text_controls_have_names_and_a_phone_is_wide_enough(page):
 
 def test_the_frame_of_a_live_notebook_computes_the_same(browser, tmp_path, monkeypatch):
     """In a page of its own, from which the frame is shut off."""
-    monkeypatch.delenv(HEADLESS, raising=False)
+    monkeypatch.setattr(widgets, "live_kernel", lambda: True)
     live = pad.drawing_pad(NETWORKS, IMAGES, LABELS, NAMES, 4.0)
     path = tmp_path / "frame.html"
     path.write_text(f"<!DOCTYPE html><title>a notebook</title>{live.box.value}", encoding="utf-8")

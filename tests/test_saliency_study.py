@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdnb.course import figures, interactive, tables
-from kdnb.course.report.protocol import RESULTS
+from kdnb.course.report.protocol import COMPONENT, RESULTS
 from kdnb.data import Split
 from kdnb.evaluation.saliency import Saliency, saliency_maps
 from kdnb.evaluation.similarity import SIMILARITIES
@@ -288,12 +288,13 @@ def test_the_picker_shows_the_map_that_was_picked():
     kinds = {Saliency.GRADIENT: maps, Saliency.INTEGRATED: -maps}
     offered = {"teacher": {**kinds, Saliency.GRAD_CAM: maps}, "student": kinds}
     picker = interactive.saliency_picker(images, ["one", "two"], ["a", "b"], offered, start=1)
-    image, target, kind, model = picker.box.children[0].children
-    shown = picker.box.children[1]
+    data, _ = picker._repr_mimebundle_()
     for name in ("teacher", "student"):
-        assert f"{Saliency.GRADIENT} for b, {name}: strongest at row 1, column 7" in shown.value
-    model.value, image.value, target.value, kind.value = "teacher", 1, 0, Saliency.INTEGRATED
-    assert "for a, teacher: strongest at row 5, column 1, 0 % of its magnitude" in shown.value
-    assert "student" not in shown.value
-    model.value, kind.value = "student", Saliency.GRAD_CAM
-    assert "strongest" not in shown.value  # a student without convolutions has none
+        words = f"{Saliency.GRADIENT} for b, {name}: strongest at row 1, column 7"
+        assert words in data["text/plain"]
+    component = data[COMPONENT]
+    by_kind = {kind["name"]: kind["maps"] for kind in component["kinds"]}
+    assert component["models"] == ["teacher", "student"] and component["target"] == 1
+    teacher, _ = by_kind[Saliency.INTEGRATED]
+    assert teacher["says"][1][0] == (0.0, 5, 1), "for class a of the second image"
+    assert by_kind[Saliency.GRAD_CAM][1] is None  # a student without convolutions has none

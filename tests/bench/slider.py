@@ -1,7 +1,8 @@
 """How fast the live notebooks answer: ``python tests/bench/slider.py``.
 
-First in JupyterLab, in Chromium: milliseconds from a key on a slider to the new picture, decoded,
-over twenty moves. Then what the display of a training under way costs, on the digits teacher.
+First in JupyterLab, in Chromium: milliseconds from a key on a control to the new picture on the
+screen, over twenty moves. Then what the display of a training under way costs, on the digits
+teacher.
 """
 
 import os
@@ -16,7 +17,7 @@ import torch
 from playwright.sync_api import Browser, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from lab import CHROMIUM_FLAGS, moved, opened_in_lab
+from lab import CHROMIUM_FLAGS, moved, named, opened_in_lab
 
 from kdnb.course.interactive import progress
 from kdnb.experiment.experiment import Experiment
@@ -24,12 +25,19 @@ from kdnb.experiment.results import Update
 from kdnb.store.store import Store
 from kdnb.tasks import task
 
-EXPLORERS = [  # notebook, words of its picture, name of the slider
-    ("00_what_is_distillation.ipynb", "at T =", "T"),
-    ("01_train_the_teacher.ipynb", "Reliability", "T"),
-    ("02_conventional_distillation.ipynb", "Probabilities and pushes", "soft_weight"),
+EXPLORERS = [  # notebook, title of the frame, name of the control
+    ("00_what_is_distillation.ipynb", "Softened probabilities by temperature", "temperature"),
+    ("01_train_the_teacher.ipynb", "Calibration by temperature", "temperature"),
+    (
+        "02_conventional_distillation.ipynb",
+        "The loss by T and soft_weight",
+        "soft_weight",
+    ),
+    ("03_subclass_distillation.ipynb", "Subclasses by loss, number and weight", "weight"),
+    ("04_saliency.ipynb", "Saliency maps", "image"),
+    ("05_cost.ipynb", "The best student within a budget", "budget"),
 ]
-TWENTY = ["ArrowLeft"] * 10 + ["ArrowRight"] * 10
+TWENTY = ["ArrowRight", "ArrowLeft"] * 10
 
 
 def main() -> None:
@@ -40,27 +48,28 @@ def main() -> None:
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
-        for notebook, words, name in EXPLORERS:
+        for notebook, title, name in EXPLORERS:
             if notebook[:2] in chosen:
-                moves_of(browser, notebook, words, name)
+                moves_of(browser, notebook, title, name)
     share_of_drawing()
 
 
-def moves_of(browser: Browser, notebook: str, words: str, name: str) -> None:
+def moves_of(browser: Browser, notebook: str, title: str, name: str) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         opened_in_lab(browser, Path(folder), notebook, Store().root) as page,
     ):
-        picture = f".jupyter-widgets img[alt*='{words}']"
-        page.locator(picture).first.wait_for(timeout=600_000)
+        frame = page.locator(f"iframe[title='{title}']")
+        frame.wait_for(timeout=600_000)
         page.wait_for_function(  # nothing else may run while it is measured
             "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status"
             " === 'idle' && !document.body.innerText.includes('[*]')",
             timeout=600_000,
         )
-        box = page.locator(f".widget-vbox:has({picture})").last
-        handle = box.get_by_role("slider", name=name, exact=True)
-        times = sorted(ms for ms, _ in moved(page, handle, TWENTY))
+        frame.scroll_into_view_if_needed()
+        control = named(frame.content_frame.locator(".component"), name)
+        control.press("Home")
+        times = sorted(ms for ms, _ in moved(control, TWENTY))
     print(
         f"{notebook[:2]}, {name}: key to picture median {statistics.median(times):.0f} ms, "
         f"from {times[0]:.0f} to {times[-1]:.0f} over {len(times)} moves"

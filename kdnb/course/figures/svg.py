@@ -1,7 +1,7 @@
-"""Drawings for sliders: SVG built in a millisecond, where matplotlib takes hundreds."""
+"""Drawings of a training under way: SVG built in a millisecond, where matplotlib takes hundreds."""
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -9,8 +9,6 @@ from html import escape
 PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9"]
 GREY = "#6b6b6b"
 GRID = "#e4e4e4"
-WIDE = 5  # letters: a longer name does not fit under a bar
-HALVES = [(0.0, "0"), (0.5, "0.5"), (1.0, "1")]  # ticks of a probability
 
 
 def data_url(kind: str, content: bytes) -> str:
@@ -72,17 +70,14 @@ class Frame:
         return parts
 
     def below(self, places: Sequence[tuple[float, str]]) -> list[str]:
-        """Names under the chart, each at its value; slanted if one is long."""
-        under, slant = self.y + self.height + 16, room_below([name for _, name in places]) > 0
-        return [text(self.at(x, 0)[0], under, name, slant=slant) for x, name in places]
+        """Names under the chart, each at its value."""
+        under = self.y + self.height + 16
+        return [text(self.at(x, 0)[0], under, name) for x, name in places]
 
-    def curve(self, points: Sequence[tuple[float, float]], color: str, dash: str = "") -> list[str]:
+    def curve(self, points: Sequence[tuple[float, float]], color: str) -> list[str]:
         """A line through points (x, y)."""
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in points))
-        return [
-            f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.8" '
-            f'stroke-dasharray="{dash}"/>'
-        ]
+        return [f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.8"/>']
 
     def mark(self, x: float, y: float, radius: float, color: str, fill: str = "none") -> str:
         """A circle around a point."""
@@ -92,39 +87,10 @@ class Frame:
             f'fill-opacity="0.7" stroke="{color}"/>'
         )
 
-    def bars(
-        self, values: Sequence[float], fill: Callable[[int], str] | None, share: tuple = (0, 1)
-    ) -> list[str]:
-        """Bars at 0, 1, 2 and so on; with ``share`` (k, n), each is the k-th of n side by side.
 
-        Without ``fill``, bars are dotted outlines.
-        """
-        place, among = share
-        parts = []
-        for i, value in enumerate(values):
-            x0, y0 = self.at(i - 0.4 + 0.8 * place / among, max(value, 0))
-            x1, y1 = self.at(i - 0.4 + 0.8 * (place + 1) / among, min(value, 0))
-            dotted = f'fill="none" stroke="{GREY}" stroke-dasharray="3 2"'
-            look = f'fill="{fill(i)}"' if fill else dotted
-            parts.append(
-                f'<rect x="{x0:.1f}" y="{y0:.2f}" width="{x1 - x0:.1f}" height="{y1 - y0:.2f}" '
-                f"{look}/>"
-            )
-        return parts
-
-
-def room_below(names: Sequence[str]) -> int:
-    """The height, in pixels, that these names need under a chart."""
-    longest = max(map(len, names))
-    return 0 if longest <= WIDE else round(4.6 * longest)
-
-
-def text(x: float, y: float, words: str, anchor: str = "middle", *, slant: bool = False) -> str:
-    """Words at a point in pixels, or slanted up to the point; they may come from data."""
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{"end" if slant else anchor}"'
-    if slant:
-        place += f' transform="rotate(-35 {x:.1f} {y:.1f})"'
-    return f"<text {place}>{escape(words)}</text>"
+def text(x: float, y: float, words: str, anchor: str = "middle") -> str:
+    """Words at a point in pixels; they may come from data."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
 def key(x: float, y: float, entries: Sequence[tuple[str, str]]) -> list[str]:

@@ -9,6 +9,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 STATIC = Path(__file__).parents[1] / "static"
+# Run in the notebook when a frame has loaded. JupyterLab's theme may differ from the system's.
+FOLLOW = """
+window.addEventListener("message", ({ source, data }) => {
+  if (source === this.contentWindow) this.style.height = `${data}px`;
+});
+const light = () => document.body.dataset.jpThemeLight;
+const send = () => this.contentWindow?.postMessage({ light: light() }, "*");
+new MutationObserver(send).observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
+send();"""
 
 
 def page_script() -> str:
@@ -42,13 +51,15 @@ def scripted(template: str, after: str = "", **values: object) -> str:
     )
 
 
-def frame(component: dict, title: str, height: int) -> str:
+def frame(component: dict, title: str) -> str:
     """A component of the page as HTML for a live notebook: the same script in its own frame.
 
-    The frame has no access to the notebook or the network. ``height`` is in CSS pixels.
+    The frame has no access to the notebook or the network. Where the notebook runs `FOLLOW`, the
+    frame is as high as its contents; else they scroll.
     """
-    page = scripted("frame.html.j2", component=component, title=title)
+    follow = (STATIC / "lab" / "frame.js").read_text(encoding="utf-8")
+    page = scripted("frame.html.j2", after=follow, component=component, title=title)
     return (
         f'<iframe title="{html.escape(title)}" sandbox="allow-scripts" srcdoc="{html.escape(page)}"'
-        f' style="width:100%;height:{height}px;border:0"></iframe>'
+        f' onload="{html.escape(FOLLOW)}" style="width:100%;height:560px;border:0"></iframe>'
     )

@@ -1,25 +1,15 @@
 """Ideas to explore by hand: softened probabilities, the loss, subclasses, calibration, learning."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import ipywidgets
 from scipy.special import stdtrit
 from torch import Tensor
 
 from kdnb.course.figures.classes import Pushes, push_bars, softened, subclass_bars
 from kdnb.course.figures.curves import learning_curves, reliability
-from kdnb.course.figures.picture import Picture, png_url
-from kdnb.course.figures.svg import Drawing
-from kdnb.course.interactive import live_figures
-from kdnb.course.interactive.widgets import (
-    Live,
-    dropdown,
-    ends_of,
-    explorer,
-    packed,
-    temperature_slider,
-)
-from kdnb.evaluation.metrics import Calibration, calibration
+from kdnb.course.figures.picture import png_url
+from kdnb.course.interactive.widgets import Live, explorer, packed, temperatures
+from kdnb.evaluation.metrics import calibration
 from kdnb.evaluation.statistics import mean_interval
 from kdnb.training.history import Epoch, History
 
@@ -35,8 +25,8 @@ def temperature_explorer(
     """
     captions = [f"a {class_names[label]}" for label in labels.tolist()]
     rest = softened(images[0], logits[0], class_names, [1, temperature, 16], labels[0].item())
-    about = images, labels, logits, class_names, captions, temperature
-    return _images_explorer("temperature", live_figures.softened, rest, *about)
+    data = _of_images(images, logits, class_names, captions, temperature)
+    return explorer("temperature", data, rest, "Softened probabilities by temperature")
 
 
 def subclass_explorer(
@@ -49,64 +39,49 @@ def subclass_explorer(
     name the images.
     """
     rest = subclass_bars(images[0], subclass_logits[0], class_names, labels[0].item(), temperature)
-    about = images, labels, subclass_logits, class_names, captions, temperature
-    return _images_explorer("subclasses", live_figures.subclass_bars, rest, *about)
+    data = _of_images(images, subclass_logits, class_names, captions, temperature)
+    return explorer("subclasses", data, rest, "Classes and subclasses by temperature")
 
 
-def _images_explorer(
-    component: str, drawing: Callable[..., Drawing], rest: Picture, images: Tensor, labels: Tensor,
-    logits: Tensor, class_names: Sequence[str], captions: Sequence[str], temperature: float,
-) -> Live:  # fmt: skip
-    """Choose an image and move the temperature of its probabilities."""
-    names = [f"image {i + 1}: {caption}" for i, caption in enumerate(captions)]
-    sources, slider = [png_url(image) for image in images], temperature_slider(temperature)
-    controls = {
-        "image": dropdown("image", "image", [(name, i) for i, name in enumerate(names)]),
-        "temperature": slider,
-    }
-
-    def draw(image: int, temperature: float) -> Drawing:
-        label = labels[image].item()
-        return drawing(sources[image], logits[image], class_names, label, temperature)
-
-    data = {
+def _of_images(
+    images: Tensor, logits: Tensor, class_names: Sequence[str], captions: Sequence[str],
+    temperature: float,
+) -> dict:  # fmt: skip
+    """What the page needs to show images to choose from, and their probabilities at any T."""
+    return {
         "classes": list(class_names),
-        **ends_of(slider),
+        **temperatures(temperature),
         "images": [
-            {"name": name, "png": source, "logits": z}
-            for name, source, z in zip(names, sources, logits.double().tolist(), strict=True)
+            {"name": f"image {i}: {caption}", "png": png_url(image), "logits": z}
+            for i, (caption, image, z) in enumerate(
+                zip(captions, images, logits.double().tolist(), strict=True), start=1
+            )
         ],
     }
-    return explorer(component, controls, draw, data, rest)
 
 
 def calibration_explorer(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Live:
     """The reliability diagram of softmax(logits / T) under a temperature slider.
 
-    A page has a slider only for at most `MOST_IN_PAGE` logits.
+    There is a slider only for at most `MOST_IN_PAGE` logits.
     """
-    plain = calibration(logits, labels)
-    slider = temperature_slider(temperature, lowest=0.25, highest=4.0)
-
-    def beside_plain(temperature: float) -> dict[str, Calibration]:
-        return {"T = 1": plain, f"T = {temperature:.2f}": calibration(logits, labels, temperature)}
-
-    def draw(temperature: float) -> Drawing:
-        return live_figures.reliability(beside_plain(temperature))
-
     images, classes = logits.shape
     data = note = None
     if logits.numel() > MOST_IN_PAGE:
-        note = f"no slider in the page, since {images:,} × {classes:,} logits are too many"
+        note = f"no slider here, since {images:,} × {classes:,} logits are too many"
     else:
         data = {
             "logits": packed(logits.float()),
             "labels": labels.tolist(),
             "classes": classes,
-            **ends_of(slider),
+            **temperatures(temperature, lowest=0.25, highest=4.0),
         }
-    rest = reliability(beside_plain(temperature), note or "")
-    return explorer("calibration", {"temperature": slider}, draw, data, rest)
+    both = {
+        "T = 1": calibration(logits, labels),
+        f"T = {temperature:.2f}": calibration(logits, labels, temperature),
+    }
+    rest = reliability(both, note or "")
+    return explorer("calibration", data, rest, "Calibration by temperature")
 
 
 def curves_explorer(histories: Mapping[str, Sequence[History]]) -> Live:
@@ -131,20 +106,6 @@ def curves_explorer(histories: Mapping[str, Sequence[History]]) -> Live:
         ]
         for name, (read, _) in quantities.items()
     }
-    controls = {
-        "quantity": dropdown("quantity", "quantity drawn", list(quantities)),
-        "epoch": ipywidgets.SelectionSlider(
-            options=epochs, value=epochs[-1], description="epoch", tooltip="epochs trained"
-        ),
-    }
-
-    def draw(quantity: str, epoch: int) -> Picture:
-        curves = {
-            label: [mean_interval(each) for each in zip(*seeds, strict=True)]
-            for label, seeds in zip(histories, values[quantity], strict=True)
-        }
-        return learning_curves(curves, epochs, quantity, epoch, quantities[quantity][1])
-
     data = {
         "methods": list(histories),
         "t": float(stdtrit(len(first) - 1, 0.975)),
@@ -154,7 +115,13 @@ def curves_explorer(histories: Mapping[str, Sequence[History]]) -> Live:
             for name, (_, digits) in quantities.items()
         ],
     }
-    return explorer("curves", controls, draw, data)
+    drawn, (_, digits) = next(iter(quantities.items()))
+    curves = {
+        label: [mean_interval(each) for each in zip(*seeds, strict=True)]
+        for label, seeds in zip(histories, values[drawn], strict=True)
+    }
+    rest = learning_curves(curves, epochs, drawn, epochs[-1], digits)
+    return explorer("curves", data, rest, "Learning curves")
 
 
 def _last(validated: Mapping[int, Epoch], number: int) -> Epoch:
@@ -169,27 +136,15 @@ def loss_explorer(
 
     Logits are (C,). Bars show minus the gradient: the direction in which the logit moves.
     """
-
-    def pushes(temperature: float, soft_weight: float) -> Pushes:
-        return Pushes(student_logits, teacher_logits, label, temperature, soft_weight)
-
-    def draw(temperature: float, soft_weight: float) -> Drawing:
-        return live_figures.push_bars(pushes(temperature, soft_weight), class_names)
-
-    controls = {
-        "temperature": temperature_slider(temperature),
-        "soft_weight": ipywidgets.FloatSlider(
-            value=soft_weight, min=0, max=1, step=0.05, description="soft_weight",
-            tooltip="0: labels only, 1: teacher only",
-        ),
-    }  # fmt: skip
     data = {
         "classes": list(class_names),
         "student": student_logits.double().tolist(),
         "teacher": teacher_logits.double().tolist(),
         "label": label,
         "soft_weight": soft_weight,
-        **ends_of(controls["temperature"]),
+        **temperatures(temperature),
     }
-    rest = push_bars(pushes(temperature, soft_weight), class_names)
-    return explorer("loss", controls, draw, data, rest)
+    rest = push_bars(
+        Pushes(student_logits, teacher_logits, label, temperature, soft_weight), class_names
+    )
+    return explorer("loss", data, rest, "The loss by T and soft_weight")

@@ -1,20 +1,15 @@
 """A drawing pad, and networks small enough to run inside the page."""
 
-import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 
-import ipywidgets
 import torch
 import torch.nn.functional as F
 from IPython.display import Markdown
 from torch import Tensor, nn
 
 from kdnb.course.figures.classes import predictions
-from kdnb.course.figures.picture import image_tag
-from kdnb.course.interactive.components import frame
-from kdnb.course.interactive.widgets import Live, ends_of, packed, temperature_slider
-from kdnb.course.report.protocol import COMPONENT, HEADLESS
+from kdnb.course.interactive.widgets import Live, explorer, packed, temperatures
 from kdnb.data.augmentation import TranslatedImages
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Run
@@ -22,7 +17,6 @@ from kdnb.models import StudentMLP, TeacherCNN
 from kdnb.training.loop import predict
 
 CPU = torch.device("cpu")  # where the page computes
-FRAME_HEIGHT = 560  # CSS pixels: the pad and the bars below it; the table scrolls
 
 
 class ChannelsLastFlatten(nn.Module):
@@ -156,10 +150,9 @@ def drawing_pad(
     for name, z in logits.items():
         if len(z) != len(class_names):
             raise ValueError(f"{name} has {len(z)} outputs for {len(class_names)} classes")
-    component = {
-        "component": "pad",
+    data = {
         "classes": list(class_names),
-        **ends_of(temperature_slider(temperature)),
+        **temperatures(temperature),
         "pen": pen_width(images),
         "images": [
             {"name": f"an example: a {class_names[label]}", "pixels": packed(image)}
@@ -167,14 +160,8 @@ def drawing_pad(
         ],
         "networks": [{"name": name, "layers": n.layers} for name, n in networks.items()],
     }
-    picture = predictions(images[0], logits, class_names, temperature, labels[0].item())
-    data, metadata = picture._repr_mimebundle_()
-    # The weights travel once: to the report's page, or to the frame of a live notebook.
-    if os.environ.get(HEADLESS):
-        shown, data = image_tag(picture), {**data, COMPONENT: component}
-    else:
-        shown = frame(component, "Draw a digit", FRAME_HEIGHT)
-    return Live(ipywidgets.HTML(shown, layout={"width": "100%"}), data, metadata)
+    rest = predictions(images[0], logits, class_names, temperature, labels[0].item())
+    return explorer("pad", data, rest, "Draw a digit")
 
 
 def rounding_sentence(

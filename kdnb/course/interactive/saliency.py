@@ -8,9 +8,9 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from torch import Tensor
 
-from kdnb.course.figures.picture import Picture, png_url
+from kdnb.course.figures.picture import png_url
 from kdnb.course.figures.saliency import AGAINST, FOR, evidence, saliency_grid
-from kdnb.course.interactive.widgets import Live, dropdown, explorer
+from kdnb.course.interactive.widgets import Live, explorer
 from kdnb.course.labels import written
 from kdnb.evaluation.saliency import Saliency
 from kdnb.evaluation.similarity import normalised
@@ -27,23 +27,6 @@ def saliency_picker(
 
     ``images`` (N, C, H, W) uint8; ``maps`` (N, classes, H, W) by model and kind, where available.
     """
-    every, wide = "all models", {"width": "16em"}
-    pictures = [(caption, i) for i, caption in enumerate(captions)]
-    classes = [(name, i) for i, name in enumerate(class_names)]
-    kinds = [(str(kind), kind) for kind in Saliency]
-    controls = {
-        "image": dropdown("image", "image", pictures, layout=wide),
-        "target": dropdown("class", "class whose logit is explained", classes, start, layout=wide),
-        "saliency": dropdown("map", "kind of map", kinds, layout=wide),
-        "model": dropdown("model", "model", [every, *maps], layout=wide),
-    }
-
-    def draw(image: int, target: int, saliency: Saliency, model: str) -> Picture:
-        shown = list(maps) if model == every else [model]
-        found = [maps[name].get(saliency) for name in shown]
-        row = [None if own is None else own[image, target] for own in found]
-        name = f"{saliency} for {written(class_names)[target]}"
-        return saliency_grid(images[image], shown, {name: row})
 
     def sprites(kind: Saliency) -> list[dict | None]:
         return [_sprite(own[kind]) if kind in own else None for own in maps.values()]
@@ -58,7 +41,11 @@ def saliency_picker(
         ],
         "kinds": [{"name": str(kind), "maps": sprites(kind)} for kind in Saliency],
     }
-    return explorer("saliency", controls, draw, data)
+    kind = next(iter(Saliency))
+    shown = [own.get(kind) for own in maps.values()]
+    row = [None if own is None else own[0, start] for own in shown]
+    rest = saliency_grid(images[0], list(maps), {f"{kind} for {written(class_names)[start]}": row})
+    return explorer("saliency", data, rest, "Saliency maps")
 
 
 def _sprite(maps: Tensor) -> dict:

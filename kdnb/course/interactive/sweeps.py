@@ -2,16 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
-import ipywidgets
 import torch
 
 from kdnb.course.figures.costs import BUDGETS, STEPS, best_within, size_sweep, spent, validated
 from kdnb.course.figures.matrices import by_partner, numbered, subclass_tables
-from kdnb.course.figures.picture import Picture
-from kdnb.course.interactive.widgets import Live, dropdown, explorer
+from kdnb.course.interactive.widgets import Live, explorer
 from kdnb.course.report.protocol import OTHER_DATA
 from kdnb.course.text import percent
 from kdnb.evaluation.metrics import Matching
@@ -29,24 +26,11 @@ def sweep_explorer(path: Path) -> Live:
     cells = {(c["loss"], c["subclasses"], c["weight"]): c for c in record["cells"]}
     losses, sizes, weights = (list(dict.fromkeys(values)) for values in zip(*cells, strict=True))
     names, true_names = record["class_names"], record["subclass_names"]
-    slider = ipywidgets.SelectionSlider
-    controls = {
-        "loss": dropdown("loss", "loss that divides the classes", losses, losses[-1]),
-        "subclasses": dropdown(
-            "subclasses", "invented subclasses per class", sizes, sizes[1], kind=slider
-        ),
-        "weight": dropdown("weight", "weight of this loss", weights, weights[2], kind=slider),
-    }
 
     def matching_of(cell: dict) -> Matching:
         first = cell["teachers"][0]
         counts, partner = torch.tensor(first["counts"]), torch.tensor(first["partner"])
         return Matching(counts, partner, first["recovered"])
-
-    @cache  # few pictures, slow to draw
-    def draw(loss: str, subclasses: int, weight: float) -> Picture:
-        cell = cells[loss, subclasses, weight]
-        return subclass_tables({"\n".join(_says(cell)): matching_of(cell)}, names, true_names)
 
     def rows(matching: Matching) -> list[tuple[str, list[int]]]:
         called, order = numbered(names, matching), by_partner(matching, len(names), len(true_names))
@@ -63,7 +47,9 @@ def sweep_explorer(path: Path) -> Live:
             for (loss, size, weight), cell in cells.items()
         ],
     }  # fmt: skip
-    live = explorer("sweep", controls, draw, data)
+    first = cells[losses[-1], sizes[1], weights[2]]  # where the page's controls rest
+    rest = subclass_tables({"\n".join(_says(first)): matching_of(first)}, names, true_names)
+    live = explorer("sweep", data, rest, "Subclasses by loss, number and weight")
     for about in live.metadata.values():
         about[OTHER_DATA] = True  # these runs were made beforehand, on digits
     return live
@@ -89,19 +75,6 @@ def budget_explorer(
 ) -> Live:
     """The best student within a device's budget: a slider over each cost of `BUDGETS`."""
 
-    def draw(by: str, budget: int) -> Picture:
-        size, label, limit = best_within(sizes, by, budget)
-        chosen = f"{size.name}, {label}: {percent(size.mean(label), 1)}"
-        return size_sweep(sizes, (teacher_costs[by], accuracy), by, chosen, limit)
-
-    controls = {
-        "by": dropdown("budget in", "unit of the budget", list(BUDGETS)),
-        "budget": ipywidgets.IntSlider(
-            value=STEPS // 2, min=0, max=STEPS, description="budget", readout=False,
-            tooltip="from the cost of the cheapest student to that of the costliest",
-        ),
-    }  # fmt: skip
-
     def in_percent(share: Interval) -> tuple[float, float, float]:
         return 100 * share.mean, 100 * share.low, 100 * share.high
 
@@ -119,4 +92,8 @@ def budget_explorer(
         ],
         "teacher": dict(zip(("y", "low", "high"), in_percent(accuracy), strict=True)),
     }  # fmt: skip
-    return explorer("size_sweep", controls, draw, data)
+    by, middle = next(iter(BUDGETS)), STEPS // 2  # where the page's controls rest
+    size, label, limit = best_within(sizes, by, middle)
+    chosen = f"{size.name}, {label}: {percent(size.mean(label), 1)}"
+    rest = size_sweep(sizes, (teacher_costs[by], accuracy), by, chosen, limit)
+    return explorer("size_sweep", data, rest, "The best student within a budget")

@@ -2,17 +2,15 @@
 
 import base64
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from math import log2
 
 import ipywidgets
 from IPython.display import Markdown
 from torch import Tensor
 
 from kdnb.course.figures.picture import Picture, image_tag
-from kdnb.course.figures.svg import Drawing
-from kdnb.course.interactive.components import STATIC
+from kdnb.course.interactive.components import STATIC, frame
 from kdnb.course.interactive.guesses import Guessed, Guesses
 from kdnb.course.report.protocol import COMPONENT, live_kernel
 
@@ -178,60 +176,32 @@ class Prediction(Guess):
         return self._revealed(f"{said} {self._words(asked, late)}", asked)
 
 
-def explorer(
-    component: str,
-    controls: Mapping[str, ipywidgets.Widget],
-    draw: Callable[..., Picture | Drawing],
-    data: dict | None,
-    rest: Picture | None = None,
-) -> Live:
-    """Controls above a picture that follows them.
+def explorer(component: str, data: dict | None, rest: Picture, title: str) -> Live:
+    """A component of the page that computes from ``data``, and its still, the picture ``rest``.
 
-    ``draw`` is called with each control's value under the control's name. ``rest`` is the fallback
-    without a kernel, by default the first picture. ``data`` lets the page of a report do the same
-    without Python, and ``component`` is the name of its script.
+    ``component`` is the name of its script. In a live notebook it moves in a frame with this title;
+    otherwise the output carries the data to the page of a report. Without ``data`` it is the still.
     """
-    image = ipywidgets.HTML()
-
-    def redraw(change: object = None) -> Picture | Drawing:
-        picture = draw(**{name: control.value for name, control in controls.items()})
-        image.value = image_tag(picture)
-        return picture
-
-    for control in controls.values():
-        control.observe(redraw, names="value")
-    first = redraw()
-    box = ipywidgets.VBox([ipywidgets.HBox(list(controls.values())), image])
-    fallback, metadata = (rest or first)._repr_mimebundle_()
-    if data:
-        fallback = {**fallback, COMPONENT: {"component": component, **data}}
-    return Live(box, fallback, metadata)
+    fallback, metadata = rest._repr_mimebundle_()
+    shown = image_tag(rest)
+    if data is not None:
+        described = {"component": component, **data}
+        # Data may be large, so they travel once.
+        if live_kernel():
+            shown = frame(described, title)
+        else:
+            fallback = {**fallback, COMPONENT: described}
+    return Live(ipywidgets.HTML(shown, layout={"width": "100%"}), fallback, metadata)
 
 
-def dropdown(
-    name: str, tooltip: str, options: Sequence, value: object = None, kind: type | None = None,
-    **look: object,
-) -> ipywidgets.Widget:  # fmt: skip
-    """A choice among options, each a value or (name, value); at first ``value`` or the first."""
-    chosen = {} if value is None else {"value": value}
-    made = kind or ipywidgets.Dropdown
-    return made(options=options, description=name, tooltip=tooltip, **chosen, **look)
+def dropdown(name: str, tooltip: str, options: Sequence, value: object) -> ipywidgets.Dropdown:
+    """A choice among options, at first ``value``."""
+    return ipywidgets.Dropdown(options=options, value=value, description=name, tooltip=tooltip)
 
 
-def temperature_slider(
-    start: float, lowest: float = 0.5, highest: float = 64.0
-) -> ipywidgets.FloatLogSlider:
-    """A logarithmic slider with eight steps for each doubling."""
-    return ipywidgets.FloatLogSlider(
-        value=start, base=2, min=log2(lowest), max=log2(highest), step=0.125, description="T",
-        tooltip="temperature", readout_format=".2f",
-    )  # fmt: skip
-
-
-def ends_of(slider: ipywidgets.FloatLogSlider) -> dict[str, float]:
-    """A temperature slider's position and ends, for the page's slider."""
-    low, high = (slider.base**end for end in (slider.min, slider.max))
-    return {"temperature": slider.value, "lowest": low, "highest": high}
+def temperatures(start: float, lowest: float = 0.5, highest: float = 64.0) -> dict[str, float]:
+    """Where the page's temperature slider rests, and its ends."""
+    return {"temperature": start, "lowest": lowest, "highest": highest}
 
 
 def packed(values: Tensor) -> str:

@@ -3,9 +3,9 @@ COMPONENTS.curves = (data) => {
   const chart = element("div", { class: "chart" });
   const says = element("p", { role: "status" });
   const numbers = element("tbody");
-  const choice = element("select", {}, ...data.quantities.map((one) => element("option", {}, one.name)));
+  const choice = menu("quantity", data.quantities.map((one) => one.name));
   const epochs = data.epochs, count = epochs.length;
-  const slider = range(count, 1, count, 1), reading = element("output");
+  const slider = range(count, 1, count, 1, { "data-state": "epoch", "data-values": epochs.join(" ") }), reading = element("output");
 
   // Student's t interval over the seeds; ``data.t`` is its factor for this number of seeds.
   const interval = (values) => {

@@ -5,7 +5,7 @@ COMPONENTS.loss = (data) => {
   const numbers = element("tbody");
   const { slider, read, label } = temperatureSlider(data);
   const cut = shortened(data.classes);
-  const weight = range(data.soft_weight, 0, 1, 0.05), weighs = element("output");
+  const weight = range(data.soft_weight, 0, 1, 0.05, { "data-state": "w" }), weighs = element("output");
 
   const draw = () => {
     const t = read(), w = Number(weight.value);

@@ -96,12 +96,37 @@ COMPONENTS.pad = (data) => {
     }));
   };
 
+  // The points of a stroke that keep it within a seventh of an image's pixel (Douglas and Peucker).
+  const simplified = (points) => {
+    const [x, y] = points[0], [u, v] = points.at(-1), square = (u - x) ** 2 + (v - y) ** 2 || 1;
+    let farthest = 0, most = 1.5;
+    points.forEach(([a, b], i) => {
+      const along = Math.max(0, Math.min(1, ((a - x) * (u - x) + (b - y) * (v - y)) / square));
+      const off = Math.hypot(a - x - along * (u - x), b - y - along * (v - y));
+      if (off > most) [farthest, most] = [i, off];
+    });
+    if (!farthest) return points.length > 1 ? [[x, y], [u, v]] : points;
+    return [...simplified(points.slice(0, farthest + 1)), ...simplified(points.slice(farthest)).slice(1)];
+  };
+  // Strokes as text: three characters for each point, on a grid of two units, and dots between strokes.
+  const GRID = 2, ACROSS = PAD / GRID + 1;
+  const encoded = (strokes) => strokes.map((points) => simplified(points).map((point) => {
+    const [i, j] = point.map((v) => Math.round(Math.max(0, Math.min(PAD, v)) / GRID));
+    return (i * ACROSS + j).toString(36).padStart(3, "0");
+  }).join("")).join(".");
+  const decoded = (text) => {
+    const strokes = text.split(".");
+    if (!strokes.every((stroke) => /^([0-9a-f][0-9a-z]{2})+$/.test(stroke))) return [];
+    return strokes.map((stroke) => stroke.match(/.../g).map((point) => parseInt(point, 36)).map(
+      (at) => [Math.floor(at / ACROSS) * GRID, at % ACROSS * GRID]));
+  };
+
   const examples = data.images.map(({ pixels }) => bytes(pixels));
   const pad = element("canvas", { class: "pad", width: PAD, height: PAD, role: "img", "aria-label":
     "Drawing pad: draw here with a mouse, a finger or a pen. By keyboard, choose an example from the image menu." });
   const small = element("canvas", { class: "pixels", width: SIDE, height: SIDE, role: "img" });
-  const choice = element("select", {}, element("option", {}, "your drawing"),
-    ...data.images.map(({ name }) => element("option", {}, name)));
+  const choice = menu("image", ["your drawing", ...data.images.map(({ name }) => name)]);
+  const drawn = element("input", { type: "hidden", "data-state": "drawing" });
   const clear = element("button", { type: "button" }, "Clear");
   const { slider, read, label } = temperatureSlider(data);
   const says = element("p", { role: "status" });
@@ -159,11 +184,23 @@ COMPONENTS.pad = (data) => {
     soon();
   });
   for (const end of ["pointerup", "pointercancel"]) {
-    pad.addEventListener(end, (event) => { drawing = drawing && !event.isPrimary; });
+    pad.addEventListener(end, (event) => {
+      if (drawing && event.isPrimary) redraw(encoded(strokes));
+      drawing = drawing && !event.isPrimary;
+    });
   }
   clear.addEventListener("click", () => {
-    strokes = [];
     choice.selectedIndex = 0;
+    redraw("");
+  });
+  // What is drawn is what a link to it shows.
+  const redraw = (text) => {
+    drawn.value = text;
+    drawn.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+  drawn.addEventListener("change", () => {
+    strokes = decoded(drawn.value);
+    if (!strokes.length) drawn.value = "";
     answer();
   });
   choice.addEventListener("change", answer);
@@ -171,7 +208,7 @@ COMPONENTS.pad = (data) => {
   choice.selectedIndex = 1;
   answer();
   return [
-    element("div", { class: "controls" }, element("label", {}, "image ", choice), clear, label),
+    element("div", { class: "controls" }, element("label", {}, "image ", choice), drawn, clear, label),
     element("div", { class: "side" }, pad,
       element("div", {}, small, element("p", { class: "note" }, "the networks' input")),
       element("div", { class: "chart" }, says)),

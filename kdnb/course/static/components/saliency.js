@@ -3,13 +3,9 @@ COMPONENTS.saliency = (data) => {
   const says = element("p", { role: "status" });
   const chart = element("div", { class: "side maps" });
   const numbers = element("tbody");
-  const select = (names, start = 0) => {
-    const made = element("select", {}, ...names.map((name) => element("option", {}, name)));
-    made.selectedIndex = start;
-    return made;
-  };
-  const image = select(data.images.map((one) => one.name)), target = select(data.classes, data.target);
-  const kind = select(data.kinds.map((one) => one.name)), model = select(["all models", ...data.models]);
+  const image = menu("image", data.images.map((one) => one.name)), target = menu("class", data.classes);
+  const kind = menu("map", data.kinds.map((one) => one.name)), model = menu("model", ["all models", ...data.models]);
+  target.selectedIndex = data.target;
   const place = (index, count) => (count > 1 ? 100 * index / (count - 1) : 0);
 
   const draw = () => {

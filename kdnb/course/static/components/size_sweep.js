@@ -3,8 +3,8 @@ COMPONENTS.size_sweep = (data) => {
   const chart = element("div", { class: "chart" });
   const says = element("p", { role: "status" });
   const numbers = element("tbody");
-  const choice = element("select", {}, ...data.budgets.map((one) => element("option", {}, one.name)));
-  const slider = range(data.steps / 2, 0, data.steps, 1), reading = element("output");
+  const choice = menu("by", data.budgets.map((one) => one.name));
+  const slider = range(data.steps / 2, 0, data.steps, 1, { "data-state": "budget" }), reading = element("output");
   const offers = data.sizes.flatMap((name, size) => data.methods.map((method) => (
     { name: `${name}, ${method.name}`, size, y: method.intervals[size][0], validated: method.validated[size] })));
 

@@ -4,7 +4,7 @@ COMPONENTS.subclasses = (data) => {
   const left = element("div", { class: "chart" }), right = element("div", { class: "chart" });
   const says = element("p", { role: "status" });
   const numbers = element("tbody");
-  const choice = element("select", {}, ...data.images.map((image) => element("option", {}, image.name)));
+  const choice = menu("image", data.images.map((image) => image.name));
   const { slider, read, label } = temperatureSlider(data);
   const cut = shortened(data.classes);
   const colours = [BLUE, ORANGE, GREEN];

@@ -2,10 +2,11 @@
 COMPONENTS.sweep = (data) => {
   const says = element("p", { role: "status" });
   const chart = element("div", { class: "scroll", "data-what": "table" });
-  const choice = element("select", {}, ...data.losses.map((loss) => element("option", {}, loss)));
+  const choice = menu("loss", data.losses);
   choice.selectedIndex = data.losses.length - 1;
   const stepped = (name, options, start) => {
-    const slider = range(start, 0, options.length - 1, 1), reading = element("output");
+    const reading = element("output");
+    const slider = range(start, 0, options.length - 1, 1, { "data-state": name, "data-values": options.join(" ") });
     const read = () => {
       const value = options[Number(slider.value)];
       reading.textContent = `${value}`;

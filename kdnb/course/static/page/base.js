@@ -86,8 +86,12 @@ const bars = (names, series, describe, ceiling = 0) => {
   return element("svg", { viewBox: box, role: "img", "aria-label": describe }, ...parts);
 };
 
-const range = (start, lowest, highest, step) => element(
-  "input", { type: "range", min: lowest, max: highest, step, value: start });
+// Controls with `data-state` are in the address under this name, see state.js.
+const range = (start, lowest, highest, step, attributes) => element(
+  "input", { type: "range", min: lowest, max: highest, step, value: start, ...attributes });
+
+const menu = (state, names) => element(
+  "select", { "data-state": state }, ...names.map((name) => element("option", {}, name)));
 
 const table = (names, body) => element("details", {}, element("summary", {}, "the numbers"),
   element("div", { class: "scroll", "data-what": "table" },
@@ -99,7 +103,8 @@ const row = (name, values) => element("tr", {}, element("th", { scope: "row" }, 
 
 // A slider over the logarithm of the temperature, its value and its label.
 const temperatureSlider = (data) => {
-  const slider = range(Math.log2(data.temperature), Math.log2(data.lowest), Math.log2(data.highest), 0.125);
+  const slider = range(Math.log2(data.temperature), Math.log2(data.lowest), Math.log2(data.highest), 0.125,
+    { "data-state": "T", "data-scale": "log2" });
   const reading = element("output");
   const read = () => {
     const t = 2 ** Number(slider.value);
