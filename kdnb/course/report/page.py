@@ -9,12 +9,14 @@ from pathlib import Path
 
 from latex2mathml.converter import convert
 from markupsafe import Markup
+from mistune import BlockState
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
+from kdnb.course.glossary import Term, glossary, terms_in
 from kdnb.course.interactive.components import scripted
 from kdnb.course.references import references
 from kdnb.course.report.protocol import COMPONENT, RESULTS
@@ -22,13 +24,16 @@ from kdnb.course.report.protocol import COMPONENT, RESULTS
 TEMPLATES = Path(__file__).parent / "templates"
 # The first of these types in an output is shown; a widget needs a kernel and is not included.
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
+# Parts of a Markdown text in which no term of the glossary is marked.
+UNMARKED = ("heading", "image", "link", "table")
 
 
 @dataclass(frozen=True)
 class Chapter:
     """One executed notebook as HTML, with its headings as (anchor, text) for the contents.
 
-    ``cited`` holds the addresses of the works that the chapter links.
+    ``cited`` holds the addresses of the works that the chapter links, ``terms`` the terms of the
+    glossary that it marks.
     """
 
     anchor: str
@@ -36,20 +41,41 @@ class Chapter:
     sections: list[tuple[str, str]]
     body: Markup
     cited: frozenset[str]
+    terms: frozenset[Term]
 
 
 class ChapterRenderer(IPythonRenderer):
     """Markdown to HTML: maths as MathML, headings with anchors unique to the chapter.
 
     A link to another notebook leads to its chapter, or is plain text where the page lacks it. A
-    link to a work that the course cites leads to the page's list of references.
+    link to a work that the course cites leads to the page's list of references. With ``marks``, a
+    term of the glossary is a button for its definition where the chapter first uses it.
     """
 
-    def __init__(self, chapter: str, chapters: Collection[str]):
+    def __init__(self, chapter: str, chapters: Collection[str], marks: bool = False):
         super().__init__(escape=True, exclude_anchor_links=True)
+        self.marks, self.terms = marks, set()
         self.chapter, self.chapters = chapter, chapters
         self.headings: list[tuple[int, str, str]] = []  # level, anchor, inner HTML
         self.cited: set[str] = set()  # addresses of works
+
+    def render_token(self, token: dict, state: BlockState) -> str:
+        outside, self.marks = self.marks, self.marks and token["type"] not in UNMARKED
+        html = super().render_token(token, state)
+        self.marks = outside
+        return html
+
+    def text(self, text: str) -> str:
+        if not self.marks:
+            return super().text(text)
+        return "".join(self._marked(*piece) for piece in terms_in(text))
+
+    def _marked(self, text: str, term: Term | None) -> str:
+        html = super().text(text)
+        if term is None or term in self.terms:
+            return html
+        self.terms.add(term)
+        return f'<button type="button" class="term" popovertarget="{term.anchor}">{html}</button>'
 
     def inline_math(self, body: str) -> str:
         return _mathml(body, "inline")
@@ -84,14 +110,15 @@ def render_chapter(
 
     ``stamp`` is the line under each of its figures and tables.
     """
-    renderer = ChapterRenderer(name, chapters)
+    renderer = ChapterRenderer(name, chapters, marks=True)
     exporter = notebook_exporter(renderer, "chapter")
     resources = {"stamp": stamp, "component": COMPONENT}
     body, _ = exporter.from_notebook_node(notebook, resources=resources)
     titles = [(anchor, text) for level, anchor, text in renderer.headings if level == 1]
     sections = [(anchor, Markup(text)) for level, anchor, text in renderer.headings if level == 2]
     anchor, title = titles[0] if titles else (name, name)
-    return Chapter(anchor, Markup(title), sections, Markup(body), frozenset(renderer.cited))
+    cited, terms = frozenset(renderer.cited), frozenset(renderer.terms)
+    return Chapter(anchor, Markup(title), sections, Markup(body), cited, terms)
 
 
 def notebook_exporter(renderer: ChapterRenderer, template: str) -> HTMLExporter:
@@ -113,9 +140,10 @@ def render_page(
 ) -> str:
     """One HTML page: a cover with ``facts`` as (name, value) rows, contents, then the chapters.
 
-    At the end stand the works that the chapters cite.
+    At the end stand the works that the chapters cite, and the terms that they mark.
     """
     cited = frozenset().union(*(chapter.cited for chapter in chapters))
+    terms = frozenset().union(*(chapter.terms for chapter in chapters))
     return scripted(
         "page.html.j2",
         title=title,
@@ -123,9 +151,14 @@ def render_page(
         facts=facts,
         chapters=chapters,
         works=[work for url, work in references().items() if url in cited],
+        glossary=[(term, _definition(term)) for term in glossary() if term in terms],
         highlight_css=Markup(highlight_css()),
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def _definition(term: Term) -> Markup:
+    return Markup(MarkdownWithMath(renderer=ChapterRenderer("", ())).render(term.meaning))
 
 
 def _mathml(body: str, display: str) -> str:
