@@ -42,12 +42,13 @@ def scripted(template: str, after: str = "", **values: object) -> str:
     )
 
 
-def frame(component: dict, title: str, height: int) -> str:
+def frame(component: dict, title: str, height: int, still: str = "") -> str:
     """A component of the page as HTML for a live notebook: the same script in its own frame.
 
-    The frame has no access to the notebook or the network. ``height`` is in CSS pixels.
+    The frame has no access to the notebook or the network. ``height`` is in CSS pixels, ``still``
+    the HTML that a component of the page has as its fallback.
     """
-    page = scripted("frame.html.j2", component=component, title=title)
+    page = scripted("frame.html.j2", component=component, title=title, still=Markup(still))
     return (
         f'<iframe title="{html.escape(title)}" sandbox="allow-scripts" srcdoc="{html.escape(page)}"'
         f' style="width:100%;height:{height}px;border:0"></iframe>'
