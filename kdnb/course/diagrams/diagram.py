@@ -26,13 +26,13 @@ CONTROLS = 150  # CSS pixels around a diagram in its frame: slider, button and s
 class Steps:
     """What a diagram's ``<g class="step">`` groups are: a ``name`` for all and one for each.
 
-    ``rest`` says what the still shows. At a step, its group is shown alone, or with ``faint`` before
-    the others.
+    ``rest`` says what the still shows. At a step, its group is shown alone, or with ``faint``
+    before the others.
     """
 
     name: str
     names: Sequence[str]
-    rest: str = "all"
+    rest: str = "all steps"
     faint: bool = False
 
 

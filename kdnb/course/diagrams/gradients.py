@@ -120,7 +120,6 @@ def _scale(y: float) -> list[str]:
     return parts
 
 
-
 def _border(
     found: dict[float, tuple[float, float]], ws: Sequence[float], cell: float
 ) -> list[tuple[float, float]]:
