@@ -23,7 +23,7 @@ def pulls(
     The gradients are those of `kdnb.losses.distillation_loss` with respect to the student's logits
     (N, C); the soft one contains the factor T².
     """
-    z = student.double().requires_grad_()
+    z = student.detach().double().clone().requires_grad_()
     loss = distillation_loss(z, labels, teacher.double(), temperature, 0.5)
     gradients = [torch.autograd.grad(part, z, retain_graph=True)[0] for part in loss[1:]]
     soft, hard = (len(z) * gradient.norm(dim=1).mean().item() for gradient in gradients)
