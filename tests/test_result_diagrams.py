@@ -139,7 +139,7 @@ def test_every_comparison_is_a_row_with_its_verdict():
     assert "nothing" not in said
     marks = [(m.get("stroke"), m.get("fill")) for m in drawn(diagram).iter("circle")][3:]
     assert marks == [(BLUE, BLUE), ("currentColor", "none"), (ORANGE, ORANGE)]
-    head = "Of 3 comparisons, 1 are gains, 1 losses and 1 not distinguishable from 0"
+    head = "Of 3 comparisons, 1 show a gain and 1 a loss; 1 are not distinguishable from 0"
     assert forest.counts(sections).startswith(head) and head in diagram.alt
     assert "unclear: +2.00 (+0.10 to +4.00), not distinguishable" in diagram.alt
 
@@ -310,8 +310,11 @@ def page_of(*diagrams, stamp=""):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Steps")])
     for diagram in diagrams:
         data, metadata = diagram._repr_mimebundle_()
-        output = nbformat.v4.new_output("display_data", data=data, metadata=metadata)
-        notebook.cells.append(nbformat.v4.new_code_cell("draw()", outputs=[output]))
+        outputs = [
+            nbformat.v4.new_output("stream", text="drawn\n"),
+            nbformat.v4.new_output("display_data", data=data, metadata=metadata),
+        ]
+        notebook.cells.append(nbformat.v4.new_code_cell("draw()", outputs=outputs))
     chapter = render_chapter(notebook, "00_steps", ["00_steps"], stamp)
     return render_page([chapter], title="Steps", about="A test.", facts=[])
 

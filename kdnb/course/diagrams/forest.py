@@ -70,8 +70,8 @@ def counts(sections: Sequence[Section]) -> str:
     """A sentence with the numbers of gains, losses and undecided comparisons."""
     signs = [gain.sign for section in sections for gain in section.gains]
     return (
-        f"Of {len(signs)} comparisons, {signs.count(1)} are gains, {signs.count(-1)} losses and "
-        f"{signs.count(0)} not distinguishable from 0 (Holm-adjusted)."
+        f"Of {len(signs)} comparisons, {signs.count(1)} show a gain and {signs.count(-1)} a loss; "
+        f"{signs.count(0)} are not distinguishable from 0 (Holm-adjusted)."
     )
 
 

@@ -91,10 +91,10 @@ def gradient_words(
         sides = ("the soft term", "the labels") if more else ("the labels", "the soft term")
         here = f"{sides[0]} pull{'s' * more} {strength} {sides[1]}"
     first, last = min(found), max(found)
-    equal = [f"w = {equal_weight(*found[t]):.2f} at T = {t:g}" for t in (first, last)]
+    equal = [f"w = {equal_weight(*found[t]):.2f} for T = {t:g}" for t in (first, last)]
     return (
         f"At T = {temperature:g} and w = {weight:g}, {here}. Both terms pull equally at "
-        f"{equal[0]} and at {equal[1]}."
+        f"{equal[0]} and {equal[1]}."
     )
 
 
