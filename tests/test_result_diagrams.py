@@ -70,7 +70,7 @@ def test_the_map_of_ratios_has_every_cell_the_setting_and_the_border():
     found = {t: gradients.pulls(STUDENT, TEACHER, LABELS, t) for t in ts}
     said = texts(diagram)
     assert said.count("∞") == len(ts)  # without labels
-    assert "no labels in the loss" in diagram.alt
+    assert "the labels have no weight" in diagram.alt
     cells = [r for r in drawn(diagram).iter("rect") if r.get("height") == str(gradients.ROW)]
     assert len(cells) == len(ts) * len(ws)
     inks = [rect.get("fill") for rect in cells]
@@ -82,6 +82,19 @@ def test_the_map_of_ratios_has_every_cell_the_setting_and_the_border():
     stronger = [sum(gradients.ratio(*found[t], w) >= 1 for w in ws) for t in ts]
     assert rows == [count for count in stronger for _ in range(2)]
     assert 0 < min(stronger) < max(stronger)
+
+
+def test_the_setting_is_said_on_both_sides_of_equal():
+    def said(weight):
+        return gradients.gradient_ratio(STUDENT, TEACHER, LABELS, 8.0, weight).alt
+
+    soft, hard = gradients.pulls(STUDENT, TEACHER, LABELS, 8.0)
+    assert "the soft term has no weight" in said(0.0)
+    strength = gradients.ratio(soft, hard, 0.99)
+    assert strength > 100
+    assert f"the soft term pulls {strength:.0f} times as strongly as the labels" in said(0.99)
+    strength = 1 / gradients.ratio(soft, hard, 0.02)
+    assert f"the labels pull {strength:.0f} times as strongly as the soft term" in said(0.02)
 
 
 # Redraws
