@@ -5,11 +5,15 @@ JupyterLab's themes and in print. Colours are those of `INKS`, which stand out f
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html import escape
 from math import atan2, cos, pi, sin
 
-from kdnb.course.report.protocol import COMPONENT
+import ipywidgets
+
+from kdnb.course.interactive.components import frame
+from kdnb.course.interactive.widgets import Live
+from kdnb.course.report.protocol import COMPONENT, THIS_DATA, live_kernel
 
 # At least 3:1 against the page, light and dark; static/page/base.js has the same.
 BLUE, ORANGE, GREEN = INKS = ("#0173b2", "#c27c0e", "#029e73")
@@ -17,23 +21,31 @@ BLUE, ORANGE, GREEN = INKS = ("#0173b2", "#c27c0e", "#029e73")
 
 @dataclass(frozen=True)
 class Steps:
-    """What a diagram's ``<g class="step">`` groups are: a ``name`` for all and one for each."""
+    """What a diagram's ``<g class="step">`` groups are: a ``name`` for all and one for each.
+
+    ``rest`` says what the still shows. At a step, its group is shown alone, or with ``faint``
+    before the others.
+    """
 
     name: str
     names: Sequence[str]
+    rest: str = "all steps"
+    faint: bool = False
 
 
 class Diagram:
     """SVG elements ``parts`` in a box of CSS pixels, and their text alternative.
 
     The diagram is a still that shows everything at once. With ``steps``, the page adds a slider
-    and a button that go through the parts made by `step`.
+    and a button that go through the parts made by `step`; in a live notebook a frame does the same.
+    ``of_data`` marks a result of this run, under which a report names the data.
     """
 
     def __init__(
-        self, width: int, height: int, parts: Sequence[str], alt: str, steps: Steps | None = None
-    ):
-        self.alt, self.steps = alt, steps
+        self, width: int, height: int, parts: Sequence[str], alt: str, steps: Steps | None = None,
+        *, of_data: bool = False,
+    ):  # fmt: skip
+        self.alt, self.steps, self.of_data = alt, steps, of_data
         self.svg = (
             f'<svg class="diagram" viewBox="0 0 {width} {height}" role="img" '
             f'aria-label="{escape(alt)}" font-family="sans-serif" font-size="14" '
@@ -41,17 +53,23 @@ class Diagram:
             f"{''.join(parts)}</svg>"
         )
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple:
         shown = {"text/html": self.svg, "text/plain": self.alt}
-        if self.steps:
-            step = {"name": self.steps.name, "names": list(self.steps.names)}
-            shown[COMPONENT] = {"component": "steps", **step}
-        return shown
+        about = {"text/html": {THIS_DATA: True}} if self.of_data else {}
+        if not self.steps:
+            return shown, about
+        component = {"component": "steps", **asdict(self.steps)}
+        if not live_kernel():
+            return {**shown, COMPONENT: component}, about
+        made = frame(component, self.steps.name, self.svg)
+        box = ipywidgets.HTML(made, layout={"width": "100%"})
+        return Live(box, shown, about)._repr_mimebundle_()
 
 
-def step(parts: Sequence[str]) -> str:
-    """One of a diagram's steps."""
-    return f'<g class="step">{"".join(parts)}</g>'
+def step(parts: Sequence[str], *, hidden: bool = False) -> str:
+    """One of a diagram's steps; a ``hidden`` one is not in the still."""
+    hide = ' display="none"' if hidden else ""
+    return f'<g class="step"{hide}>{"".join(parts)}</g>'
 
 
 def words(

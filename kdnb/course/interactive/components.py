@@ -51,14 +51,16 @@ def scripted(template: str, after: str = "", **values: object) -> str:
     )
 
 
-def frame(component: dict, title: str) -> str:
+def frame(component: dict, title: str, still: str = "") -> str:
     """A component of the page as HTML for a live notebook: the same script in its own frame.
 
     The frame has no access to the notebook or the network. Where the notebook runs `FOLLOW`, the
-    frame is as high as its contents; else they scroll.
+    frame is as high as its contents; else they scroll. ``still`` is the HTML that a component of
+    the page has as its fallback.
     """
     follow = (STATIC / "lab" / "frame.js").read_text(encoding="utf-8")
-    page = scripted("frame.html.j2", after=follow, component=component, title=title)
+    values = {"component": component, "title": title, "still": Markup(still)}
+    page = scripted("frame.html.j2", after=follow, **values)
     return (
         f'<iframe title="{html.escape(title)}" sandbox="allow-scripts" srcdoc="{html.escape(page)}"'
         f' onload="{html.escape(FOLLOW)}" style="width:100%;height:560px;border:0"></iframe>'
