@@ -42,7 +42,7 @@ def networks(teacher: nn.Module, student: nn.Module, image: Tensor) -> Diagram:
             words(x + 65, 16, label, "start", bold=True),
             words(x + 65, 36, total, "start", size=SIZE),
             picture(x + 6, 4, 48, (image[0] * 255).round().byte().cpu()),
-            words(x + 65, 54, _sizes(image.shape[1:]), "start", size=SIZE),
+            words(x + 65, 54, f"input {_sizes(image.shape[1:])}", "start", size=SIZE),
         ]
         drawn, end = _column(x, column, largest)
         parts += drawn
@@ -70,7 +70,7 @@ def _column(x: float, column: list[Layer], largest: tuple[int, int]) -> tuple[li
         parts += [
             arrow([(x + 30, left_at + 3), (x + 30, middle - sides[0] / 2 - 3)]),
             words(x + 130, middle - 12, name, "start", size=SIZE, bold=True),
-            words(x + 130, middle + 5, _sizes(layer.shape), "start", size=SIZE),
+            words(x + 130, middle + 5, f"output {_sizes(layer.shape)}", "start", size=SIZE),
             words(x + 130, middle + 22, f"{layer.parameters:,} parameters", "start", size=SIZE),
         ]
         left_at = middle + sides[0] / 2

@@ -87,10 +87,10 @@ def _networks(image: Tensor, name: str, temperature: str) -> list[str]:
         words(40, 206, f"label: {name}", "start", size=SIZE),
         box(80, 16, 70, 40, ORANGE, fill=0.15),
         words(115, 33, "teacher", size=SIZE, bold=True),
-        words(115, 49, "fixed", size=SIZE),
+        words(115, 49, "frozen", size=SIZE),
         box(80, 78, 70, 110, BLUE, fill=0.15),
         words(115, 127, "student", size=SIZE, bold=True),
-        words(115, 143, "trained", size=SIZE),
+        words(115, 143, "learns", size=SIZE),
         arrow([(150, 36), (164, 36)], ORANGE),
         box(164, 16, 100, 40, ORANGE, dashed=True),
         words(214, 33, "cached logits", size=SIZE),
@@ -144,7 +144,8 @@ def _under(names: Sequence[str], y: float) -> tuple[list[str], float]:
     fit = int(step / LETTER)
     short = shortened(names, max(8, fit))
     middles = [LEFT + (i + 0.5) * step for i in range(len(names))]
-    longest = max(map(len, short))
+    # A Chinese character is as wide as two letters.
+    longest = max(sum(1 + (c > "\u2e7f") for c in name) for name in short)
     if longest <= fit:
         return [words(x, y, name, size=SIZE) for x, name in zip(middles, short, strict=True)], 0
     turned = [

@@ -46,10 +46,14 @@ def simplex(
     ``images`` are (N, 1 or 3, H, W) uint8. A ring marks T = 1 and a square the ``temperature``.
     The steps go through the temperatures from 0.25 to 64.
     """
-    names, said = shortened(class_names, 12), []
-    parts = [line([*CORNERS, CORNERS[0]], width=1)]
-    for (x, y), name in zip(CORNERS, names, strict=True):
-        parts.append(words(x, y - 10 if y == TOP else y + 20, name, bold=True))
+    said, (top, *below) = [], shortened(class_names, 16)
+    left, right = (4 * len(name) for name in below)  # half of their widths
+    parts = [
+        line([*CORNERS, CORNERS[0]], width=1),
+        words(WIDTH / 2, TOP - 10, top, bold=True),
+        words(max(2, CORNERS[1][0] - left), BOTTOM + 20, below[0], "start", bold=True),
+        words(min(WIDTH - 2, CORNERS[2][0] + right), BOTTOM + 20, below[1], "end", bold=True),
+    ]
     path = [_points(logits, t) for t in _temperatures(16)]
     for i, (ink, image) in enumerate(zip(INKS, images, strict=False)):
         left, top = 4 + 132 * i, BOTTOM + 36
