@@ -16,7 +16,7 @@ from kdnb.training.predict import evaluating
 
 RANDOM = "random order"
 WAYS = ("deletion", "insertion")
-WIDTH, LEFT, GAP, HEIGHT = 440, 34, 24, 130  # CSS pixels of the whole and of one panel
+WIDTH, LEFT, GAP, HEIGHT = 440, 34, 14, 130  # CSS pixels of the whole and of one panel
 # Lines differ by more than colour.
 DASHES = ("", "7 3", "2 3", "9 3 2 3")
 
@@ -78,7 +78,7 @@ def deletion_curves(found: Curves) -> Diagram:
         parts.append(_curve([(x, y - 4), (x + 26, y - 4)], orders.index(order), order))
         parts.append(words(x + 32, y, order, "start", size=13))
         x += 48 + 7 * len(order)
-    wide = (WIDTH - 2 * LEFT - GAP) / 2
+    wide = (WIDTH - 2 * (LEFT + GAP)) / 2
     for model, name in zip(found.values(), shortened(list(found), 60), strict=True):
         y += 32
         parts.append(words(0, y, name, "start", bold=True))
@@ -104,7 +104,7 @@ def deletion_words(found: Curves) -> str:
             each = ", ".join(f"{mean[at]:.2f} by {order}" for order, mean in means.items())
             each = each.replace(f"by {RANDOM}", f"in {RANDOM}")
             said.append(
-                f"{label}: with {part:.0f} % of the pixels {WAYS[panel][:-3]}ed the mean "
+                f"{label}: with {part:.0f} % of the pixels {way[:-3]}ed the mean "
                 f"probability of the predicted class is {each}."
             )
     return " ".join(said)

@@ -35,7 +35,7 @@ class Steps:
 
     name: str
     names: Sequence[str]
-    rest: str = "all"
+    rest: str = "all steps"
     faint: bool = False
 
 

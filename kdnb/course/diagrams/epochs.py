@@ -25,11 +25,14 @@ from kdnb.training.loop import predict
 
 IMAGES, SHOWN = 300, 9  # images of the map, and its steps at most
 SECONDS = 60.0  # of a stored teacher's training: a longer one is not repeated for the map
-WIDTH, HEIGHT, EDGE, TOP = 400, 360, 16, 46  # CSS pixels of the whole, and around the map
+WIDTH, HEIGHT, EDGE, TOP = 400, 330, 8, 46  # CSS pixels of the whole, and around the map
 # Each at least 3:1 against the page, light and dark. A class repeats them with another mark.
 COLOURS = (*INKS, "#c2619f", "#7a7a7a")
-CAPS = ("round", "square")
+# A class's mark at a point: a dot (a line of no length with round ends), a cross, a plus.
+MARKS = (("M{x:.1f} {y:.1f}h0", 5), ("M{x:.1f} {y:.1f}m-2-2l4 4m0-4l-4 4", 1.5),
+         ("M{x:.1f} {y:.1f}m-2.5 0h5m-2.5-2.5v5", 1.5))  # fmt: skip
 NAMED = 20  # subclasses whose centres have names
+FILLED = 0.9  # of the map, by the last epoch's points
 
 Snapshots = dict[int, Tensor]
 
@@ -112,6 +115,21 @@ def projected(found: Snapshots) -> dict[int, Tensor]:
     return {n: (logits - middle) @ directions.T for n, logits in centred.items()}
 
 
+def _placed(points: dict[int, Tensor]) -> dict[int, Tensor]:
+    """The points in pixels: the last epoch fills most of the map.
+
+    Points of other epochs that would lie outside are put on the map's edge.
+    """
+    last = points[max(points)]
+    low, high = last.amin(0), last.amax(0)
+    room = torch.tensor([WIDTH - 2 * EDGE, HEIGHT - 2 * EDGE]).double()
+    scale = FILLED * (room / (high - low).clamp(min=1e-9)).min()
+    corner, size = torch.tensor([0, TOP]), torch.tensor([WIDTH, HEIGHT])
+    shift = corner + (size - scale * (high - low)) / 2
+    inside = corner + EDGE, corner + size - EDGE
+    return {n: (shift + scale * (each - low)).clamp(*inside) for n, each in points.items()}
+
+
 def epochs_map(
     found: Snapshots, labels: Tensor, class_names: Sequence[str], subclasses: Tensor | None = None,
     subclass_names: Sequence[str] = (),
@@ -125,35 +143,30 @@ def epochs_map(
     truth = labels if subclasses is None else subclasses
     groups = torch.stack([labels, truth], 1).unique(dim=0).tolist()
     names = shortened(list(class_names if subclasses is None else subclass_names), 10)
-    every = torch.cat([*points.values()])
-    low, high = every.amin(0), every.amax(0)
-    room = torch.tensor([WIDTH - 2 * EDGE, HEIGHT - 2 * EDGE]).double()
-    scale = (room / (high - low).clamp(min=1e-9)).min()
-    shift = torch.tensor([EDGE, TOP + EDGE]) + (room - scale * (high - low)) / 2
-    placed = {n: shift + scale * (each - low) for n, each in points.items()}
-    parts, steps, centres = [], [], {}
+    placed = _placed(points)
+    paths, steps, centres = [], [], {}
     for c, k in groups:
         chosen = (labels == c) & (truth == k)
         centres[c, k] = [tuple(each[chosen].mean(0).tolist()) for each in placed.values()]
         ink = _colour(groups, c, k, subclasses is None)
-        parts.append(line(centres[c, k], ink, width=2.5, opacity=0.45))
+        paths.append(line(centres[c, k], ink, width=2.5, opacity=0.45))
     for n, each in placed.items():
         dots = [
-            _dots(each[(labels == c) & (truth == k)], _colour(groups, c, k, subclasses is None), c)
+            _marks(each[(labels == c) & (truth == k)], _colour(groups, c, k, subclasses is None), c)
             for c, k in groups
         ]
         steps.append(step(dots, hidden=n != max(placed)))
-    if len(groups) <= NAMED:
-        for (_, k), path in centres.items():
-            x, y = path[-1]
-            parts.append(_named(x, y + 5, names[k]))
+    ends = {names[k]: path[-1] for (_, k), path in centres.items()}
+    named = _names(ends) if len(groups) <= NAMED else []
     key = _key(class_names) if subclasses is not None and len(class_names) == 2 else []
-    said = {n: _said(found[n], labels, class_names, subclasses, len(subclass_names)) for n in points}
+    said = {
+        n: _said(found[n], labels, class_names, subclasses, len(subclass_names)) for n in points
+    }
     when = [f"after epoch {n}: {said[n]}" if n else f"before training: {said[n]}" for n in points]
     rest = "after the last epoch, with the path of each centre"
     return Diagram(
         WIDTH, TOP + HEIGHT,
-        [*key, *steps, *parts],
+        [*key, *paths, *steps, *named],
         f"Logits of {len(labels)} validation images in two directions. {when[0].capitalize()}; "
         f"{when[-1]}.",
         Steps("epoch", when, rest), of_data=True,
@@ -179,26 +192,34 @@ def _colour(groups: Sequence[Sequence[int]], c: int, k: int, by_class: bool) -> 
     return COLOURS[siblings.index(k) % len(COLOURS)]
 
 
-def _dots(points: Tensor, ink: str, c: int) -> str:
-    """All points of one look as one path: a line of no length ends in a round or square cap."""
-    path = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in points.tolist())
-    cap = CAPS[c % len(CAPS)]
+def _marks(points: Tensor, ink: str, c: int) -> str:
+    """All points of one look as one path."""
+    mark, width = MARKS[c % len(MARKS)]
+    path = "".join(mark.format(x=x, y=y) for x, y in points.tolist())
     return (
-        f'<path d="{path}" fill="none" stroke="{ink}" stroke-width="{5 if cap == "round" else 4}" '
-        f'stroke-linecap="{cap}"/>'
+        f'<path d="{path}" fill="none" stroke="{ink}" stroke-width="{width}" '
+        'stroke-linecap="round"/>'
     )
 
 
-def _named(x: float, y: float, name: str) -> str:
-    """A name that stays legible over dots: with a rim in the colour of the paper."""
-    rim = 'style="paint-order:stroke;stroke:var(--paper,white);stroke-width:4px"'
-    return words(x, y, name, bold=True).replace("<text ", f"<text {rim} ", 1)
+def _names(ends: dict[str, tuple[float, float]]) -> list[str]:
+    """A name at each centre, or below a name that is there, legible over marks by its rim."""
+    parts, taken = [], []
+    paper = "var(--paper,var(--jp-layout-color0,white))"  # of the page, else of JupyterLab
+    rim = f'style="paint-order:stroke;stroke:{paper};stroke-width:4px"'
+    for name, (x, y) in sorted(ends.items(), key=lambda item: item[1][1]):
+        half = 4 * len(name) + 2
+        while any(abs(x - a) < half + b and abs(y - c) < 14 for a, b, c in taken):
+            y += 1
+        taken.append((x, half, y))
+        parts.append(words(x, y + 5, name, bold=True).replace("<text ", f"<text {rim} ", 1))
+    return parts
 
 
 def _key(class_names: Sequence[str]) -> list[str]:
     parts = []
     for c, name in enumerate(shortened(list(class_names), 16)):
         x = 6 + c * 190
-        parts.append(_dots(torch.tensor([[x, 10.0]]), "currentColor", c))
+        parts.append(_marks(torch.tensor([[x, 10.0]]), "currentColor", c))
         parts.append(words(x + 10, 14, f"class {name}", "start", size=SMALL))
     return [*parts, words(0, 34, "colours and names: true subclasses", "start", size=SMALL)]

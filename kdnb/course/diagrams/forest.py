@@ -48,49 +48,51 @@ def forest(sections: Sequence[Section]) -> Diagram:
     for section in filter(lambda section: section.gains, sections):
         ends = [section.scale * end for gain in section.gains for end in (gain.low, gain.high)]
         axis = Axis.over([0.0, *ends], 6, WIDTH - 6)
-        for text in textwrap.wrap(section.unit, 60):
+        for text in textwrap.wrap(section.unit, 56):
             y += 18
             parts.append(words(0, y, text, "start", bold=True))
-        top = y + 8
         for title, group in section.groups.items():
-            for text in textwrap.wrap(title, 64):
-                y += 20
+            y += 10
+            for text in textwrap.wrap(title, 60):
+                y += 18
                 parts.append(words(0, y, text, "start", size=13, bold=True))
             names = shortened(list(group), LETTERS)
             for name, gain in zip(names, group.values(), strict=True):
                 y += ROW
                 parts += _row(axis, section, name, gain, y)
-        y += 12
-        zero = axis.at(0)
-        parts.append(line([(zero, top), (zero, y)], dashed=True))
-        parts += axis.below(y, top)
-        y += 34
-    return Diagram(WIDTH, y, parts, forest_words(sections), of_data=True)
+        y += 14
+        parts += axis.below(y, y - 4)
+        y += 30
+    return Diagram(WIDTH, y, parts, _words(sections), of_data=True)
 
 
-def forest_words(sections: Sequence[Section]) -> str:
-    """The numbers of gains, losses and undecided comparisons, and each with its verdict."""
+def counts(sections: Sequence[Section]) -> str:
+    """A sentence with the numbers of gains, losses and undecided comparisons."""
     signs = [gain.sign for section in sections for gain in section.gains]
-    head = (
-        f"Of {len(signs)} comparisons, {signs.count(1)} are gains, {signs.count(-1)} losses and "
-        f"{signs.count(0)} not distinguishable from 0 (Holm-adjusted)."
+    return (
+        f"Of {len(signs)} comparisons, {signs.count(1)} show a gain and {signs.count(-1)} a loss; "
+        f"{signs.count(0)} are not distinguishable from 0 (Holm-adjusted)."
     )
+
+
+def _words(sections: Sequence[Section]) -> str:
     every = [
         f"{section.unit}, {title}, {name}: {section.said(gain)}, {verdict(gain).lower()}"
         for section in sections
         for title, group in section.groups.items()
         for name, gain in group.items()
     ]
-    return "\n".join([head, *every])
+    return f"{counts(sections)} {'; '.join(every)}."
 
 
 def _row(axis: Axis, section: Section, name: str, gain: Interval, y: float) -> list[str]:
-    """A comparison's name and numbers, and below them its interval."""
+    """A comparison's name and numbers, and below them its interval beside a stroke at 0."""
     ink = INK[gain.sign]
     low, mean, high = (axis.at(section.scale * v) for v in (gain.low, gain.mean, gain.high))
     return [
         words(0, y - 9, name, "start", size=13),
         words(WIDTH, y - 9, section.said(gain), "end", size=SMALL),
+        line([(axis.at(0), y - 5), (axis.at(0), y + 9)]),
         line([(low, y + 2), (high, y + 2)], ink, width=2),
         dot(mean, y + 2, 5, ink, filled=gain.sign != 0),
     ]

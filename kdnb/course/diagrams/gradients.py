@@ -23,7 +23,7 @@ def pulls(
     The gradients are those of `kdnb.losses.distillation_loss` with respect to the student's logits
     (N, C); the soft one contains the factor T².
     """
-    z = student.double().requires_grad_()
+    z = student.detach().double().clone().requires_grad_()
     loss = distillation_loss(z, labels, teacher.double(), temperature, 0.5)
     gradients = [torch.autograd.grad(part, z, retain_graph=True)[0] for part in loss[1:]]
     soft, hard = (len(z) * gradient.norm(dim=1).mean().item() for gradient in gradients)
@@ -91,10 +91,10 @@ def gradient_words(
         sides = ("the soft term", "the labels") if more else ("the labels", "the soft term")
         here = f"{sides[0]} pull{'s' * more} {strength} {sides[1]}"
     first, last = min(found), max(found)
-    equal = [f"w = {equal_weight(*found[t]):.2f} at T = {t:g}" for t in (first, last)]
+    equal = [f"w = {equal_weight(*found[t]):.2f} for T = {t:g}" for t in (first, last)]
     return (
         f"At T = {temperature:g} and w = {weight:g}, {here}. Both terms pull equally at "
-        f"{equal[0]} and at {equal[1]}."
+        f"{equal[0]} and {equal[1]}."
     )
 
 
@@ -118,7 +118,6 @@ def _scale(y: float) -> list[str]:
         parts.append(words(x + width / 2, y + 14, said, size=12))
     parts.append(words(WIDTH - 16 - width * len(ends), y + 14, "labels stronger", "end", size=12))
     return parts
-
 
 
 def _border(

@@ -10,6 +10,9 @@ from kdnb.course.diagrams.diagram import BLUE, ORANGE, Diagram, Steps, line, ste
 from kdnb.evaluation.statistics import Interval, mean_interval
 
 WIDTH, MIDDLE, TOP, ROW = 400, 262, 62, 3.4  # CSS pixels
+# A typical draw: with 3 seeds 5 of 100 intervals miss the mean, whatever the data. It varies by
+# chance; other numbers here give 0 to 10.
+NOISE_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,7 @@ class Redraws:
     def missed(self) -> list[bool]:
         """Whether each draw's interval lies beside the true mean."""
         rounding = 1e-9
-        return [
-            not i.low - rounding <= self.mean <= i.high + rounding for i in self.intervals
-        ]
+        return [not i.low - rounding <= self.mean <= i.high + rounding for i in self.intervals]
 
     @property
     def sentence(self) -> str:
@@ -57,7 +58,7 @@ def redrawn(gains: Tensor, draws: int = 100) -> Redraws:
     if len(gains) < 2:
         raise ValueError(f"a standard deviation needs at least 2 seeds, got {len(gains)}")
     mean, deviation = gains.double().mean().item(), gains.double().std().item()
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(NOISE_SEED)
     noise = torch.randn(draws, len(gains), generator=generator, dtype=torch.float64)
     return Redraws(mean, deviation, mean + deviation * noise)
 

@@ -13,7 +13,7 @@ COMPONENTS.steps = (data, place) => {
     const now = Number(slider.value);
     svg.classList.toggle("stepping", now > 0);
     groups.forEach((group, i) => group.classList.toggle("now", i === now - 1));
-    says.textContent = now ? `${data.name} ${now} of ${last}: ${data.names[now - 1]}` : `${data.name}: ${data.rest}`;
+    says.textContent = now ? `Step ${now} of ${last}: ${data.names[now - 1]}` : `Shown: ${data.rest}`;
     slider.setAttribute("aria-valuetext", says.textContent);
   };
   const go = (step) => {
