@@ -24,13 +24,13 @@ def subclass_head(logits: Tensor, class_names: Sequence[str], temperature: float
     size, soft, p = len(logits) // classes, (logits / temperature).softmax(0), by_class.softmax(0)
     groups = list(range(classes)) if classes <= 3 else [0, 1, None, classes - 1]
     cells = list(range(size)) if size <= (5 if classes == 2 else 3) else [0, None, size - 1]
-    names = shortened(class_names, 20 if classes == 2 else 11)
     parts = [
         *_term(1, "soft term", f"one softmax over all {len(logits)} logits, T = {temperature:g}"),
         *_term(292, "hard term", f"cross-entropy of {classes} class probabilities"),
     ]
     free = WIDTH - GAP * (len(groups) - 1) - DOTS * groups.count(None)
     room, x = free / (len(groups) - groups.count(None)), 0.0
+    names = shortened(class_names, round(room / (0.8 * SIZE)))  # bold capitals are wide
     for c in groups:
         if c is None:
             parts += [words(x + DOTS / 2, y, f"{classes - 3} more", size=SIZE) for y in (139, 242)]

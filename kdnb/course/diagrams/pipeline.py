@@ -23,7 +23,7 @@ from kdnb.losses import distillation_loss
 
 SIZE = 12  # CSS pixels of the letters
 LETTER = 0.62 * SIZE  # the mean width of a letter in a wide font
-LEFT, RIGHT = 282, 412  # of the charts
+LEFT, RIGHT, MOST = 282, 412, 10  # of the charts: both ends, and bars with legible names
 
 
 def idea(
@@ -43,7 +43,7 @@ def idea(
     teacher, student = teacher_logits.double(), student_logits.double()
     target = torch.tensor(label)
     loss = distillation_loss(student[None], target[None], teacher[None], temperature, soft_weight)
-    few = top_classes(teacher_logits, [label])
+    few = top_classes(teacher_logits, [label], MOST)
     hot = F.one_hot(target, len(teacher)).double()
     taught, soft, hard = (
         (teacher / temperature).softmax(0), (student / temperature).softmax(0), student.softmax(0)
