@@ -255,7 +255,10 @@ def test_on_paper_nothing_is_cut(visit, task):
 
 def test_every_figure_is_in_the_pdf(visit):
     page = visit("mnist-small", answers=False)
-    sources = page.eval_on_selector_all(".scroll img", "all => new Set(all.map(i => i.src)).size")
+    # Pictures, and those inside diagrams.
+    sources = page.eval_on_selector_all(
+        ".scroll :is(img, image)", "all => new Set(all.map(i => i.src ?? i.href.baseVal)).size"
+    )
     pdf = page.pdf(format="A4")
     assert len(re.findall(rb"/Subtype\s*/Image\b", pdf)) == sources
     chapters = page.locator(".chapter").count()

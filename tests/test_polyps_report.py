@@ -73,7 +73,10 @@ def test_the_page_says_what_is_a_gain_and_what_is_not(made, scores):
 
 
 def test_every_figure_and_table_is_stamped_but_those_of_other_data(made):
-    """Counted in the executed notebooks; tables kept from MNIST and the digits' sweep bear none."""
+    """Counted in the executed notebooks; tables kept from MNIST and the digits' sweep bear none.
+
+    A diagram states whether it shows data.
+    """
     page, expected, others, diagrams = (made / "polyps.html").read_text(), 0, 0, 0
     for path in (made / "polyps").glob("*.ipynb"):
         for cell in nbformat.read(path, as_version=4).cells:

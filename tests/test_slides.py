@@ -14,6 +14,7 @@ from lab import PATIENCE
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from kdnb.__main__ import main
+from kdnb.course.diagrams.diagram import Diagram
 from kdnb.course.report import slides
 from kdnb.course.report.editions import edition
 from kdnb.course.report.execution import find_notebooks
@@ -107,6 +108,7 @@ def test_of_a_code_cell_one_output_is_shown_and_all_its_words_are_in_the_notes()
     text, table = {"text/markdown": "A sentence."}, {"text/markdown": "| a |\n| --- |\n| cell |"}
     picture = shown({"image/png": "aGk="}, **{"image/png": {"alt": "drawn", "width": 9}})
     moves = shown({COMPONENT: {"component": "loss"}, "image/png": "aGk="})
+    diagram = shown(Diagram(9, 9, [], "drawn by code")._repr_mimebundle_()[0])
     log = new_output("stream", name="stdout", text="log\n" * 9)
 
     def body(*outputs):
@@ -121,6 +123,8 @@ def test_of_a_code_cell_one_output_is_shown_and_all_its_words_are_in_the_notes()
     assert "A sentence." in notes and "cell" in notes
     on, _, _ = body(shown(text), shown(table), picture)
     assert 'alt="drawn"' in on and "component" not in on and "<table" not in on
+    on, _, _ = body(shown({"text/html": "<b>HTML</b>"}), shown(table), diagram)
+    assert 'aria-label="drawn by code"' in on and "HTML" not in on and "<table" not in on
     on, _, notes = body(shown(text), shown(table))
     assert "A sentence." in on and "<table" not in on and "<table" in notes
     on, _, _ = body(shown(table), shown(text))

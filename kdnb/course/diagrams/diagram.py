@@ -4,16 +4,19 @@ Words and lines are in ``currentColor``, so a diagram is right in the light and 
 JupyterLab's themes and in print. Colours are those of `INKS`, which stand out from both papers.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from math import atan2, cos, pi, sin
 
 import ipywidgets
+from torch import Tensor
 
+from kdnb.course.figures.picture import png_url
 from kdnb.course.interactive.components import frame
 from kdnb.course.interactive.widgets import Live
-from kdnb.course.report.protocol import COMPONENT, THIS_DATA, live_kernel
+from kdnb.course.report.protocol import COMPONENT, DIAGRAM, THIS_DATA, live_kernel
 
 # At least 3:1 against the page, light and dark; static/page/base.js has the same.
 BLUE, ORANGE, GREEN = INKS = ("#0173b2", "#c27c0e", "#029e73")
@@ -47,10 +50,10 @@ class Diagram:
     ):  # fmt: skip
         self.alt, self.steps, self.of_data = alt, steps, of_data
         self.svg = (
-            f'<svg class="diagram" viewBox="0 0 {width} {height}" role="img" '
+            f'{DIAGRAM} viewBox="0 0 {width} {height}" role="img" '
             f'aria-label="{escape(alt)}" font-family="sans-serif" font-size="14" '
-            f'fill="currentColor" style="width:100%;max-width:{width}px;height:auto">'
-            f"{''.join(parts)}</svg>"
+            f'fill="currentColor" style="--legible:{_legible(width, parts):.0f}px;width:100%;'
+            f'max-width:{width}px;height:auto">{"".join(parts)}</svg>'
         )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple:
@@ -119,3 +122,18 @@ def arrow(points: Sequence[tuple[float, float]], ink: str = "currentColor", **lo
     # The line ends inside its head, whose tip stays sharp.
     end = (x - 0.7 * length * cos(turn), y - 0.7 * length * sin(turn))
     return line([*points[:-1], end], ink, **look) + f'<polygon points="{head}" fill="{ink}"/>'
+
+
+def picture(x: float, y: float, size: float, image: Tensor) -> str:
+    """An image (1 or 3, H, W) uint8 as a square; the diagram's text alternative is its own."""
+    return (
+        f'<image x="{x:.1f}" y="{y:.1f}" width="{size:g}" height="{size:g}" '
+        f'href="{png_url(image)}" style="image-rendering:pixelated"/>'
+        + box(x, y, size, size, rounded=0)
+    )
+
+
+def _legible(width: float, parts: Sequence[str]) -> float:
+    """The width at which the smallest letters have 11 pixels; below it a page scrolls sideways."""
+    sizes = re.findall(r'font-size="([\d.]+)"', "".join(parts))
+    return width * 11 / min(map(float, sizes), default=14)

@@ -12,6 +12,8 @@ RESULTS = "application/vnd.kdnb.results+json"
 OTHER_DATA = "kdnb_other_data"
 # Metadata of an output of HTML that shows results: it bears the stamp of this run's data.
 THIS_DATA = "kdnb_this_data"
+# How a diagram begins in an output of HTML.
+DIAGRAM = '<svg class="diagram"'
 # The type under which an output carries what a component of the report's page computes from.
 COMPONENT = "application/vnd.kdnb.component+json"
 

@@ -20,7 +20,7 @@ from kdnb.course.interactive.components import STATIC, scripted
 from kdnb.course.report.editions import edition
 from kdnb.course.report.page import ChapterRenderer, highlight_css, notebook_exporter, seeds_of
 from kdnb.course.report.pipeline import REPORTS, chosen_notebooks, make_report
-from kdnb.course.report.protocol import COMPONENT
+from kdnb.course.report.protocol import COMPONENT, DIAGRAM
 from kdnb.course.report.written import Written
 from kdnb.tasks import task
 
@@ -196,12 +196,13 @@ def _shortened(cell: NotebookNode, words: int) -> NotebookNode:
 def _kind(output: NotebookNode) -> int | None:
     """A component is 0, a picture 1, text 2; of a cell's outputs the first of the lowest is shown.
 
-    None of logs and plain text, which no slide shows.
+    A diagram is a picture. None of logs and plain text, which no slide shows.
     """
     data = output.get("data", {})
     # A guess and its result are for one reader: a class sees the words beside them.
     moves = data.get(COMPONENT, {}).get("component") not in (None, "guess", "result", "guesses")
-    found = (moves, "image/png" in data, "text/markdown" in data)
+    pictured = "image/png" in data or DIAGRAM in data.get("text/html", "")
+    found = (moves, pictured, "text/markdown" in data)
     return found.index(True) if any(found) else None
 
 

@@ -9,7 +9,7 @@ addEventListener("load", () => {
   body.classList.add("measured");
   for (const section of sections) {
     const parts = [...section.querySelectorAll("*")].filter((part) => !part.closest("aside"));
-    let fit = parts.some((part) => part.matches("img, table, .component")) ? 1 : 1.5;
+    let fit = parts.some((part) => part.matches("img, table, svg.diagram, .component")) ? 1 : 1.5;
     section.style.setProperty("--fit", fit);
     const tooLarge = () => {
       const box = section.getBoundingClientRect();
