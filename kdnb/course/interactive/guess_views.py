@@ -9,7 +9,7 @@ from kdnb.course.figures.picture import Picture, name_rows, panels, styled
 from kdnb.course.figures.svg import GREY, PALETTE
 from kdnb.course.interactive.guesses import Guessed, Guesses
 from kdnb.course.report.execution import NOTEBOOKS
-from kdnb.course.report.protocol import live_kernel
+from kdnb.course.report.protocol import DRAWN, live_kernel
 from kdnb.course.text import markdown_table
 from kdnb.tasks.config import COURSE, Task
 
@@ -36,7 +36,8 @@ class Summary:
         defaults = ["slider's default", "result", "the default is"]
         head = ["notebook", "question", *(mine if self.reader else defaults)]
         # By notebook; several questions of a notebook are in the order of their keys.
-        return Markdown(markdown_table(head, sorted(rows, key=lambda row: row[0].split("/")[0])))
+        rows.sort(key=lambda row: row[0].split("/")[0])
+        return Markdown(markdown_table(head, rows), metadata={DRAWN: True})
 
     @property
     def words(self) -> Markdown:

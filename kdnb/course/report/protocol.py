@@ -10,6 +10,8 @@ HEADLESS = "KDNB_HEADLESS"
 RESULTS = "application/vnd.kdnb.results+json"
 # Metadata of an output that is not about the data of this run: it bears no stamp of theirs.
 OTHER_DATA = "kdnb_other_data"
+# Metadata of an output whose table has its numbers in a chart that stands before it.
+DRAWN = "kdnb_drawn"
 # The type under which an output carries what a component of the report's page computes from.
 COMPONENT = "application/vnd.kdnb.component+json"
 
