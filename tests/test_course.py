@@ -379,7 +379,7 @@ def test_a_stopped_run_says_so(monkeypatch, capsys):
         stopped = history(epochs)
         stopped.interrupted = True
         Progress()(Update("teacher", 0, 1, 1, stopped, 5))
-        assert f"teacher, seed 0: stopped after {epochs} epochs" in capsys.readouterr().out
+        assert f"teacher, seed 0: stopped after {epochs} epochs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("epochs", [0, 2])

@@ -112,7 +112,8 @@ def sweep(
         alt.append(f"{baseline_label} {100 * baseline.mean:.2f} %")
     for (label, intervals), color, marker in looks(curves.items()):
         mean, ends = bar_ends(intervals)
-        drawn[label] = ax.errorbar(values, mean, ends, color=color, marker=marker, capsize=3)
+        style = {"color": color, "marker": marker, "capsize": 3, "label": label}
+        drawn[label] = ax.errorbar(values, mean, ends, **style)
         said = [f"{m:.2f} % at {v:g}" for v, m in zip(values, mean, strict=True)]
         alt.append(f"{label}: {', '.join(said)}")
     if log:
