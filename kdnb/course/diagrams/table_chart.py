@@ -111,7 +111,7 @@ def read(head: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str],
             _join(columns, [{"seeds": mark.seeds} if mark else {} for mark in marks])
         elif not _all(cells, _mark):
             naming += [i] * (not columns)
-        elif len({mark.reach for mark in marks if mark}) > 1 or len(rows) == 1:
+        elif len({mark.reach for mark in marks if mark}) > 1 or sum(map(bool, marks)) == 1:
             columns.append(Column(re.sub(r" \(95 %.*\)$", "", head[i]), marks))
     return [": ".join(row[i] for i in naming) for row in rows], columns
 

@@ -62,7 +62,7 @@ def learning_curves(
     ax.set(xlabel="epoch", ylabel=quantity)
     ax.set_title(f"after epoch {epoch}: {'; '.join(means)}", fontsize=8)
     title = "mean, 95 % interval over seeds"
-    ax.legend(drawn.values(), drawn, fontsize=8, title=title, title_fontsize=8)
+    ax.legend(drawn.values(), drawn, fontsize=8, title=title, title_fontsize=8, alignment="left")
     return Picture(
         figure,
         f"{quantity} after epoch {epoch} of {epochs[-1]}, mean over seeds: {'; '.join(alt)}.",

@@ -56,7 +56,7 @@ def comparison(
         alt.append(f"{label} {100 * mean.mean:.2f} %")
         if 100 * mean.mean < edge:
             left.plot(0.02, row, "<", color=GREY, transform=left.get_yaxis_transform())
-            left.annotate(f"{100 * mean.mean:.1f}", (0.05, row), va="center", fontsize=8,
+            left.annotate(f"{100 * mean.mean:.2f}", (0.05, row), va="center", fontsize=8,
                           xycoords=left.get_yaxis_transform())  # fmt: skip
             continue
         center, ends = bar_ends([mean])
@@ -123,5 +123,12 @@ def sweep(
     ax.minorticks_off()
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_ylim(top=min(ax.get_ylim()[1], 101))  # an interval of few seeds can pass 100 %
-    ax.legend(drawn.values(), drawn, fontsize=8, title="mean, 95 % interval", title_fontsize=8)
+    ax.legend(
+        drawn.values(),
+        drawn,
+        fontsize=8,
+        title="mean, 95 % interval",
+        title_fontsize=8,
+        alignment="left",
+    )
     return Picture(figure, f"{ylabel} against {xlabel}. {'; '.join(alt)}.")
