@@ -94,7 +94,7 @@ def test_what_a_comparison_can_see_follows_from_its_width():
 def test_the_table_carries_its_numbers():
     teachers, plain = right([0.99, 0.98, 1.0], 200), {"SVM": right(0.85, 200)}
     made = tables.result_table(CLEAR, ALONE.label, teachers, plain)
-    data = made._repr_mimebundle_()
+    data = made._repr_mimebundle_()[0]
     table = data["text/markdown"]
     assert "| teacher | 99.00 % |" in table and "| 20, 18, 22 | +10.00 points" in table
     assert table.splitlines()[2].startswith("| SVM | 85.00 % |")  # below all that is trained
@@ -111,7 +111,7 @@ def test_divisions_side_by_side():
          "correct": right(0.99, 200)} for s in range(3)
     ]  # fmt: skip
     made = tables.division_table({"by chance": teachers}, 10, "toy", plain={"k-means": 0.75})
-    bundle = made._repr_mimebundle_()
+    bundle = made._repr_mimebundle_()[0]
     *_, row, last = bundle["text/markdown"].splitlines()
     ends = words.percent_range(joint_interval(right([0.5, 0.6, 0.7], 200)), 1)
     assert row == f"| by chance | 8, 9, 10 of 10 | 60.0 % | {ends} | 50, 60, 70 | 99.00 % |"
@@ -364,7 +364,7 @@ def test_headless_one_run_prints_a_line_an_epoch(monkeypatch, capsys):
     progress = Progress()
     for update in updates():
         progress(update)
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and "epoch 2/2" in lines[1] and "validation accuracy 60.00 %" in lines[1]
 
 
@@ -373,7 +373,7 @@ def test_headless_many_runs_print_a_line_a_run(monkeypatch, capsys):
     progress = Progress()
     for update in updates(total=3):
         progress(update)
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
 
 
@@ -383,7 +383,7 @@ def test_a_stopped_run_says_so(monkeypatch, capsys):
         stopped = history(epochs)
         stopped.interrupted = True
         Progress()(Update("teacher", 0, 1, 1, stopped, 5))
-        assert f"teacher, seed 0: stopped after {epochs} epochs" in capsys.readouterr().out
+        assert f"teacher, seed 0: stopped after {epochs} epochs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("epochs", [0, 2])

@@ -156,7 +156,7 @@ def test_more_curves_than_colours_are_all_drawn(drawn):
 
 @pytest.mark.parametrize("seeds", [21, 50, 1_000])
 def test_many_seeds_are_counted_and_not_listed(seeds):
-    table = tables.result_table(compared(2, seeds), "method 0")._repr_mimebundle_()
+    table = tables.result_table(compared(2, seeds), "method 0")._repr_mimebundle_()[0]
     assert f"and {seeds - 20:,} more" in table["text/markdown"]
     assert len(table["text/markdown"]) < 800
     assert len(table[RESULTS]["accuracy"]["method 1"]) == seeds  # the numbers are all there

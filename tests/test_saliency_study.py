@@ -258,7 +258,7 @@ def test_a_control_that_fails_is_named():
 
 def test_the_table_carries_its_numbers():
     table = tables.measured_table({"gradient": measured(0.1)}, "alone", "tiny", "similarity")
-    bundle = table._repr_mimebundle_()
+    bundle = table._repr_mimebundle_()[0]
     mean = measured(0.1).mean("taught", "rank correlation")
     row = f"| gradient | taught | 0.400 ({mean.low:.3f} to {mean.high:.3f}) |"
     assert row in bundle["text/markdown"]

@@ -156,7 +156,7 @@ def test_the_constant_answer_stands_in_every_table_of_unequal_classes(tiny_task,
 
 
 def test_the_table_carries_its_numbers(shown):
-    bundle = shown._repr_mimebundle_()
+    bundle = shown._repr_mimebundle_()[0]
     assert bundle["text/markdown"] == bundle["text/plain"]
     data = json.loads(json.dumps(bundle[RESULTS]))
     assert (data["dataset"], data["split"], data["images"]) == ("mhist", "test", 200)

@@ -190,7 +190,7 @@ def test_the_budgets_picture_is_drawn_where_its_slider_rests():
 
 def test_the_sizes_table_and_figure_say_its_numbers():
     table = tables.size_table([BIG, SMALL], KD.label, ALONE.label)
-    bundle = table._repr_mimebundle_()
+    bundle = table._repr_mimebundle_()[0]
     assert (
         "| small | 50 | 0.000 | 10 | 71.00 % | 81.67 % | +10.67 points" in bundle["text/markdown"]
     )
@@ -212,7 +212,7 @@ def test_the_cost_table_says_what_was_counted_and_measured():
     spent = Cost(1000, 5_000_000, 10_100_000, 5_200_000, {"BatchNorm2d": 200_000}, 4096, 3000)
     one, many = Timing(1, 1, "cpu", 1e-3, 5e-4, 2e-3, 9), Timing(64, 2, "cpu", 0.1, 0.08, 0.16, 9)
     table = tables.cost_table({"net": spent}, {"net": [one, many]}, {"net": 0.25}, (3, 32, 16))
-    bundle = table._repr_mimebundle_()
+    bundle = table._repr_mimebundle_()[0]
     text = bundle["text/markdown"]
     assert "one image of 32 × 16" in text
     assert "| net | 1,000 | 10.10 | 5.00 | 5.20 | 0.00 | 3 |" in text
@@ -258,7 +258,7 @@ def test_what_is_not_counted_is_said_wherever_costs_are_shown():
     table = tables.cost_table(spent, dict.fromkeys(spent, one), dict.fromkeys(spent), (1, 8, 8))
     plain = says.replace("`", "")
     assert table.text.endswith(f"\n\n{says}")
-    assert table._repr_mimebundle_()[RESULTS]["cost"]["tiny"]["uncounted"] == lacking.uncounted
+    assert table._repr_mimebundle_()[0][RESULTS]["cost"]["tiny"]["uncounted"] == lacking.uncounted
     assert tables.counts_compared(spent).data.endswith(f"\n\n{says}")
     assert figures.cost_bars(spent).alt.endswith(f". {plain}")
     rungs = [BIG, replace(SMALL, cost=lacking), replace(TINY, cost=lacking)]

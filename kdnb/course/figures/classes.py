@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from torch import Tensor
 
 from kdnb.course.figures.picture import Picture, panels, styled
@@ -93,7 +94,7 @@ def _beside(
     ``bars`` holds title, classes to show and probabilities; ``look`` holds options of the titles.
     """
     names = [few.names(named) for _, few, _ in bars]
-    size = 1.7 + 2.35 * len(bars), 2.5 + max(map(room_for, names))
+    size = 1.7 + 2.35 * len(bars), 2.75 + max(map(room_for, names))
     ratios = [1.5, *[2.35] * len(bars)]
     figure, (first, *axes) = panels(*size, len(ratios), width_ratios=ratios)
     show_image(first, image)
@@ -106,6 +107,11 @@ def _beside(
         ax.set_ylim(0, 1.05)
         ax.grid(axis="x", visible=False)
         ax.set_title(title, **look)
+    key = [
+        Patch(color=PALETTE[0], label="likeliest class"),
+        Patch(color=PALETTE[1], label="others"),
+    ]
+    figure.legend(handles=key, loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
@@ -174,6 +180,8 @@ def subclass_bars(
     right.bar(range(len(every)), said.p[every].numpy(), color=np.repeat(colours, size))
     right.set_xticks(range(len(every)), [i % size + 1 for i in every])
     right.set(ylim=(0, 1.05), xlabel="invented subclass, class by class")
+    key = [Patch(color=PALETTE[c % len(PALETTE)], label=named[c]) for c in few.rows]
+    right.legend(handles=key, title="class", fontsize=8, title_fontsize=8)
     for ax, bits in zip((middle, right), said.bits, strict=True):
         ax.set_title(f"entropy {bits:.2f} bits", fontsize=9)
     return Picture(figure, said.words)

@@ -49,20 +49,20 @@ def learning_curves(
 ) -> Picture:
     """Mean over seeds with its interval after ``epochs``, by method; words give one ``epoch``."""
     figure, ax = panels(6.8, 3.1)
-    means, alt = [], []
+    means, alt, drawn = [], [], {}
     for (label, values), color, marker in looks(curves.items()):
-        ax.plot(epochs, [m.mean for m in values], color=color, marker=marker, ms=4, markevery=0.1,
-                label=label)  # fmt: skip
-        ax.fill_between(
-            epochs, [m.low for m in values], [m.high for m in values], color=color, alpha=0.2, lw=0
-        )
+        style = {"color": color, "marker": marker, "ms": 4, "markevery": 0.1}
+        (middle,) = ax.plot(epochs, [m.mean for m in values], **style)
+        ends = [m.low for m in values], [m.high for m in values]
+        drawn[label] = (ax.fill_between(epochs, *ends, color=color, alpha=0.2, lw=0), middle)
         now = values[epochs.index(epoch)]
         means.append(f"{label} {now.mean:.{digits}f}")
         alt.append(f"{means[-1]} ({now.low:.{digits}f} to {now.high:.{digits}f})")
     ax.axvline(epoch, color=GREY, ls=":", lw=1)
     ax.set(xlabel="epoch", ylabel=quantity)
     ax.set_title(f"after epoch {epoch}: {'; '.join(means)}", fontsize=8)
-    ax.legend(fontsize=8)
+    title = "mean, 95 % interval over seeds"
+    ax.legend(drawn.values(), drawn, fontsize=8, title=title, title_fontsize=8, alignment="left")
     return Picture(
         figure,
         f"{quantity} after epoch {epoch} of {epochs[-1]}, mean over seeds: {'; '.join(alt)}.",
@@ -82,7 +82,9 @@ def reliability(calibrations: Mapping[str, Calibration], note: str = "") -> Pict
             alpha=0.75, label=f"{label}: calibration error {100 * c.error:.2f} %",
         )  # fmt: skip
     ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03))
-    ax.legend(fontsize=8, markerscale=0.6)
+    for share in (0.05, 0.5):
+        ax.scatter([], [], s=15 + 250 * share, color=GREY, label=f"{share:.0%} of the images")
+    ax.legend(fontsize=8)
     ax.set_title(note, fontsize=8)
     return Picture(figure, reliability_words(calibrations) + (f" Note: {note}." if note else ""))
 

@@ -2,14 +2,25 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-import numpy as np
+from matplotlib.axes import Axes
+from torch import Tensor
 
-from kdnb.course.figures.picture import Picture, bar_ends, looks, name_rows, panels, styled
+from kdnb.course.diagrams.table_chart import far_below
+from kdnb.course.figures.picture import (
+    Picture,
+    bar_ends,
+    key_of_intervals,
+    looks,
+    name_rows,
+    panels,
+    styled,
+)
 from kdnb.course.figures.svg import GREY, PALETTE
 from kdnb.course.figures.top_classes import MOST
 from kdnb.course.labels import written
-from kdnb.evaluation.statistics import Interval
+from kdnb.evaluation.statistics import Interval, image_interval, joint_interval
 from kdnb.experiment.results import Comparison
 
 LABEL = 48  # characters of a method's name
@@ -17,21 +28,43 @@ METHODS = 30  # rows of a comparison
 
 
 @styled
-def comparison(result: Comparison, baseline: str, guess: float | None = None) -> Picture:
+def comparison(
+    result: Comparison, baseline: str, guess: float | None = None,
+    others: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Picture:  # fmt: skip
     """Left: each seed's accuracy per method. Right: paired gains over ``baseline``.
 
     ``guess`` is the reader's guess of the last method's gain, in percentage points. Of more than
-    `METHODS` methods, those with the highest means are shown.
+    `METHODS` methods, those with the highest means are shown. ``others`` marks by label the images
+    that models without a gain classify correctly, bool: (seeds, N), or (N,) of a model without
+    seeds.
     """
     labels = list(result.labels)
     if len(labels) > METHODS:
         best = sorted(labels, key=lambda label: -result.mean(label).mean)[:METHODS]
         labels = [label for label in labels if label in (baseline, *best)]
-    figure, (left, right) = panels(8.6, 1.3 + 0.42 * len(labels), 2, sharey=True)
+    rows = [*others, *labels]
+    figure, (left, right) = panels(8.6, 1.3 + 0.42 * len(rows), 2, sharey=True)
     alt = []
-    for row, (label, color, marker) in enumerate(looks(labels)):
-        values = 100 * result.accuracy(label).numpy()
-        left.plot(values, np.full(len(values), row), marker, color=color, alpha=0.5, ms=5)
+    means = {
+        label: image_interval(right) if right.ndim == 1 else joint_interval(right)
+        for label, right in others.items()
+    }
+    ascending = sorted(100 * mean.mean for mean in [*means.values(), *map(result.mean, labels)])
+    edge = ascending[far_below(ascending)]
+    for row, (label, mean) in enumerate(means.items()):
+        alt.append(f"{label} {100 * mean.mean:.2f} %")
+        if 100 * mean.mean < edge:
+            left.plot(0.02, row, "<", color=GREY, transform=left.get_yaxis_transform())
+            left.annotate(f"{100 * mean.mean:.2f}", (0.05, row), va="center", fontsize=8,
+                          xycoords=left.get_yaxis_transform())  # fmt: skip
+            continue
+        center, ends = bar_ends([mean])
+        left.errorbar(center, row, xerr=ends, color=GREY, marker="h", ms=7, capsize=4)
+        if others[label].ndim > 1:
+            _seeds(left, others[label].double().mean(1), row, GREY, "h")
+    for row, (label, color, marker) in enumerate(looks(labels), len(means)):
+        _seeds(left, result.accuracy(label), row, color, marker)
         intervals = [(left, result.mean(label))]
         alt.append(f"{label} {100 * result.mean(label).mean:.2f} %")
         if label != baseline:
@@ -44,21 +77,24 @@ def comparison(result: Comparison, baseline: str, guess: float | None = None) ->
         for ax, interval in intervals:
             mean, ends = bar_ends([interval])
             ax.errorbar(mean, row, xerr=ends, color=color, marker=marker, ms=8, capsize=4)
-    name_rows(left, written(labels, LABEL, "method"))
+    name_rows(left, written(rows, LABEL, "method"))
     left.set(xlabel="accuracy (%)")
     right.axvline(0, color=GREY, lw=1)
     right.set(xlabel=textwrap.fill(f"gain in points over {baseline}", 36))
-    says = "each seed, and the mean with its 95 % interval over seeds and images"
     if len(labels) < len(result.labels):
         chosen = f"the {METHODS} methods with the highest means, of {len(result.labels):,}"
-        says += f"\n{chosen}"
+        figure.suptitle(chosen, fontsize=9)
         alt.append(chosen)
-    figure.suptitle(says, fontsize=9)
+    key_of_intervals(figure, seeds=True, over="seeds and images")
     if guess is not None:
         right.axvline(guess, color=PALETTE[4], ls="--", lw=1.5, label=f"your guess: {guess:+.1f}")
         right.legend(fontsize=8)
         alt.append(f"your guess {guess:+.1f} points")
     return Picture(figure, f"Comparison over {len(result.seeds)} seeds: {'; '.join(alt)}.")
+
+
+def _seeds(ax: Axes, accuracy: Tensor, row: int, color: str, marker: str) -> None:
+    ax.plot(100 * accuracy.numpy(), [row] * len(accuracy), marker, color=color, alpha=0.5, ms=5)
 
 
 @styled
@@ -68,14 +104,16 @@ def sweep(
 ) -> Picture:  # fmt: skip
     """A curve with intervals for each entry of ``curves`` over the swept ``values``, in percent."""
     figure, ax = panels(6.4, 3.1)
-    alt = []
+    alt, drawn = [], {}
     if baseline is not None:
-        ax.axhspan(100 * baseline.low, 100 * baseline.high, color=GREY, alpha=0.15, lw=0)
-        ax.axhline(100 * baseline.mean, color=GREY, ls="--", lw=1, label=baseline_label)
+        band = ax.axhspan(100 * baseline.low, 100 * baseline.high, color=GREY, alpha=0.15, lw=0)
+        middle = ax.axhline(100 * baseline.mean, color=GREY, ls="--", lw=1)
+        drawn[baseline_label] = (band, middle)
         alt.append(f"{baseline_label} {100 * baseline.mean:.2f} %")
     for (label, intervals), color, marker in looks(curves.items()):
         mean, ends = bar_ends(intervals)
-        ax.errorbar(values, mean, yerr=ends, color=color, marker=marker, capsize=3, label=label)
+        style = {"color": color, "marker": marker, "capsize": 3, "label": label}
+        drawn[label] = ax.errorbar(values, mean, ends, **style)
         said = [f"{m:.2f} % at {v:g}" for v, m in zip(values, mean, strict=True)]
         alt.append(f"{label}: {', '.join(said)}")
     if log:
@@ -85,5 +123,12 @@ def sweep(
     ax.minorticks_off()
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_ylim(top=min(ax.get_ylim()[1], 101))  # an interval of few seeds can pass 100 %
-    ax.legend(fontsize=8)
+    ax.legend(
+        drawn.values(),
+        drawn,
+        fontsize=8,
+        title="mean, 95 % interval",
+        title_fontsize=8,
+        alignment="left",
+    )
     return Picture(figure, f"{ylabel} against {xlabel}. {'; '.join(alt)}.")

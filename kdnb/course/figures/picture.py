@@ -2,6 +2,7 @@
 
 import html
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from kdnb.course.figures.svg import PALETTE, Drawing, data_url
+from kdnb.course.figures.svg import GREY, PALETTE, Drawing, data_url
 from kdnb.course.labels import give_fonts
 from kdnb.course.report.protocol import live_kernel
 from kdnb.evaluation.statistics import Interval
@@ -139,6 +140,20 @@ def bar_ends(intervals: Sequence[Interval], scale: float = 100) -> tuple:
     mean = scale * np.array([i.mean for i in intervals])
     low, high = (scale * np.array([getattr(i, end) for i in intervals]) for end in ("low", "high"))
     return mean, np.stack([mean - low, high - mean])
+
+
+def key_of_intervals(figure: Figure, *, over: str, seeds: bool = False) -> None:
+    """A key under a figure: a mark with its interval over what, and the marks of single seeds."""
+    ax = figure.axes[0]
+    nowhere = ([math.nan], [math.nan])
+    entries = {
+        f"mean, 95 % interval over {over}": ax.errorbar(
+            *nowhere, xerr=[1], color=GREY, marker="o", capsize=4
+        )
+    }
+    if seeds:
+        (entries["one seed"],) = ax.plot(*nowhere, "o", color=GREY, alpha=0.5, ms=5)
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=2, fontsize=8)
 
 
 def name_rows(ax: Axes, names: Sequence[str], **options: object) -> None:

@@ -7,9 +7,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from torch import Tensor
 
-from kdnb.course.figures.picture import Picture, bar_ends, looks, name_rows, panels, styled
+from kdnb.course.figures.picture import (
+    Picture,
+    bar_ends,
+    key_of_intervals,
+    looks,
+    name_rows,
+    panels,
+    styled,
+)
 from kdnb.course.figures.samples import show_image
 from kdnb.course.figures.svg import PALETTE
 from kdnb.course.text import percent
@@ -28,7 +37,7 @@ def saliency_grid(
     Positive values are orange, negative ones blue; each map is scaled by its own largest
     magnitude. A panel without a map says that the model has no feature maps.
     """
-    size = 1.2 * (len(columns) + 1), 0.6 + 1.2 * len(rows)
+    size = 1.2 * (len(columns) + 1), 0.85 + 1.2 * len(rows)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(rows), len(columns) + 1, squeeze=False)
     alt = []
@@ -50,6 +59,8 @@ def saliency_grid(
                 f"{row}, {column}: strongest at row {y}, column {x}, "
                 f"{percent(share, 0)} of its magnitude is positive"
             )
+    key = [Patch(color=FOR, label="positive"), Patch(color=AGAINST, label="negative")]
+    figure.legend(handles=key, loc="outside lower center", ncols=2, fontsize=8)
     return Picture(
         figure,
         f"Saliency maps of {len(columns)} models for one image of {image.shape[1]} by "
@@ -75,7 +86,7 @@ def _overlay(ax: Axes, image: Tensor, values: Tensor) -> None:
 def measured_bars(measured: Measured, title: str) -> Picture:
     """A panel for each measure, with each model's mean and interval."""
     labels, count = list(measured.values), len(measured.measures)
-    size = 1.9 + 1.75 * count, 1.0 + 0.3 * len(labels)
+    size = 1.9 + 1.75 * count, 1.25 + 0.3 * len(labels)
     figure, axes = panels(*size, count, sharey=True, squeeze=False)
     alt = []
     for ax, measure in zip(axes[0], measured.measures, strict=True):
@@ -86,4 +97,5 @@ def measured_bars(measured: Measured, title: str) -> Picture:
         ax.set_title(textwrap.fill(measure, 18), fontsize=9)
     name_rows(axes[0, 0], labels, fontsize=8)
     figure.suptitle(title, fontsize=9)
+    key_of_intervals(figure, over="seeds and images")
     return Picture(figure, f"{title}: {', '.join(alt)}.")

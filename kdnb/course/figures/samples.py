@@ -7,6 +7,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from torch import Tensor
 
 from kdnb.course.figures.picture import Picture, panels, styled
@@ -77,16 +79,18 @@ def gallery(columns: Mapping[str, Tensor]) -> Picture:
 @styled
 def logit_map(
     columns: Mapping[str, Tensor], labels: Tensor, subclasses: Tensor, true_names: Sequence[str],
-    drawn_as: str = "true subclass",
+    drawn_as: str = "true subclass", class_names: Sequence[str] = (),
 ) -> Picture:  # fmt: skip
     """Per column (N, 2) points, coloured by class, each drawn as the name of its true subclass.
+
+    A key names the first `KEYS` of the ``class_names``.
 
     If a name is longer than one character, points are dots instead, darker for each further
     subclass of a class, and a key names the first `KEYS`. ``labels`` (N,) and ``subclasses`` (N,)
     are int64; ``drawn_as`` names what the subclasses are.
     """
     named = not all(len(n) == 1 and n.isascii() and n.isalnum() for n in true_names)
-    size = 3.7 * len(columns) + 1.2 * named, 3.5
+    size = 3.7 * len(columns) + 1.2, 3.5
     figure, axes = panels(*size, len(columns), squeeze=False)
     pairs = torch.stack([labels, subclasses], 1).unique(dim=0).tolist()
     names, points_of = written(true_names), {}
@@ -110,6 +114,13 @@ def logit_map(
             [points_of[k] for k in keyed], [names[k] for k in keyed], loc="outside right center",
             title=f"{drawn_as}{more}", fontsize=8, title_fontsize=8, markerscale=1.6,
         )  # fmt: skip
+    elif class_names:
+        key = [Patch(color=PALETTE[c % len(PALETTE)], label=name)
+               for c, name in enumerate(written(class_names)[:KEYS])]  # fmt: skip
+        key.append(Line2D([], [], lw=0, color="black", marker=f"${true_names[0]}$", label=drawn_as))
+        figure.legend(
+            handles=key, loc="outside right center", title="class", fontsize=8, title_fontsize=8
+        )
     drawn = "dots, darker for each further subclass," if named else f"their {drawn_as}"
     return Picture(
         figure,

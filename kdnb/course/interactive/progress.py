@@ -2,6 +2,7 @@
 
 import html
 import os
+import sys
 import time
 from threading import Event
 
@@ -53,7 +54,7 @@ class Progress:
             self._trained += 1 - update.continued / update.epochs
         if os.environ.get(HEADLESS):
             if line := _line(update):
-                print(line)
+                print(line, file=sys.stderr)  # a log; what cells print is shown
             return
         done = len(update.history.epochs)
         if update.history.interrupted:

@@ -1,6 +1,8 @@
 """Executed notebooks as one self-contained HTML file."""
 
 import ast
+import html
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,16 +18,19 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
+from kdnb.course.diagrams.table_chart import table_chart
 from kdnb.course.glossary import Term, glossary, terms_in
 from kdnb.course.interactive.components import scripted
 from kdnb.course.references import references
-from kdnb.course.report.protocol import COMPONENT, RESULTS
+from kdnb.course.report.protocol import COMPONENT, DRAWN, RESULTS
 
 TEMPLATES = Path(__file__).parent / "templates"
 # The first of these types in an output is shown; a widget needs a kernel and is not included.
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
 # Parts of a Markdown text in which no term of the glossary is marked.
 UNMARKED = ("heading", "image", "link", "table")
+
+COLUMNS = 3  # a table of more becomes a chart, with the table folded behind it
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Chapter:
 class ChapterRenderer(IPythonRenderer):
     """Markdown to HTML: maths as MathML, headings with anchors unique to the chapter.
 
+    A table of more than `COLUMNS` columns with numbers is a chart, with the table folded behind it.
+    Where ``tables`` is "drawn", a figure before it shows the numbers already; "plain" tables stay.
     A link to another notebook leads to its chapter, or is plain text where the page lacks it. A
     link to a work that the course cites leads to the page's list of references. With ``marks``, a
     term of the glossary is a button for its definition where the chapter first uses it.
@@ -58,6 +65,7 @@ class ChapterRenderer(IPythonRenderer):
         self.chapter, self.chapters = chapter, chapters
         self.headings: list[tuple[int, str, str]] = []  # level, anchor, inner HTML
         self.cited: set[str] = set()  # addresses of works
+        self.tables = "charted"  # or "drawn", or "plain"
 
     def render_token(self, token: dict, state: BlockState) -> str:
         outside, self.marks = self.marks, self.marks and token["type"] not in UNMARKED
@@ -85,7 +93,16 @@ class ChapterRenderer(IPythonRenderer):
         return f"<span {_scroll('equation')}>{_mathml(body.strip(), 'block')}</span>"
 
     def table(self, text: str) -> str:
-        return f"<div {_scroll('table')}><table>\n{text}</table></div>\n"
+        table = f"<div {_scroll('table')}><table>\n{text}</table></div>\n"
+        head, *rows = cells_of(text)
+        if self.tables == "plain" or len(head) <= COLUMNS:
+            return table
+        chart = table_chart(head, rows) if self.tables == "charted" else None
+        if not chart and self.tables == "charted":
+            return table
+        drawn = f"<div {_scroll('chart')}>{chart.svg}</div>\n" if chart else ""
+        folded = f'<details class="table"><summary>the numbers</summary>\n{table}</details>\n'
+        return drawn + folded
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         if work := references().get(url):
@@ -112,7 +129,7 @@ def render_chapter(
     """
     renderer = ChapterRenderer(name, chapters, marks=True)
     exporter = notebook_exporter(renderer, "chapter")
-    resources = {"stamp": stamp, "component": COMPONENT}
+    resources = {"stamp": stamp, "component": COMPONENT, "drawn": DRAWN}
     body, _ = exporter.from_notebook_node(notebook, resources=resources)
     titles = [(anchor, text) for level, anchor, text in renderer.headings if level == 1]
     sections = [(anchor, Markup(text)) for level, anchor, text in renderer.headings if level == 2]
@@ -129,9 +146,13 @@ def notebook_exporter(renderer: ChapterRenderer, template: str) -> HTMLExporter:
         extra_template_basedirs=[str(TEMPLATES)],
         extra_template_paths=[str(TEMPLATES)],
     )
-    exporter.register_filter(
-        "markdown2html", lambda source: MarkdownWithMath(renderer=renderer).render(source)
-    )
+
+    def markdown2html(source: str, tables: str = "charted") -> str:
+        renderer.tables = tables
+        return MarkdownWithMath(renderer=renderer).render(source)
+
+    exporter.register_filter("markdown2html", markdown2html)
+    exporter.register_filter("settings", settings)
     return exporter
 
 
@@ -171,6 +192,13 @@ def _scroll(what: str) -> str:
     return f'class="scroll" data-what="{what}"'
 
 
+def cells_of(table: str) -> list[list[str]]:
+    """The text of each row's cells of a table in HTML."""
+    rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    cells = (re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows)
+    return [[html.unescape(re.sub(r"<[^>]*>", "", cell)) for cell in row] for row in cells]
+
+
 def highlight_css() -> str:
     """Colours of code: pygments' styles with a contrast of 4.5:1 on the page's two backgrounds."""
     light, dark = (
@@ -178,6 +206,12 @@ def highlight_css() -> str:
         for style in ("xcode", "zenburn")
     )
     return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}"
+
+
+def settings(source: str) -> list[str]:
+    """What the injected cell of a run sets, line by line, besides the task."""
+    lines = source.splitlines()
+    return [line for line in lines if "=" in line and not line.startswith("task =")]
 
 
 def seeds_of(notebook: NotebookNode) -> str:

@@ -14,6 +14,8 @@ OTHER_DATA = "kdnb_other_data"
 THIS_DATA = "kdnb_this_data"
 # How a diagram begins in an output of HTML.
 DIAGRAM = '<svg class="diagram"'
+# Metadata of an output whose table has its numbers in a chart that stands before it.
+DRAWN = "kdnb_drawn"
 # The type under which an output carries what a component of the report's page computes from.
 COMPONENT = "application/vnd.kdnb.component+json"
 

@@ -18,9 +18,15 @@ from nbformat import NotebookNode
 
 from kdnb.course.interactive.components import STATIC, scripted
 from kdnb.course.report.editions import edition
-from kdnb.course.report.page import ChapterRenderer, highlight_css, notebook_exporter, seeds_of
+from kdnb.course.report.page import (
+    ChapterRenderer,
+    highlight_css,
+    notebook_exporter,
+    seeds_of,
+    settings,
+)
 from kdnb.course.report.pipeline import REPORTS, chosen_notebooks, make_report
-from kdnb.course.report.protocol import COMPONENT, DIAGRAM
+from kdnb.course.report.protocol import COMPONENT, DIAGRAM, DRAWN
 from kdnb.course.report.written import Written
 from kdnb.tasks import task
 
@@ -44,7 +50,15 @@ class Slide:
 
 
 class SlideRenderer(ChapterRenderer):
-    """Headings as they are, and links only to what is elsewhere on the web."""
+    """Headings as they are, and links only to what is elsewhere on the web.
+
+    Of a wide table only its chart is shown; the notes have the table.
+    """
+
+    def table(self, text: str) -> str:
+        if self.tables == "drawn":  # perhaps on another slide
+            self.tables = "charted"
+        return super().table(text).partition('<details class="table">')[0]
 
     def heading(self, text: str, level: int, **attrs: object) -> str:
         return f"<h{level}>{text}</h{level}>\n"
@@ -106,6 +120,7 @@ def slides_of(notebook: NotebookNode, about: str = "", stamp: str = "") -> list[
         shown = [_shortened(cell, words) for cell in cells]
         page = nbformat.v4.new_notebook(cells=shown)
         resources = {"stamp": stamp, "component": COMPONENT, "about": "" if slides else about}
+        resources["drawn"] = DRAWN
         body, _ = exporter.from_notebook_node(page, resources=resources)
         tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
         slides.append(Slide(Markup(body), LECTURE in tags))
@@ -209,8 +224,7 @@ def _kind(output: NotebookNode) -> int | None:
 def _set_for(notebook: NotebookNode) -> list[str]:
     """Seeds, and what was set for this run, in words."""
     cells = [c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])]
-    lines = [line for cell in cells for line in cell.source.splitlines()]
-    given = [line for line in lines if "=" in line and not line.startswith("task =")]
+    given = [line for cell in cells for line in settings(cell.source)]
     seeds = seeds_of(notebook)
     return [f"seeds {seeds}"] * bool(seeds) + [f"set: {', '.join(given)}"] * bool(given)
 

@@ -31,12 +31,13 @@ REFERENCE = CONTENT / "report" / "reference"
 
 def result_table(
     comparison: Comparison, baseline: str, teachers: Tensor | None = None,
-    plain: Mapping[str, Tensor] = MappingProxyType({}),
+    plain: Mapping[str, Tensor] = MappingProxyType({}), *, drawn: bool = False,
 ) -> Table:  # fmt: skip
     """Each method's accuracy, and its gain over the baseline.
 
     ``teachers`` (seeds, N) bool marks the images that teachers classify correctly, ``plain`` (N,)
     bool by label those of baselines without a network, whose intervals cover images alone.
+    ``drawn`` says that `figures.comparison` has drawn them all.
     """
     c, gains = comparison, comparison.gains(baseline)
     own = {} if teachers is None else {"teacher": teachers}
@@ -65,7 +66,7 @@ def result_table(
         "gain": {label: asdict(gain) for label, gain in gains.items()},
         "plain": {label: right.double().mean().item() for label, right in plain.items()},
     }
-    return Table(f"{markdown_table(head, rows)}\n\n{ADJUSTED}", data)
+    return Table(f"{markdown_table(head, rows)}\n\n{ADJUSTED}", data, drawn=drawn)
 
 
 def division_table(

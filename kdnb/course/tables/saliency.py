@@ -18,7 +18,7 @@ NEAR = 0.8  # of a trained network's similarity: random weights that reach it co
 def measured_table(measured: Mapping[str, Measured], over: str, dataset: str, kind: str) -> Table:
     """Each model's measures by kind of map: means with intervals over seeds and images.
 
-    ``over`` names the model over which gains are computed.
+    ``over`` names the model over which gains are computed. `measured_bars` draws the same numbers.
     """
     measures = next(iter(measured.values())).measures
     means = {
@@ -40,7 +40,7 @@ def measured_table(measured: Mapping[str, Measured], over: str, dataset: str, ki
         },
     }
     head = ["map", "model", *(f"{m} (95 % interval over seeds and images)" for m in measures)]
-    return Table(markdown_table(head, rows), data)
+    return Table(markdown_table(head, rows), data, drawn=True)
 
 
 def similarity_verdict(

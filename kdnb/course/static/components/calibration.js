@@ -27,11 +27,11 @@ COMPONENTS.calibration = (data) => {
   const draw = () => {
     const t = read(), now = calibration(t);
     says.textContent = `At T = ${t.toPrecision(3)} the expected calibration error is ${(100 * now.error).toFixed(2)} % `
-      + `(at T = 1: ${(100 * plain.error).toFixed(2)} %). Dotted: perfectly calibrated.`;
+      + `(at T = 1: ${(100 * plain.error).toFixed(2)} %).`;
     const axis = (name) => ({ name, from: 0, to: 1 });
     chart.replaceChildren(...xyChart([
       { name: "T = 1", points: plain.used }, { name: `T = ${t.toPrecision(3)}`, points: now.used },
-    ], axis("confidence"), axis("accuracy"), `Reliability diagram. ${says.textContent}`, { diagonal: true }));
+    ], axis("confidence"), axis("accuracy"), `Reliability diagram. ${says.textContent}`, { diagonal: true, named: { diagonal: "perfectly calibrated" } }));
     numbers.replaceChildren(...now.used.map((bin, i) => row(`${i + 1}`, [bin.share, bin.x, bin.y])));
   };
   slider.addEventListener("input", draw);

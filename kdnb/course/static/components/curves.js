@@ -32,7 +32,7 @@ COMPONENTS.curves = (data) => {
         name, points: shown[i].filter((_, e) => e === at || (e <= at && e % each === 0)),
       })),
       { name: "epoch", from: 0, to: epochs[count - 1] + 0.5 }, { name: quantity.name, from: low, to: high },
-      says.textContent));
+      says.textContent, { named: { ends: "95 % interval over seeds" } }));
     numbers.replaceChildren(...data.methods.map((name, i) => row(name, [now[i].y, now[i].low, now[i].high])));
   };
   choice.addEventListener("change", draw);

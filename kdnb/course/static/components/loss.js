@@ -22,24 +22,24 @@ COMPONENTS.loss = (data) => {
     const few = topClasses(soft.map((v, i) => Math.abs(v + hard[i])), data.label), names = few.names(cut);
     const shown = [teacher, student, soft, hard].map(few.of);
     probabilities.replaceChildren(bars(names, [
-      { values: shown[0], fill: () => BLUE }, { values: shown[1], fill: () => ORANGE },
-    ], `Probabilities at this T of teacher (left bars) and student. ${says.textContent}`, 1));
+      { values: shown[0], look: () => filled(BLUE) }, { values: shown[1], look: () => hollow(ORANGE) },
+    ], `Probabilities at this T of teacher and student. ${says.textContent}`, 1));
     pushes.replaceChildren(bars(names, [
-      { values: shown[2], fill: () => BLUE }, { values: shown[3], fill: () => GREEN },
-    ], `Push on each logit of the soft part (left bars) and the hard part. ${says.textContent}`));
+      { values: shown[2], look: () => filled(BLUE) }, { values: shown[3], look: () => hollow(GREEN) },
+    ], `Push on each logit of the soft and the hard part. ${says.textContent}`));
     numbers.replaceChildren(...few.names(data.classes).map(
       (name, i) => row(name, [...shown.map((values) => values[i]), shown[2][i] + shown[3][i]])));
   };
   slider.addEventListener("input", draw);
   weight.addEventListener("input", draw);
   draw();
-  const key = (...names) => element("p", { class: "note" }, ...names);
+  const key = (about, first, second, colour) => keyOf([[swatch(filled(BLUE)), first], [swatch(hollow(colour)), second]], about);
   return [
     element("div", { class: "controls" }, label,
       element("span", {}, element("label", {}, "soft_weight ", weight), weighs)),
     element("div", { class: "side" },
-      element("div", { class: "chart" }, probabilities, key("left bars teacher, right bars student: probability at T")),
-      element("div", { class: "chart" }, pushes, key("left bars soft part, right bars hard part: push on the logit"))),
+      element("div", { class: "chart" }, probabilities, key("probability at T", "teacher", "student", ORANGE)),
+      element("div", { class: "chart" }, pushes, key("push on the logit", "soft part", "hard part", GREEN))),
     says,
     table(["class", "teacher", "student", "soft push", "hard push", "together"], numbers),
   ];

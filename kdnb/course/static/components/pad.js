@@ -145,7 +145,7 @@ COMPONENTS.pad = (data) => {
     says.textContent = logits ? `At T = ${t.toPrecision(3)}: ${words.join("; ")}.`
       : "The pad is empty: draw a digit, or choose an example.";
     charts.forEach(({ chart }, n) => chart.replaceChildren(bars(cut, [
-      { values: answers[n], fill: (i) => (answers[n][i] === Math.max(...answers[n]) ? BLUE : ORANGE) },
+      { values: answers[n], look: (i) => filled(answers[n][i] === Math.max(...answers[n]) ? BLUE : ORANGE) },
     ], logits ? `At T = ${t.toPrecision(3)}: ${words[n]}.` : `${networks[n].name}: no answer yet`, 1)));
     numbers.replaceChildren(...(logits ? data.classes : []).map((name, i) => row(name, answers.map((p) => p[i]))));
   };

@@ -33,7 +33,7 @@ COMPONENTS.saliency = (data) => {
   const named = (name, control) => element("label", {}, `${name} `, control);
   return [
     element("div", { class: "controls" }, named("image", image), named("class", target), named("map", kind), named("model", model)),
-    chart, element("p", { class: "note" }, "orange: positive values, blue: negative values"), says,
+    chart, keyOf([[swatch(filled("#d55e00")), "positive"], [swatch(filled(BLUE)), "negative"]]), says,
     table(["model", "positive share", "strongest: row", "column"], numbers),
   ];
 };

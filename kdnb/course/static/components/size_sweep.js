@@ -19,8 +19,7 @@ COMPONENTS.size_sweep = (data) => {
     const front = byCost.filter((offer, i) => byCost.slice(0, i).every((other) => offer.y > other.y));
     reading.textContent = short(Number(limit.toPrecision(3)));
     slider.setAttribute("aria-valuetext", `${reading.textContent} ${budget.name}`);
-    says.textContent = `Best within a budget of ${reading.textContent} ${budget.name}: ${best.name}: ${best.y.toFixed(1)} %. `
-      + "Rings: models that no cheaper model beats. Shaded: over budget.";
+    says.textContent = `Best within a budget of ${reading.textContent} ${budget.name}: ${best.name}: ${best.y.toFixed(1)} %.`;
     const series = data.methods.map((method) => ({
       name: method.name,
       points: method.intervals.map(([y, low, high], i) => ({ x: costs[i], y, low, high })),
@@ -31,7 +30,10 @@ COMPONENTS.size_sweep = (data) => {
       { name: budget.name, log: true, from: 0.7 * Math.min(...all.map((p) => p.x)), to: 1.5 * Math.max(...all.map((p) => p.x)) },
       { name: "test accuracy (%)", from: Math.min(...all.map((p) => p.low)), to: Math.max(...all.map((p) => p.high)) },
       `Accuracy against ${budget.name}. ${says.textContent}`,
-      { limit, rings: front.map((offer) => ({ x: costs[offer.size], y: offer.y })) }));
+      {
+        limit, rings: front.map((offer) => ({ x: costs[offer.size], y: offer.y })),
+        named: { ends: "95 % interval", rings: "no cheaper model is better", limit: "over budget" },
+      }));
     numbers.replaceChildren(...data.sizes.map(
       (name, i) => row(name, [costs[i], ...data.methods.map((method) => method.intervals[i][0])])));
   };

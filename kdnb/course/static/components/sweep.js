@@ -35,6 +35,7 @@ COMPONENTS.sweep = (data) => {
   draw();
   return [
     element("div", { class: "controls" }, element("label", {}, "loss ", choice), sizes.label, weights.label),
-    says, chart,
+    says, chart, keyOf([0, 0.5, 1].map((share) => [
+      swatch({ fill: "#0173b2", "fill-opacity": 0.75 * share, class: "cell" }), `${100 * share} %`]), "images of the row"),
   ];
 };

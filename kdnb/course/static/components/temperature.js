@@ -8,6 +8,10 @@ COMPONENTS.temperature = (data) => {
   const { slider, read, label } = temperatureSlider(data);
   const names = shortened(data.classes);
 
+  const key = keyOf([
+    [swatch(filled(BLUE)), "likeliest class"], [swatch(filled(ORANGE)), "other classes"], [swatch(OUTLINE), "at T = 1"],
+  ], "probability at this T");
+
   const draw = () => {
     const image = data.images[choice.selectedIndex], t = read();
     const plain = softmax(image.logits, 1), soft = softmax(image.logits, t);
@@ -15,11 +19,11 @@ COMPONENTS.temperature = (data) => {
     picture.src = image.png;
     picture.alt = `${image.name}, as the teacher sees it`;
     says.textContent = `At T = ${t.toPrecision(3)} the entropy is ${entropyBits(soft).toFixed(2)} bits; `
-      + `${(100 * (1 - soft[top])).toFixed(1)} % of the probability lies outside ${data.classes[top]}. Dashed: T = 1.`;
+      + `${(100 * (1 - soft[top])).toFixed(1)} % of the probability lies outside ${data.classes[top]}.`;
     const now = few.of(soft), before = few.of(plain);
     chart.replaceChildren(bars(few.names(names), [
-      { values: now, fill: (i) => (few.rows[i] === top ? BLUE : ORANGE) }, { values: before, outline: true },
-    ], says.textContent, 1));
+      { values: now, look: (i) => filled(few.rows[i] === top ? BLUE : ORANGE) }, { values: before, outline: true },
+    ], says.textContent, 1), key);
     numbers.replaceChildren(...few.names(data.classes).map((name, i) => row(name, [before[i], now[i]])));
   };
   choice.addEventListener("change", draw);

@@ -55,7 +55,19 @@ const topClasses = (scores, always, most = 12) => {
   };
 };
 
-// Bars side by side for each name. A series is {values, fill, outline}; values may be negative.
+// A key of pairs (SVG element, name), drawn as in the chart; the element fits -8 to 8 both ways.
+const keyOf = (entries, about = "") => element("p", { class: "note key" }, about && `${about}: `, ...entries.map(
+  ([mark, name]) => element("span", {}, element("svg", { viewBox: "-8 -8 16 16", class: "mark", "aria-hidden": "true" }, mark), name)));
+
+const swatch = (look) => element("rect", { svg: 1, x: -7, y: -7, width: 14, height: 14, ...look });
+
+// The looks of two series side by side, which differ by more than their colour.
+const filled = (fill) => ({ fill });
+const hollow = (fill) => ({ fill, "fill-opacity": 0.2, stroke: fill, "stroke-width": 2 });
+const OUTLINE = { class: "outline" };
+
+// Bars side by side for each name. A series is {values, look}, where ``look`` of a bar's number are
+// attributes, and {values, outline}; values may be negative.
 // For probabilities the axis ends at 1, so that a bar's height means the same at any T.
 const bars = (names, series, describe, ceiling = 0) => {
   const step = 40, height = 150, room = step - 8;
@@ -70,7 +82,7 @@ const bars = (names, series, describe, ceiling = 0) => {
     one.values.forEach((value, i) => parts.push(element("rect", {
       svg: 1, x: i * step + 4 + place * width * !one.outline, width,
       y: zero - scale * Math.max(value, 0), height: scale * Math.abs(value),
-      ...(one.outline ? { class: "outline" } : { fill: one.fill(i) }),
+      ...(one.outline ? OUTLINE : one.look(i)),
     })));
   }
   parts.push(element("line", { svg: 1, x1: 0, x2: step * names.length, y1: zero, y2: zero }));

@@ -27,8 +27,9 @@ const short = (v) => v.toLocaleString("en", { maximumSignificantDigits: 4 });
 
 // A series is {name, points: [{x, y, low, high}]}, where low and high may be left out, and may have
 // ``line`` false. An axis is {name, from, to, log}. ``limit`` shades the area to its right, ``rings``
-// are points with a ring, ``diagonal`` draws y = x.
-const xyChart = (series, x, y, describe, { limit, rings = [], diagonal } = {}) => {
+// are points with a ring, ``diagonal`` draws y = x; the key names
+// each, and the intervals as ``ends``, as in ``named``.
+const xyChart = (series, x, y, describe, { limit, rings = [], diagonal, named = {} } = {}) => {
   const width = 560, height = 280, left = 52, bottom = 40;
   const scaled = (axis, start, end) => {
     const f = axis.log ? logarithm : itself;
@@ -65,10 +66,17 @@ const xyChart = (series, x, y, describe, { limit, rings = [], diagonal } = {}) =
     }
   });
   for (const p of rings) draw("circle", { class: "ring", cx: right(p.x), cy: up(p.y), r: 10 });
-  const key = series.map((one, i) => element("span", {}, element("svg", { viewBox: "-8 -8 16 16", class: "mark", "aria-hidden": "true" },
-    element("path", { svg: 1, d: MARKS[i % MARKS.length], fill: SERIES[i % SERIES.length], stroke: SERIES[i % SERIES.length] })), one.name));
+  const key = series.map((one, i) => [element("path", {
+    svg: 1, d: MARKS[i % MARKS.length], fill: SERIES[i % SERIES.length], stroke: SERIES[i % SERIES.length] }), one.name]);
+  const shape = (name, attributes) => element(name, { svg: 1, ...attributes });
+  const others = {
+    ends: shape("line", { x1: 0, x2: 0, y1: -8, y2: 8, "stroke-width": 2 }),
+    diagonal: shape("line", { x1: -8, x2: 8, y1: 8, y2: -8, class: "outline" }),
+    rings: shape("circle", { r: 7, class: "ring" }),
+    limit: swatch({ class: "beyond" }),
+  };
   return [
-    element("p", { class: "note key" }, `${y.name}: `, ...key),
+    keyOf([...key, ...Object.entries(named).map(([what, name]) => [others[what], name])], y.name),
     element("svg", { viewBox: `0 0 ${width} ${height}`, class: "wide", role: "img", "aria-label": describe }, ...parts),
   ];
 };
