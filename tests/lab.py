@@ -26,7 +26,21 @@ KERNEL_IDLE = (
 )
 # Notes on the component around a control the milliseconds from a key to the changed picture on the
 # screen, and the words that go with it. The picture is shown one frame after it has changed.
-WATCH_MOVES = """(control, [number, patience]) => new Promise((done, fail) => {
+WATCH_MOVES = """control => {
+  const place = control.closest(".component"), says = place.querySelector("[role=status]");
+  let pressed = 0, words = says.textContent;
+  place.moves = [];
+  place.watcher?.disconnect();
+  place.addEventListener("keydown", (event) => { pressed = event.timeStamp; }, true);
+  place.watcher = new MutationObserver(() => {
+    if (says.textContent === words) return;
+    const now = words = says.textContent;
+    const shown = () => place.moves.push([performance.now() - pressed, now]);
+    requestAnimationFrame(() => requestAnimationFrame(shown));
+  });
+  place.watcher.observe(place, { childList: true, subtree: true, characterData: true });
+}"""
+MOVES = """(control, [number, patience]) => new Promise((done, fail) => {
   const { moves } = control.closest(".component");
   const look = () => (moves.length < number ? requestAnimationFrame(look) : done(moves));
   setTimeout(() => fail(new Error(`${moves.length} of ${number} keys were answered`)), patience);
