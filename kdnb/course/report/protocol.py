@@ -12,6 +12,11 @@ RESULTS = "application/vnd.kdnb.results+json"
 OTHER_DATA = "kdnb_other_data"
 # The type under which an output carries what a component of the report's page computes from.
 COMPONENT = "application/vnd.kdnb.component+json"
+# The type under which an output carries the parts of the page's cover.
+COVER = "application/vnd.kdnb.cover+json"
+# Metadata of a text that the page shows once, wherever its notebooks show it, and of a chapter's
+# provenance, which the page collects.
+ONCE, PROVENANCE = "kdnb_once", "kdnb_provenance"
 
 
 def live_kernel() -> bool:
