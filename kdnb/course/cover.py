@@ -20,7 +20,7 @@ from kdnb.evaluation.statistics import Interval, joint_interval
 from kdnb.experiment.results import Comparison
 
 STYLE = Path(__file__).parent / "report" / "templates" / "poster.css"
-LARGEST = 96  # pixels of an image's side
+SIDE = 192  # pixels, at most or about, of an image in the file; it is shown half as large
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ def what_it_gains(result: Comparison, label: str, over: str, share: Interval | N
     """The gain of a method over another, in a sentence; ``share`` is its part of the gap."""
     gain = result.gains(over)[label]
     said = verdict(gain) + " from 0" * (not gain.sign)
-    closed = f", {percent(share.mean, 0)} of the gap to the teacher" if share and gain.sign > 0 else ""
+    closed = (
+        f", {percent(share.mean, 0)} of the gap to the teacher" if share and gain.sign > 0 else ""
+    )
     return f"{said}: {label} against {over}, {points(gain)}{closed}."
 
 
@@ -93,11 +95,12 @@ def table_one(result: Comparison, labels: Sequence[str], over: str, teachers: Te
         "teacher": joint_interval(teachers),
         **{label: result.mean(label) for label in labels},
     }.items():
-        row = {"model": label, "accuracy": percent(accuracy.mean), "range": percent_range(accuracy)}
+        ends = percent_range(accuracy).replace(" %", "", 1)
+        row = {"model": label, "accuracy": percent(accuracy.mean), "range": ends}
         gained = ("", "", "")
         if gain := gains.get(label):
             ends = f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}"
-            gained = (f"{100 * gain.mean:+.2f} points", ends, verdict(gain).lower())
+            gained = (f"{100 * gain.mean:+.2f}", ends, verdict(gain).lower())
         rows.append(row | dict(zip(("gain", "gain_range", "verdict"), gained, strict=True)))
     about = (
         f"{result.images:,} {SPLITS[result.split]} images, {len(result.seeds)} seeds, 95 % "
@@ -109,13 +112,17 @@ def table_one(result: Comparison, labels: Sequence[str], over: str, teachers: Te
 def map_tiles(image: Tensor, maps: Mapping[str, Tensor], kind: str) -> dict:
     """Maps (H, W) by model over one image (1 or 3, H, W) uint8, with the ``kind`` of map in words.
 
-    Images more than `LARGEST` pixels wide are averaged.
+    Large images are averaged, the pixels of small ones repeated.
     """
-    size = [min(LARGEST, side) for side in image.shape[1:]]
+    size = [min(SIDE, side) for side in image.shape[1:]]
     image = F.adaptive_avg_pool2d(image.float(), size).round().to(torch.uint8)
-    tiles = [{"name": "image", "png": png_url(image)}]
-    for name, values in maps.items():
-        tiles.append({"name": name, "png": png_url(overlaid(image, values))})
+    pictures = {"image": image}
+    pictures |= {name: overlaid(image, values) for name, values in maps.items()}
+    times = max(1, SIDE // max(size))
+    tiles = [
+        {"name": name, "png": png_url(each.repeat_interleave(times, 1).repeat_interleave(times, 2))}
+        for name, each in pictures.items()
+    ]
     return {"kind": kind, "tiles": tiles}
 
 
