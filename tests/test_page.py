@@ -335,7 +335,9 @@ def test_executed_notebooks_become_a_page(reports):
     assert len(chapters) == 7 and all(chapter.body in page for chapter in chapters)
 
 
-def test_the_readme_shows_the_page():
-    picture = ROOT / "report" / "screenshot.png"
+@pytest.mark.parametrize("name", ["cover", "playground"])
+def test_the_readme_shows_the_page(name):
+    picture = ROOT / "report" / f"{name}.png"
     assert 20e3 < picture.stat().st_size < 250e3
-    assert re.search(r"!\[[^\]]{60,}\]\(report/screenshot\.png\)", (ROOT / "README.md").read_text())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(rf"!\[[^\]]{{60,}}\]\(report/{name}\.png\)", readme)
