@@ -79,7 +79,7 @@ def test_links_and_anchors_are_found(tmp_path):
 def test_a_reader_of_the_readme_finds_every_other_document():
     lines = README.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 150
-    assert lines[2].startswith("![") and lines[2].endswith("](report/screenshot.png)")
+    assert lines[2].startswith("![") and lines[2].endswith("](report/cover.png)")
     found = {(ROOT / link.partition("#")[0]).resolve() for link in links(README)}
     assert {*DOCUMENTS, *NOTEBOOKS, ROOT / "LICENSE"} <= found | {README}
 

@@ -201,24 +201,53 @@ def test_the_contents_need_no_script(visit):
     assert phone.locator("main img").first.is_visible()
 
 
-def test_the_cover_says_what_was_run(visit, reports):
+def test_the_cover_answers_from_the_numbers_of_the_run(visit, reports):
+    page = visit("mnist-small")
+    record = json.loads((reports[0] / "mnist-small.json").read_text())
+    (result,) = (
+        r for r in record["results"]
+        if r.get("dataset") == "mnist-small" and "student + subclass KD" in r.get("gain", {})
+    )  # fmt: skip
+    what, gain, cost, _ = page.locator(".poster .answer").all_inner_texts()
+    assert "labels (weight 0.1)" in what and "T = 8 (weight 0.9)" in what
+    gained = result["gain"]["student + conventional KD"]
+    assert f"{100 * gained['mean']:+.2f} points" in gain and "A gain" in gain
+    costs = next(r["cost"] for r in record["results"] if "cost" in r)
+    assert f"{costs['teacher']['parameters']:,}" in cost
+    rows = page.locator(".poster tbody th").all_inner_texts()
+    assert rows == ["teacher", *(f"student {how}" for how in METHODS)]
+    assert page.locator(".poster figure img").count() == 5
+    assert page.locator(".poster svg[role=img]").count() == 1
+    assert page.locator(".poster .bar").count() == 4
+
+
+METHODS = ("without teacher", "+ conventional KD", "+ subclass KD")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_cover_fills_one_screen_and_the_chapters_follow(visit, task):
+    page = visit(task)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    cover, reading = (page.locator(it).bounding_box() for it in (".cover", ".reading"))
+    assert 780 < cover["y"] + cover["height"] <= 900 < reading["y"]
+    assert page.locator(".questions li").count() == page.locator(".chapter").count()
+
+
+def test_the_end_says_what_was_run(visit, reports):
     page = visit("mnist-small")
     rows = dict(page.eval_on_selector_all(
         ".facts tr", "rows => rows.map(r => [r.cells[0].innerText, r.cells[1].innerText])"
     ))  # fmt: skip
     record = json.loads((reports[0] / "mnist-small.json").read_text())
-    assert list(rows)[:6] == [
-        "made",
-        "ran",
-        "set for this run",
-        "data",
-        "data fingerprint",
-        "seeds",
-    ]
+    assert list(rows)[:5] == ["made", "ran", "set for this run", "data", "data fingerprint"]
     assert rows["data fingerprint"] == record["data_fingerprint"]
-    assert rows["seeds"].startswith("0 in 00; 0, 1, 2 in 01, 02, 03")
     assert record["provenance"]["torch"] in rows["versions"]
-    assert page.locator(".questions li").count() == page.locator(".chapter").count() == 7
+    models = page.locator(".end .scroll").nth(1).locator("tbody tr").all_inner_texts()
+    assert [row[:2] for row in models] == [f"0{n}" for n in range(7)]
+    assert "mnist-small-2x5" in models[3] and "0, 1, 2" in models[1]
+    # Nowhere else: not as the table of each chapter.
+    assert page.locator(".chapter", has_text="fingerprint").count() == 0
+    assert page.locator("main strong", has_text="Task: MNIST").count() == 2  # one of two classes
 
 
 def test_seeds_are_those_that_the_run_was_given():
@@ -255,10 +284,14 @@ def test_on_paper_nothing_is_cut(visit, task):
 
 def test_every_figure_is_in_the_pdf(visit):
     page = visit("mnist-small", answers=False)
+    page.emulate_media(media="print")
     # Pictures, and those inside diagrams.
     sources = page.eval_on_selector_all(
-        ".scroll :is(img, image)", "all => new Set(all.map(i => i.src ?? i.href.baseVal)).size"
+        "main :is(img, image)",
+        """all => new Set(all.filter((i) => i.checkVisibility()).map(
+            (i) => i.src ?? i.href.baseVal)).size""",
     )
+    assert sources > 25
     pdf = page.pdf(format="A4")
     assert len(re.findall(rb"/Subtype\s*/Image\b", pdf)) == sources
     chapters = page.locator(".chapter").count()
@@ -343,7 +376,9 @@ def test_executed_notebooks_become_a_page(reports):
     assert len(chapters) == 7 and all(chapter.body in page for chapter in chapters)
 
 
-def test_the_readme_shows_the_page():
-    picture = ROOT / "report" / "screenshot.png"
+@pytest.mark.parametrize("name", ["cover", "playground"])
+def test_the_readme_shows_the_page(name):
+    picture = ROOT / "report" / f"{name}.png"
     assert 20e3 < picture.stat().st_size < 250e3
-    assert re.search(r"!\[[^\]]{60,}\]\(report/screenshot\.png\)", (ROOT / "README.md").read_text())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(rf"!\[[^\]]{{60,}}\]\(report/{name}\.png\)", readme)

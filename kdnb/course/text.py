@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from IPython.display import Markdown
 
 from kdnb.course.labels import note
+from kdnb.course.report.protocol import ONCE, PROVENANCE
 from kdnb.environment import best_device, provenance
 from kdnb.evaluation.statistics import Interval, adjusted, detectable_difference
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison, Run
+from kdnb.tasks.config import Task
 from kdnb.training.config import TrainConfig
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
@@ -129,7 +131,13 @@ def task_card(experiment: Experiment) -> Markdown:
     parts += [
         f"**The {role} starts from {origin}.**" for role, origin in experiment.origins.items()
     ]
-    return Markdown("\n\n".join(filter(None, [*parts, note(data.class_names)])))
+    text = "\n\n".join(filter(None, [*parts, note(data.class_names)]))
+    return Markdown(text, metadata={ONCE: "task"})
+
+
+def caveats(task: Task) -> Markdown:
+    """The limits of all results on a task."""
+    return Markdown(task.text.caveats, metadata={ONCE: "caveats"})
 
 
 def recipe_in_words(recipe: TrainConfig) -> str:
@@ -166,16 +174,29 @@ def provenance_card(experiment: Experiment, runs: list[Run]) -> Markdown:
     dates = sorted(run.provenance["date"][:16].replace("T", " ") for run in runs)
     seconds = sum(run.history.seconds for run in runs)
     data, seeds = experiment.dataset, sorted({run.seed for run in runs})
-    rows = {
-        "dataset": f"{data.name}, fingerprint `{data.fingerprint[:16]}`",
+    loaded = sum(run.loaded for run in runs)
+    # What the page shows of each chapter in one table.
+    facts = {
+        "dataset": data.name,
+        "data": f"{data.name} {data.fingerprint[:16]}",
+        "models": len(runs),
+        "loaded": loaded,
+        "seconds": seconds,
         "seeds": listed([str(seed) for seed in seeds]),
-        "trained": f"{len(runs)} model(s) in {seconds:,.0f} s, {dates[0]} to {dates[-1]} UTC",
         "device": "; ".join(devices if len(origins) > 1 else origins),
         "versions": "; ".join(sorted(versions)),
-        "finished runs": f"{sum(run.loaded for run in runs)} of {len(runs)} loaded from the run "
-        "store, the others trained here",
     }
-    return Markdown(markdown_table(["provenance", ""], rows.items()))
+    rows = {
+        "dataset": f"{data.name}, fingerprint `{data.fingerprint[:16]}`",
+        "seeds": facts["seeds"],
+        "trained": f"{len(runs)} model(s) in {seconds:,.0f} s, {dates[0]} to {dates[-1]} UTC",
+        "device": facts["device"],
+        "versions": facts["versions"],
+        "finished runs": f"{loaded} of {len(runs)} loaded from the run store, the others trained "
+        "here",
+    }
+    table = markdown_table(["provenance", ""], rows.items())
+    return Markdown(table, metadata={PROVENANCE: facts})
 
 
 def trained_elsewhere(origin: dict[str, str]) -> str:

@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -19,7 +21,7 @@ from kdnb.course.figures.picture import (
     panels,
     styled,
 )
-from kdnb.course.figures.samples import show_image
+from kdnb.course.figures.samples import FAINT, show_image
 from kdnb.course.figures.svg import PALETTE
 from kdnb.course.text import percent
 from kdnb.evaluation.similarity import normalised
@@ -66,6 +68,19 @@ def saliency_grid(
         f"Saliency maps of {len(columns)} models for one image of {image.shape[1]} by "
         f"{image.shape[2]} pixels. {'; '.join(alt)}.",
     )
+
+
+def overlaid(image: Tensor, values: Tensor) -> Tensor:
+    """A map (H, W) over a faint image (1 or 3, H, W) uint8, as colours (3, H, W) uint8.
+
+    The map is averaged to the size of the image.
+    """
+    paper = (255 - image).expand(3, -1, -1) if len(image) == 1 else image
+    strength = normalised(F.adaptive_avg_pool2d(values[None].float().cpu(), image.shape[1:]))[0]
+    inks = torch.tensor([to_rgb(FOR), to_rgb(AGAINST)]).T[..., None, None]  # (3, 2, 1, 1)
+    colours = 255 * torch.where(strength > 0, inks[:, 0], inks[:, 1])
+    faint = 255 - FAINT * (255 - paper.float())
+    return faint.lerp(colours, strength.abs()).round().to(torch.uint8)
 
 
 def evidence(values: Tensor) -> tuple[float, int, int]:

@@ -17,11 +17,12 @@ from kdnb.course.labels import written
 
 COLUMNS = 20  # of a gallery
 KEYS = 16  # in the key of a map
+FAINT = 0.35  # opacity of an image under a map
 
 
 def show_image(ax: Axes, picture: Tensor, faint: bool = False) -> None:
     """An image (1 or 3, H, W) uint8: one channel as ink on paper, three as colours."""
-    alpha = 0.35 if faint else 1.0
+    alpha = FAINT if faint else 1.0
     if len(picture) == 3:
         ax.imshow(picture.permute(1, 2, 0).numpy(), alpha=alpha)
     else:

@@ -34,6 +34,19 @@ def scripted(template: str, after: str = "", **values: object) -> str:
     Another script may run ``after`` it. All other values are escaped as text unless they are
     marked as markup.
     """
+    script = page_script() + after
+    digest = hashlib.sha256(script.encode()).digest()
+    return rendered(
+        template,
+        script=Markup(script),
+        # The page allows only this script, byte for byte.
+        script_hash=f"sha256-{base64.b64encode(digest).decode()}",
+        **values,
+    )
+
+
+def rendered(template: str, **values: object) -> str:
+    """One of the course's templates; values are escaped unless they are marked as markup."""
     environment = Environment(
         loader=PackageLoader("kdnb.course.report", "templates"),
         autoescape=True,
@@ -41,14 +54,7 @@ def scripted(template: str, after: str = "", **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = page_script() + after
-    digest = hashlib.sha256(script.encode()).digest()
-    return environment.get_template(template).render(
-        script=Markup(script),
-        # The page allows only this script, byte for byte.
-        script_hash=f"sha256-{base64.b64encode(digest).decode()}",
-        **values,
-    )
+    return environment.get_template(template).render(**values)
 
 
 def frame(component: dict, title: str, still: str = "") -> str:

@@ -22,14 +22,17 @@ from kdnb.course.diagrams.table_chart import table_chart
 from kdnb.course.glossary import Term, glossary, terms_in
 from kdnb.course.interactive.components import scripted
 from kdnb.course.references import references
+from kdnb.course.report.gathered import Gathered
 from kdnb.course.report.protocol import COMPONENT, DRAWN, RESULTS
 
 TEMPLATES = Path(__file__).parent / "templates"
 # The first of these types in an output is shown; a widget needs a kernel and is not included.
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
+NOTHING = Gathered()
+# What the page writes before a text that it shows once.
+LABELS = {"caveats": "**Limits of the results.** "}
 # Parts of a Markdown text in which no term of the glossary is marked.
 UNMARKED = ("heading", "image", "link", "table")
-
 COLUMNS = 3  # a table of more becomes a chart, with the table folded behind it
 
 
@@ -157,19 +160,31 @@ def notebook_exporter(renderer: ChapterRenderer, template: str) -> HTMLExporter:
 
 
 def render_page(
-    chapters: Sequence[Chapter], *, title: str, about: str, facts: Sequence[tuple[str, str]]
-) -> str:
-    """One HTML page: a cover with ``facts`` as (name, value) rows, contents, then the chapters.
+    chapters: Sequence[Chapter], *, title: str, about: str, facts: Sequence[tuple[str, str]],
+    gathered: Gathered = NOTHING,
+) -> str:  # fmt: skip
+    """One HTML page: a cover, contents, the chapters, and how they were made.
 
-    At the end stand the works that the chapters cite, and the terms that they mark.
+    ``gathered`` are the parts of the whole page that notebooks show, ``facts`` on the run (name,
+    value) rows. At the end stand the works that the chapters cite, and the terms that they mark.
     """
-    cited = frozenset().union(*(chapter.cited for chapter in chapters))
+    renderer = ChapterRenderer("task", ())
+    markdown = MarkdownWithMath(renderer=renderer)
+    texts = [
+        Markup(markdown.render(LABELS.get(kind, "") + text))
+        for kind, text in gathered.texts.items()
+        if text
+    ]
+    cited = frozenset(renderer.cited).union(*(chapter.cited for chapter in chapters))
     terms = frozenset().union(*(chapter.terms for chapter in chapters))
     return scripted(
         "page.html.j2",
         title=title,
         about=about,
         facts=facts,
+        cover=gathered.cover,
+        texts=texts,
+        provenance=gathered.provenance,
         chapters=chapters,
         works=[work for url, work in references().items() if url in cited],
         glossary=[(term, _definition(term)) for term in glossary() if term in terms],

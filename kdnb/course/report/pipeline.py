@@ -13,7 +13,8 @@ from nbformat import NotebookNode
 
 from kdnb.course.report.editions import edition as edition_of
 from kdnb.course.report.execution import CellDone, environment, execute, find_notebooks
-from kdnb.course.report.page import published_results, render_chapter, render_page, seeds_of
+from kdnb.course.report.gathered import gather
+from kdnb.course.report.page import published_results, render_chapter, render_page
 from kdnb.course.report.parameters import check_label, parse_parameters
 from kdnb.course.report.terminal import ReportProgress
 from kdnb.course.report.written import Written
@@ -176,13 +177,12 @@ class _Report:
     def write(self) -> Path:
         """Write the page and its JSON, of all notebooks in their order."""
         total = time.perf_counter() - self.start
-        chapters, results, seeds = [], [], {}
-        for notebook in self.notebooks:
-            executed = self.executed[notebook]
-            chapters.append(render_chapter(executed, notebook.stem, self.cells, self.data.stamp))
-            results += published_results(executed)
-            if used := seeds_of(executed):
-                seeds.setdefault(used, []).append(notebook.stem[:2])
+        chapters, results = [], []
+        executed = {notebook.stem: self.executed[notebook] for notebook in self.notebooks}
+        gathered = gather(executed)
+        for name, notebook in executed.items():
+            chapters.append(render_chapter(notebook, name, self.cells, self.data.stamp))
+            results += published_results(notebook)
         origin, data = provenance(best_device()), self.data
         numbers = ", ".join(path.stem[:2] for path in self.notebooks)
         page = render_page(
@@ -195,11 +195,11 @@ class _Report:
                 ("set for this run", ", ".join(self.settings) or "nothing (all defaults)"),
                 ("data", data.about),
                 ("data fingerprint", data.fingerprint),
-                ("seeds", "; ".join(f"{used} in {', '.join(who)}" for used, who in seeds.items())),
                 ("device", origin["device"]),
                 ("versions", ", ".join(f"{name} {origin[name]}" for name in VERSIONS)),
                 ("system", origin["system"]),
             ],
+            gathered=gathered,
         )
         record = {
             "task": self.task.name,

@@ -18,6 +18,11 @@ DIAGRAM = '<svg class="diagram"'
 DRAWN = "kdnb_drawn"
 # The type under which an output carries what a component of the report's page computes from.
 COMPONENT = "application/vnd.kdnb.component+json"
+# The type under which an output carries the parts of the page's cover.
+COVER = "application/vnd.kdnb.cover+json"
+# Metadata of a text that the page shows once, wherever its notebooks show it, and of a chapter's
+# provenance, which the page collects.
+ONCE, PROVENANCE = "kdnb_once", "kdnb_provenance"
 
 
 def live_kernel() -> bool:
