@@ -172,10 +172,12 @@ def _panel(
     def at(value: float) -> float:
         return x + width * (scale(value) - start) / (end - start)
 
-    parts = [line([(x, bottom), (x + width, bottom)], opacity=0.5, width=1)]
-    for tick in _ticks(start, end, log):
-        parts.append(line([(at(tick), top), (at(tick), bottom + 4)], opacity=0.2, width=1))
-        parts.append(words(at(tick), bottom + 18, f"{tick:,.6g}", size=12))
+    ticks = _ticks(start, end, log)
+    grid = "".join(f"M{at(tick):.1f} {top:.1f}V{bottom + 4:.1f}" for tick in ticks)
+    parts = [
+        f'<path d="M{x:.1f} {bottom:.1f}h{width:.1f}{grid}" stroke="currentColor" opacity=".3"/>',
+        *(words(at(tick), bottom + 18, f"{tick:,.6g}", size=12) for tick in ticks),
+    ]
     if signed:
         parts.append(line([(at(0), top), (at(0), bottom)], width=1.5, dashed=True))
     for middle, mark in zip(rows, column.marks, strict=True):
@@ -192,8 +194,8 @@ def _dots(mark: Mark, at: Callable[[float], float], y: float) -> list[str]:
     parts = []
     if mark.ends:
         low, high = map(at, mark.ends)
-        parts.append(line([(low, y), (high, y)], BLUE, width=2))
-        parts += [line([(end, y - 4), (end, y + 4)], BLUE, width=2) for end in (low, high)]
+        path = f"M{low:.1f} {y:.1f}H{high:.1f}m0 -4v8M{low:.1f} {y - 4:.1f}v8"
+        parts.append(f'<path d="{path}" stroke="{BLUE}" stroke-width="2"/>')
     for seed in mark.seeds:
         look = f'r="4.5" fill="{BLUE}" fill-opacity="0.25" stroke="{BLUE}"'
         parts.append(f'<circle class="seed" cx="{at(seed):.1f}" cy="{y:.1f}" {look}/>')

@@ -100,7 +100,7 @@ def _png(figure: Figure) -> bytes:
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     if not any(np.ndim(shown.get_array()) == 3 for ax in figure.axes for shown in ax.images):
         image = image.quantize(256, dither=Image.Dither.NONE)
-    return _bytes_of(image)
+    return _bytes_of(image, optimize=not live_kernel())  # 7 % smaller
 
 
 @contextmanager
