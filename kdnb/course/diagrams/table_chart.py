@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from math import floor, log10
 
 from kdnb.course.diagrams.diagram import BLUE, Diagram, line, words
+from kdnb.course.figures.picture import far_below
 
 NUMBER = r"[+-]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
 VALUE = re.compile(rf"({NUMBER})(?: ?(%|[a-zA-Zµ][\w/µ]*))?(?: \((.*)\))?")
@@ -17,7 +18,6 @@ RANGE = re.compile(rf"({NUMBER})(?: %)?(?: to |–)({NUMBER})(?: %)?")
 SEEDS = re.compile(rf"{NUMBER}(?:, {NUMBER})+(?: and [\d,]+ more)?(?: of \d+)?")
 WIDTH, MOST, GAP = 800, 4, 26  # pixels; panels side by side; pixels between them
 LETTER = 6.4  # pixels, of 13-pixel letters
-FAR = 0.6  # of the axis: rows behind such a gap are marked at its edge
 STEEP = 50  # times the smallest value: an axis to a larger one is logarithmic
 
 
@@ -172,10 +172,12 @@ def _panel(
     def at(value: float) -> float:
         return x + width * (scale(value) - start) / (end - start)
 
-    parts = [line([(x, bottom), (x + width, bottom)], opacity=0.5, width=1)]
-    for tick in _ticks(start, end, log):
-        parts.append(line([(at(tick), top), (at(tick), bottom + 4)], opacity=0.2, width=1))
-        parts.append(words(at(tick), bottom + 18, f"{tick:,.6g}", size=12))
+    ticks = _ticks(start, end, log)
+    grid = "".join(f"M{at(tick):.1f} {top:.1f}V{bottom + 4:.1f}" for tick in ticks)
+    parts = [
+        f'<path d="M{x:.1f} {bottom:.1f}h{width:.1f}{grid}" stroke="currentColor" opacity=".3"/>',
+        *(words(at(tick), bottom + 18, f"{tick:,.6g}", size=12) for tick in ticks),
+    ]
     if signed:
         parts.append(line([(at(0), top), (at(0), bottom)], width=1.5, dashed=True))
     for middle, mark in zip(rows, column.marks, strict=True):
@@ -192,8 +194,8 @@ def _dots(mark: Mark, at: Callable[[float], float], y: float) -> list[str]:
     parts = []
     if mark.ends:
         low, high = map(at, mark.ends)
-        parts.append(line([(low, y), (high, y)], BLUE, width=2))
-        parts += [line([(end, y - 4), (end, y + 4)], BLUE, width=2) for end in (low, high)]
+        path = f"M{low:.1f} {y:.1f}H{high:.1f}m0 -4v8M{low:.1f} {y - 4:.1f}v8"
+        parts.append(f'<path d="{path}" stroke="{BLUE}" stroke-width="2"/>')
     for seed in mark.seeds:
         look = f'r="4.5" fill="{BLUE}" fill-opacity="0.25" stroke="{BLUE}"'
         parts.append(f'<circle class="seed" cx="{at(seed):.1f}" cy="{y:.1f}" {look}/>')
@@ -210,17 +212,6 @@ def _far(column: Column) -> list[Mark]:
         return []
     marks.sort(key=lambda mark: mark.value)
     return marks[: far_below([mark.value for mark in marks])]
-
-
-def far_below(values: Sequence[float]) -> int:
-    """How many of at least four ascending values a chart marks at the edge of its axis.
-
-    At most a third, such as constant predictions, below a gap of `FAR` of the whole span.
-    """
-    for count in range(len(values) // 3 if len(values) > 3 else 0, 0, -1):
-        if values[count] - values[count - 1] > FAR * (values[-1] - values[0]):
-            return count
-    return 0
 
 
 def _ticks(start: float, end: float, log: bool) -> list[float]:

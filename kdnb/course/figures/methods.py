@@ -7,10 +7,10 @@ from types import MappingProxyType
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from kdnb.course.diagrams.table_chart import far_below
 from kdnb.course.figures.picture import (
     Picture,
     bar_ends,
+    far_below,
     key_of_intervals,
     looks,
     name_rows,
