@@ -8,8 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from axe import serious
+from playwright.sync_api import expect
 from scipy import stats
 from test_components import opened
+from test_lab import made_notebook
 
 from kdnb.course.diagrams import deletion, epochs, forest, gradients, redraws
 from kdnb.course.diagrams.diagram import BLUE, ORANGE, Diagram, Steps, box, step, words
@@ -68,7 +70,7 @@ def test_the_map_of_ratios_has_every_cell_the_setting_and_the_border():
     found = {t: gradients.pulls(STUDENT, TEACHER, LABELS, t) for t in ts}
     said = texts(diagram)
     assert said.count("∞") == len(ts)  # without labels
-    assert "no labels in the loss" in diagram.alt
+    assert "the labels have no weight" in diagram.alt
     cells = [r for r in drawn(diagram).iter("rect") if r.get("height") == str(gradients.ROW)]
     assert len(cells) == len(ts) * len(ws)
     inks = [rect.get("fill") for rect in cells]
@@ -80,6 +82,19 @@ def test_the_map_of_ratios_has_every_cell_the_setting_and_the_border():
     stronger = [sum(gradients.ratio(*found[t], w) >= 1 for w in ws) for t in ts]
     assert rows == [count for count in stronger for _ in range(2)]
     assert 0 < min(stronger) < max(stronger)
+
+
+def test_the_setting_is_said_on_both_sides_of_equal():
+    def said(weight):
+        return gradients.gradient_ratio(STUDENT, TEACHER, LABELS, 8.0, weight).alt
+
+    soft, hard = gradients.pulls(STUDENT, TEACHER, LABELS, 8.0)
+    assert "the soft term has no weight" in said(0.0)
+    strength = gradients.ratio(soft, hard, 0.99)
+    assert strength > 100
+    assert f"the soft term pulls {strength:.0f} times as strongly as the labels" in said(0.99)
+    strength = 1 / gradients.ratio(soft, hard, 0.02)
+    assert f"the labels pull {strength:.0f} times as strongly as the soft term" in said(0.02)
 
 
 # Redraws
@@ -182,8 +197,10 @@ def test_curves_have_the_engines_areas_and_ends(lab):
     curves = [c for c in drawn(diagram).iter("polyline") if c.get("stroke-width") == "2"]
     assert len(curves) == 3 + 2 * 2 * 3  # the key, and models · ways · orders
     mean = found["teacher"][deletion.RANDOM][0][2].mean()
-    assert "with 20 % of the pixels deleted" in diagram.alt
-    assert f"{mean:.2f} in random order" in diagram.alt
+    assert re.search(
+        rf"teacher, with 20 % of the pixels deleted: [^;]*, {mean:.2f} \(random order\); with 20 %",
+        diagram.alt,
+    )
 
 
 # The map over the epochs
@@ -440,3 +457,25 @@ def test_diagrams_fit_a_phone_and_are_accessible(browser, tmp_path, scheme):
     grave, passes = serious(page)
     assert grave == {} and passes > 10
     page.close()
+
+
+@pytest.mark.slow
+def test_the_steps_work_in_jupyterlab(jupyterlab, tmp_path):
+    source = """
+        from kdnb.course.diagrams.diagram import Diagram, Steps, box, step
+        parts = [step([box(100 * i, 10, 80, 80)]) for i in range(3)]
+        Diagram(300, 100, parts, "Three parts.", Steps("part", ["one", "<b>", "three"]))
+    """
+    path = made_notebook(tmp_path, "steps", ["\n".join(map(str.strip, source.splitlines()))])
+    with jupyterlab(path, runs=tmp_path / "runs") as page:
+        outer = page.locator("iframe[title='part']")
+        outer.wait_for()
+        outer.scroll_into_view_if_needed()
+        frame = outer.content_frame
+        says = frame.get_by_role("status")
+        expect(says).to_have_text("Shown: all steps")
+        frame.get_by_role("slider").press("ArrowRight")
+        frame.get_by_role("slider").press("ArrowRight")
+        expect(says).to_have_text("Step 2 of 3: <b>")
+        assert visible(frame.locator("body")) == [0, 1, 0]
+        assert frame.locator("body").evaluate("b => b.scrollHeight <= innerHeight")

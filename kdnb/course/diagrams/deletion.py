@@ -94,20 +94,20 @@ def deletion_curves(found: Curves) -> Diagram:
 
 
 def deletion_words(found: Curves) -> str:
-    """The mean probabilities after a fifth of the pixels, by model, way and order."""
-    said = []
+    """A sentence for each model with the mean probabilities after about a fifth of the pixels."""
+    sentences = []
     for label, model in found.items():
-        for panel, way in enumerate(WAYS):
-            means = {order: pair[panel].mean(1) for order, pair in model.items()}
-            at = round(0.2 * (len(means[RANDOM]) - 1))
-            part = 100 * at / (len(means[RANDOM]) - 1)
-            each = ", ".join(f"{mean[at]:.2f} by {order}" for order, mean in means.items())
-            each = each.replace(f"by {RANDOM}", f"in {RANDOM}")
-            said.append(
-                f"{label}: with {part:.0f} % of the pixels {way[:-3]}ed the mean "
-                f"probability of the predicted class is {each}."
-            )
-    return " ".join(said)
+        steps = len(model[RANDOM][0]) - 1
+        at = round(0.2 * steps)
+        said = [
+            f"{100 * at / steps:.0f} % of the pixels {way[:-3]}ed: "
+            + ", ".join(f"{pair[panel][at].mean():.2f} ({order})" for order, pair in model.items())
+            for panel, way in enumerate(WAYS)
+        ]
+        sentences.append(
+            f"Mean probability of the predicted class, {label}, with {'; with '.join(said)}."
+        )
+    return "\n\n".join(sentences)
 
 
 def _panel(across: Axis, up: Axis, means: Mapping[str, Tensor], name: str) -> list[str]:

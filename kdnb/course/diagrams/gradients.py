@@ -60,8 +60,7 @@ def gradient_ratio(
         for column, t in enumerate(ts):
             value, x = ratio(*found[t], w), LEFT + cell * column
             parts.append(_tint(x, y, cell, value))
-            said = "∞" if value == inf else f"{value:.0f}" if value >= 10 else f"{value:.2g}"
-            parts.append(words(x + cell / 2, y + ROW / 2 + 5, said, size=13))
+            parts.append(words(x + cell / 2, y + ROW / 2 + 5, _number(value), size=13))
     below = TOP + ROW * len(ws)
     for column, t in enumerate(ts):
         parts.append(words(LEFT + cell * (column + 0.5), below + 18, f"{t:g}", size=13))
@@ -75,7 +74,7 @@ def gradient_ratio(
     parts += [line([(LEFT, at - 5), (LEFT + 26, at - 5)], width=3)]
     parts.append(words(LEFT + 34, at, "equal", "start", size=13))
     parts += [box(LEFT + 140, at - 14, 26, 18), box(LEFT + 143, at - 11, 20, 12, rounded=3)]
-    parts.append(words(LEFT + 174, at, "the setting of this task", "start", size=13))
+    parts.append(words(LEFT + 174, at, "the setting of this run", "start", size=13))
     return Diagram(WIDTH, at + 10, parts, gradient_words(found, temperature, weight), of_data=True)
 
 
@@ -84,18 +83,25 @@ def gradient_words(
 ) -> str:
     """A sentence on the setting in use, and on the weights at which both terms are equal."""
     value = ratio(*found[temperature], weight)
-    here = "there are no labels in the loss"
-    if value < inf:
-        more = value >= 1
-        strength = f"{value if more else 1 / value:.2g} times as strongly as"
-        sides = ("the soft term", "the labels") if more else ("the labels", "the soft term")
-        here = f"{sides[0]} pull{'s' * more} {strength} {sides[1]}"
+    if value == inf:
+        here = "the labels have no weight"
+    elif value == 0:
+        here = "the soft term has no weight"
+    elif value >= 1:
+        here = f"the soft term pulls {_number(value)} times as strongly as the labels"
+    else:
+        here = f"the labels pull {_number(1 / value)} times as strongly as the soft term"
     first, last = min(found), max(found)
     equal = [f"w = {equal_weight(*found[t]):.2f} for T = {t:g}" for t in (first, last)]
     return (
         f"At T = {temperature:g} and w = {weight:g}, {here}. Both terms pull equally at "
         f"{equal[0]} and {equal[1]}."
     )
+
+
+def _number(value: float) -> str:
+    """Two digits, or more before the point."""
+    return "∞" if value == inf else f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _tint(x: float, y: float, width: float, value: float) -> str:
