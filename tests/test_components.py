@@ -308,7 +308,7 @@ def test_a_budget_buys_the_same_in_the_page(browser, tmp_path):
             torch.testing.assert_close(
                 accuracies, torch.tensor(means, dtype=torch.float64), atol=1e-5, rtol=0
             )
-            rings = component.locator("svg .ring").count()
+            rings = component.locator("svg.wide .ring").count()
             assert rings == len(pareto_front(rungs, by))
     assert len(bought) > 6
 

@@ -6,12 +6,14 @@ from itertools import pairwise
 import nbformat
 import pytest
 import torch
+from compared import comparison, right
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_components import page_of
 from test_page import PAPER, TASKS, visit  # noqa: F401, the fixture
 
-from kdnb.course import interactive
+from kdnb.course import figures, interactive, tables
 from kdnb.course.diagrams.table_chart import far_below, read, table_chart
+from kdnb.course.figures import Picture
 from kdnb.course.report.execution import NOTEBOOKS
 from kdnb.course.report.page import cells_of, render_chapter, render_page
 from kdnb.course.report.protocol import DRAWN
@@ -306,3 +308,34 @@ def test_the_notebooks_say_which_tables_are_drawn():
                 assert "figures.comparison(" in before.source and "others=" in before.source, (
                     cell.id
                 )
+
+
+def test_a_comparison_draws_all_rows_of_its_table(monkeypatch):
+    figures_made = []
+    kept = Picture.__init__
+    monkeypatch.setattr(
+        Picture, "__init__", lambda self, f, alt: (figures_made.append(f), kept(self, f, alt))[1]
+    )
+    result = comparison({"alone": [0.80, 0.82], "distilled": [0.90, 0.91]}, 200)
+    teachers, plain = right([0.99, 0.98], 200), {"always a": right(0.1, 200)}
+    alt = figures.comparison(result, "alone", others={**plain, "teacher": teachers}).alt
+    table = tables.result_table(result, "alone", teachers, plain, drawn=True)
+    data, metadata = table._repr_mimebundle_()
+    assert metadata == {"text/markdown": {DRAWN: True}}
+    labels, (accuracy, *_) = read(*table_of(data["text/markdown"]))
+    assert labels == ["always a", "teacher", "alone", "distilled"]
+    for label, mark in zip(labels, accuracy.marks, strict=True):
+        assert f"{label} {mark.value:.2f} %" in alt
+    (figure,) = figures_made
+    (key,) = figure.legends
+    assert [text.get_text() for text in key.get_texts()] == [
+        "mean, 95 % interval over seeds and images", "one seed"
+    ]  # fmt: skip
+    low, high = figure.axes[0].get_xlim()
+    assert low > 20 and high > 99  # the constant prediction is at the edge
+    assert [text.get_text() for text in figure.axes[0].texts] == ["10.00"]
+
+
+def table_of(markdown):
+    lines = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line[:1] == "|"]
+    return lines[0], lines[2:]
