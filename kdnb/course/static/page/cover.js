@@ -37,10 +37,6 @@
 
   document.addEventListener("guessed", cover);
   document.addEventListener("reveal", (event) => uncover(event.target));
-  document.addEventListener("click", (event) => {
-    const link = event.target.closest("a[href^='#']");
-    if (link) uncover(addressed(link.hash)); // before the browser goes there
-  });
   addEventListener("hashchange", () => {
     const target = addressed(location.hash);
     if (uncover(target)) target.scrollIntoView();
