@@ -12,12 +12,12 @@ from test_components import page_of
 from test_page import PAPER, TASKS, visit  # noqa: F401, the fixture
 
 from kdnb.course import figures, interactive, tables
-from kdnb.course.diagrams.table_chart import far_below, read, table_chart
 from kdnb.course.figures import Picture
 from kdnb.course.report.execution import NOTEBOOKS
 from kdnb.course.report.page import cells_of, render_chapter, render_page
 from kdnb.course.report.protocol import DRAWN
 from kdnb.course.report.slides import slides_of
+from kdnb.course.tables.chart import far_below, read, table_chart
 from kdnb.course.text import markdown_table
 
 slow = pytest.mark.slow

@@ -18,12 +18,12 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
-from kdnb.course.diagrams.table_chart import table_chart
 from kdnb.course.glossary import Term, glossary, terms_in
 from kdnb.course.interactive.components import scripted
 from kdnb.course.references import references
 from kdnb.course.report.gathered import Gathered
 from kdnb.course.report.protocol import COMPONENT, DRAWN, RESULTS
+from kdnb.course.tables.chart import table_chart
 
 TEMPLATES = Path(__file__).parent / "templates"
 # The first of these types in an output is shown; a widget needs a kernel and is not included.
