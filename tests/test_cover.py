@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from copy import deepcopy
 
 import nbformat
 import numpy as np
@@ -85,7 +86,7 @@ def page_of(title="Knowledge distillation: a task", **notebooks):
     """A page of notebooks, each from its cells."""
     made = {
         name: nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_markdown_cell(f"# Chapter {name}?\n\n## Part"), *cells]
+            cells=[nbformat.v4.new_markdown_cell(f"# Chapter {name}?\n\n## Part"), *deepcopy(cells)]
         )
         for name, cells in notebooks.items()
     }
