@@ -222,7 +222,8 @@ def test_the_summary_follows_the_guesses(visit):
     page = visit()
     summary = page.locator(".component", has=page.locator("tbody")).last
     said = summary.locator("[role=status]")
-    rows = summary.locator("> .scroll tbody tr")
+    summary.locator("summary").click()
+    rows = summary.locator("details tbody tr")
     assert said.inner_text().startswith("You made 0 of 3 guesses: 0 within the interval or right")
     assert rows.nth(0).inner_text().split("\t")[:3] == ["02", "Gain in accuracy", "no guess"]
     assert summary.locator("svg.guesses .ring").count() == 0

@@ -146,8 +146,6 @@ COMPONENTS.guesses = (data) => {
       element("span", {}, mark({ d: `${MARKS[0]}M-8 -1.5h16v3h-16z`, fill: BLUE }), "result, with its interval"),
       element("span", {}, mark({ d: MARKS[3], class: "ring" }), "your guess")),
     chart,
-    element("div", { class: "scroll", "data-what": "table" }, element("table", {},
-      element("thead", {}, element("tr", {}, ...["notebook", "question", "your guess", "result", "your guess is"].map(
-        (name) => element("th", { scope: "col" }, name)))), rows)),
+    table(["notebook", "question", "your guess", "result", "your guess is"], rows),
   ];
 };
