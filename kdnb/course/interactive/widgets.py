@@ -2,6 +2,7 @@
 
 import base64
 import html
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import log2
@@ -211,3 +212,9 @@ def ends_of(slider: ipywidgets.FloatLogSlider) -> dict[str, float]:
 def packed(values: Tensor) -> str:
     """The bytes of numbers as base64, for the page."""
     return base64.b64encode(values.contiguous().numpy().tobytes()).decode()
+
+
+def deflated(values: Tensor) -> str:
+    """As `packed`, compressed by zlib: the page's ``inflated``."""
+    data = values.contiguous().numpy().tobytes()
+    return base64.b64encode(zlib.compress(data, 9)).decode()
