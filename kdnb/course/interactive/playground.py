@@ -89,15 +89,13 @@ def playground(
     """Settings, and two students that the page trains with them: by labels, and distilled.
 
     ``compared`` has the students of ``lab`` without and with a teacher at this temperature and
-    weight, on the validation split. Their first seed is the page's start, and every student in
-    the page has the teacher of this seed, whose logits are rounded to eight bits. Without
-    scripts, a picture shows the learning curves of these two students.
+    weight, on the validation split. The page has their seeds, the first at the start, and each
+    seed's teacher: its logits for every view, rounded to eight bits. Without scripts, a picture
+    shows the learning curves of the first seed's students.
     """
     seed, task = compared.seeds[0], lab.task
     runs = {label: compared.runs[label][0] for label in compared.labels}
     alone, distilled = compared.labels
-    logits = lab.logits(lab.teacher(seed), lab.transfer, task.distilled_config)
-    whole, scales = eight_bits(logits.view(1, -1))
     epochs, images = task.student_config.epochs, len(lab.transfer)
     gain = compared.gain(distilled, alone) if len(compared.seeds) > 1 else None
     val = lab.dataset.val.take(torch.arange(min(VALIDATED, len(lab.dataset.val))))
@@ -107,8 +105,7 @@ def playground(
         "train": _split(lab.transfer),
         "val": _split(val),
         "images": len(val),
-        "logits": deflated(whole),
-        "scale": scales.item(),
+        "teachers": [_teacher(lab, compared, seed) for seed in compared.seeds],
         **ends_of(temperature_slider(temperature)),
         "soft_weight": soft_weight,
         "recipes": [_recipe(task.student_config), _recipe(task.distilled_config)],
@@ -117,11 +114,8 @@ def playground(
         "epochs": sorted({max(1, epochs // 8), max(1, epochs // 4), max(1, epochs // 2), epochs,
                           2 * epochs}),
         "hidden": sorted({*WIDTHS, hidden_width(task)}),
-        "seeds": sorted({0, 1, 2, *compared.seeds}),
         "start": {"images": images, "epochs": epochs, "hidden": hidden_width(task), "seed": seed},
-        "own": [_curve(run) for run in runs.values()],
-        "gain": gain and {"mean": 100 * gain.mean, "low": 100 * gain.low, "high": 100 * gain.high,
-                          "seeds": gain.n},
+        "gain": gain and {end: 100 * getattr(gain, end) for end in ("mean", "low", "high")},
     }  # fmt: skip
     histories = {label: run.history for label, run in runs.items()}
     picture = training_curves(histories, epochs, f"the students of this run, seed {seed}")
@@ -152,6 +146,16 @@ def places(lab: Experiment, count: int) -> list[int]:
     return [place[index] for index in few.tolist()]
 
 
+def _teacher(lab: Experiment, compared: Comparison, seed: int) -> dict:
+    """A teacher's rounded logits, and the curves of the run's two students of this seed."""
+    logits = lab.logits(lab.teacher(seed), lab.transfer, lab.task.distilled_config)
+    whole, scales = eight_bits(logits.view(1, -1))
+    place = compared.seeds.index(seed)
+    students = [_curve(compared.runs[label][place]) for label in compared.labels]
+    packed = {"scale": scales.item(), "logits": deflated(whole)}
+    return {"seed": seed, **packed, "students": students}
+
+
 def _split(split: Split) -> dict[str, str]:
     return {"pixels": deflated(split.images), "labels": deflated(split.labels.to(torch.uint8))}
 
@@ -169,7 +173,7 @@ def _recipe(config: TrainConfig) -> dict[str, float]:
 def _curve(run: Run) -> Sequence[dict[str, float]]:
     """A run's training loss by epoch, and its validation accuracy where there is one."""
     return [
-        {"epoch": number, "loss": round(epoch.train_loss, 5)}
+        {"epoch": number, "loss": round(epoch.train_loss, 4)}
         | ({} if epoch.val_accuracy is None else {"accuracy": epoch.val_accuracy})
         for number, epoch in enumerate(run.history.epochs, 1)
     ]

@@ -1,14 +1,16 @@
-// Two students trained in the page: one by labels only, one by a teacher's cached logits as well.
-COMPONENTS.playground = (data) => {
-  const NAMES = ["labels only", "distilled"], OWN = "the run's own students, trained in PyTorch";
+// The images, and the logits of a seed's teacher, that both students train on.
+const playgroundData = async ({ classes, train, val, teachers }, seed) => {
   const inflated = async (text) => new Uint8Array(await new Response(
     new Blob([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))]).stream().pipeThrough(new DecompressionStream("deflate")),
   ).arrayBuffer());
   const split = async ({ pixels, labels }) => ({ pixels: await inflated(pixels), labels: await inflated(labels) });
-  const shared = (async () => ({
-    classes: data.classes, scale: data.scale, train: await split(data.train), val: await split(data.val),
-    logits: new Int8Array((await inflated(data.logits)).buffer),
-  }))();
+  const { scale, logits } = teachers.find((teacher) => teacher.seed === seed);
+  return { classes, scale, train: await split(train), val: await split(val), logits: new Int8Array((await inflated(logits)).buffer) };
+};
+
+// Two students trained in the page: one by labels only, one by a teacher's cached logits as well.
+COMPONENTS.playground = (data) => {
+  const NAMES = ["labels only", "distilled"];
 
   // Controls
   const { slider, read, label } = temperatureSlider(data);
@@ -25,7 +27,7 @@ COMPONENTS.playground = (data) => {
     images: select("images", "images", data.counts.map(({ count }) => count)),
     epochs: select("epochs", "epochs", data.epochs),
     hidden: select("hidden width", "hidden", data.hidden),
-    seed: select("seed", "seed", data.seeds),
+    seed: select("seed", "seed", data.teachers.map((teacher) => teacher.seed)),
   };
   const button = (name) => element("button", { type: "button" }, name);
   const train = button("Train"), pause = button("Pause"), reset = button("Reset");
@@ -38,33 +40,46 @@ COMPONENTS.playground = (data) => {
     ...Object.fromEntries(Object.entries(selects).map(([name, { made }]) => [name, Number(made.value)])),
   });
   const start = { ...data.start, T: data.temperature, w: data.soft_weight };
-  const isOwn = (at) => Object.keys(start).every((name) => Math.abs(at[name] - start[name]) < 1e-9);
-  const inWords = (at) => `T = ${at.T.toPrecision(3)}, soft_weight ${at.w.toFixed(2)}, ${at.images} images, ${at.epochs} epochs, `
-    + `hidden width ${at.hidden}, seed ${at.seed}`;
+  const isOwn = (at) => Object.keys(start).every((name) => name === "seed" || Math.abs(at[name] - start[name]) < 1e-9);
+  const withoutSeed = (at) => `T = ${at.T.toPrecision(3)}, soft_weight ${at.w.toFixed(2)}, ${at.images} images, `
+    + `${at.epochs} epochs, hidden width ${at.hidden}`;
+  const inWords = (at) => `${withoutSeed(at)}, seed ${at.seed}`;
   const settings = (at) => data.recipes.map((recipe, i) => ({
     ...recipe, hidden: at.hidden, seed: at.seed, epochs: at.epochs, validations: data.validations,
     chosen: Int32Array.from(data.counts.find(({ count }) => count === at.images).places),
     ...(i ? { temperature: at.T, weight: at.w } : {}),
   }));
 
-  // Curves: those of the present training, and of one before it.
-  const own = { at: start, says: OWN, epochs: data.own };
-  let before = own, live = null, running = null, ticking = null, source = null;
+  // Curves: those of the present training, and those of one before it, at first the run's.
+  const own = () => {
+    const { seed } = now();
+    return { at: { ...start, seed }, says: `this run's students of seed ${seed}, trained in PyTorch`,
+      epochs: data.teachers.find((teacher) => teacher.seed === seed).students };
+  };
+  let before = null, live = null, running = null, ticking = null, source = null;
+  const gains = new Map(); // by setting, then by seed
   const last = (epochs) => epochs.findLast(({ accuracy }) => accuracy !== undefined)?.accuracy;
-  const signed = (points, digits = 1) => `${points < 0 ? "\u2212" : "+"}${Math.abs(points).toFixed(digits)}`;
+  const signed = (points) => `${points < 0 ? "\u2212" : "+"}${Math.abs(points).toFixed(1)}`;
+  const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
   const gainOf = ({ epochs }) => 100 * (last(epochs[1]) - last(epochs[0]));
   const result = (one) => NAMES.map((name, i) => `${name} ${(100 * last(one.epochs[i])).toFixed(1)} %`).join(", ")
-    + `: the gain is ${signed(gainOf(one))} points on ${data.images.toLocaleString("en")} validation images`;
-  const judged = (one) => {
-    if (!data.gain) return "";
-    const { low, high, seeds } = data.gain, gain = gainOf(one);
-    const where = gain < low ? "below" : gain > high ? "above" : "inside";
-    return ` It lies ${where} the 95 % interval of the run's gain over ${seeds} seeds${isOwn(one.at) ? "" : " at its own setting"}`
-      + ` (${signed(low)} to ${signed(high)} points).`;
+    + `: the gain is ${signed(gainOf(one))} points on ${data.images.toLocaleString("en")} validation images.`;
+  // The gains of all seeds trained at a setting, and whether their mean lies in the run's interval.
+  const judged = ({ at }) => {
+    const bySeed = [...gains.get(withoutSeed(at))].sort(([a], [b]) => a - b), among = bySeed.map(([, gain]) => gain);
+    const seeds = bySeed.length < 2 ? "" : ` Gains of the seeds ${bySeed.map(([seed, gain]) => `${seed}: ${signed(gain)}`).join(", ")}; `
+      + `mean ${signed(mean(among))} points.`;
+    if (!data.gain) return seeds;
+    const { low, high } = data.gain, every = data.teachers.length;
+    const interval = `the 95 % interval of the run's mean gain over ${every} seeds (${signed(low)} to ${signed(high)} points)`;
+    if (!isOwn(at)) return `${seeds} For comparison, ${interval} at its own setting.`;
+    if (bySeed.length < every) return `${seeds} Compare ${interval}: train the other seeds for a mean of your own.`;
+    const where = mean(among) < low ? "below" : mean(among) > high ? "above" : "inside";
+    return `${seeds} The mean lies ${where} ${interval}.`;
   };
 
   const draw = () => {
-    const shown = [before, ...(live ? [live] : [])];
+    const past = before ?? own(), shown = [past, ...(live ? [live] : [])];
     const until = Math.max(...shown.map((one) => one.at.epochs));
     const series = (value) => shown.flatMap((one) => one.epochs.map((epochs, i) => {
       const points = epochs.map((epoch) => ({ x: epoch.epoch, y: value(epoch) })).filter(({ y }) => y !== undefined);
@@ -73,11 +88,11 @@ COMPONENTS.playground = (data) => {
       return { name: one === live || !live ? NAMES[i] : `${NAMES[i]}, before`, as: i, faint: one !== live, points };
     }));
     const accuracies = series(({ accuracy }) => accuracy && 100 * accuracy), losses = series(({ loss }) => loss);
-    const judge = live?.done ? live : before;
+    const judge = live?.done ? live : past;
     if (data.gain && isOwn(judge.at)) {
-      const base = 100 * last(judge.epochs[0]), { mean, low, high } = data.gain;
+      const base = 100 * last(judge.epochs[0]), gain = data.gain;
       accuracies.push({ name: "labels only plus the run's mean gain and interval", as: 2, line: false,
-        points: [{ x: 1.03 * until, y: base + mean, low: base + low, high: base + high }] });
+        points: [{ x: 1.03 * until, y: base + gain.mean, low: base + gain.low, high: base + gain.high }] });
     }
     const tops = accuracies.filter((one) => one.points.length).map((one) => Math.max(...one.points.map(({ y }) => y)));
     const floor = Math.max(0, 5 * Math.floor(Math.min(...tops) / 5 - 2));
@@ -93,7 +108,7 @@ COMPONENTS.playground = (data) => {
       { name: "validation accuracy (%)", from: floor, to: Math.min(100, Math.max(...tops) + 1.5) }, words));
     charts[1].replaceChildren(...xyChart(losses, epochs,
       { name: "training loss (nats)", from: 0.95 * Math.min(...ends), to: 1.05 * Math.max(...ends), log: true }, words));
-    about.textContent = `Faint: ${before.says}. The two losses differ: compare each with itself.`;
+    about.textContent = `Faint: ${past.says}. The two losses differ: compare each with itself.`;
     numbers.replaceChildren(...shown.flatMap((one) => NAMES.map((name, i) => row(
       one === live ? name : `${name}, ${live ? "before" : "the run"}`,
       one.epochs[i].length ? [one.epochs[i].at(-1).epoch, one.epochs[i].at(-1).loss, 100 * (last(one.epochs[i]) ?? NaN)] : []))));
@@ -171,7 +186,7 @@ COMPONENTS.playground = (data) => {
     read();
     draw();
   };
-  const resting = () => rest(`The run, seed ${start.seed}: ${result(own)}.`);
+  const resting = () => rest(`The run, seed ${now().seed}: ${result(own())}`);
 
   train.addEventListener("click", async () => {
     leave();
@@ -179,7 +194,7 @@ COMPONENTS.playground = (data) => {
     live = one;
     says.textContent = `Training two students: ${inWords(one.at)}.`;
     try {
-      const common = await shared;
+      const common = await playgroundData(data, one.at.seed);
       if (live !== one) return;
       running = begin(common, settings(one.at), (i, epochs, done) => {
         if (live !== one) return;
@@ -189,7 +204,9 @@ COMPONENTS.playground = (data) => {
         if (!finished.every(Boolean)) return;
         one.done = true;
         stop();
-        says.textContent = `${result(one)}.${judged(one)}`;
+        const key = withoutSeed(one.at);
+        gains.set(key, (gains.get(key) ?? new Map()).set(one.at.seed, gainOf(one)));
+        says.textContent = result(one) + judged(one);
         draw();
       });
       ticking = setInterval(() => { if (!running.paused) draw(); }, 200);
@@ -207,7 +224,8 @@ COMPONENTS.playground = (data) => {
   });
   reset.addEventListener("click", () => {
     leave();
-    before = own;
+    before = null;
+    gains.clear();
     resting();
   });
   const changed = () => {
