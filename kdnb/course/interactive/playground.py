@@ -26,7 +26,7 @@ COUNTS = (100, 250, MOST)
 WIDTHS = (16, 32, 64, 128)
 VALIDATED = 1_000  # validation images in the page
 VALIDATIONS = 20  # for each student, twice as many as the engine's, which are among them
-FRAME_HEIGHT = 900  # CSS pixels
+FRAME_HEIGHT = 720  # CSS pixels
 
 
 def what_is_missing(lab: Experiment) -> str:

@@ -62,7 +62,7 @@ COMPONENTS.playground = (data) => {
   const signed = (points) => `${points < 0 ? "\u2212" : "+"}${Math.abs(points).toFixed(1)}`;
   const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
   const gainOf = ({ epochs }) => 100 * (last(epochs[1]) - last(epochs[0]));
-  const result = (one) => NAMES.map((name, i) => `${name} ${(100 * last(one.epochs[i])).toFixed(1)} %`).join(", ")
+  const result = (one) => ["Labels only", "distilled"].map((name, i) => `${name} ${(100 * last(one.epochs[i])).toFixed(1)} %`).join(", ")
     + `: the gain is ${signed(gainOf(one))} points on ${data.images.toLocaleString("en")} validation images.`;
   // The gains of all seeds trained at a setting, and whether their mean lies in the run's interval.
   const judged = ({ at }) => {
@@ -186,7 +186,7 @@ COMPONENTS.playground = (data) => {
     read();
     draw();
   };
-  const resting = () => rest(`The run, seed ${now().seed}: ${result(own())}`);
+  const resting = () => rest(`This run, seed ${now().seed}. ${result(own())}`);
 
   train.addEventListener("click", async () => {
     leave();

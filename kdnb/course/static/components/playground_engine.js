@@ -333,14 +333,14 @@ function playgroundEngine() {
   // Train students in turns of some milliseconds. ``report`` gets a student's number, its new epochs
   // and whether it is finished. Returns the switches.
   const run = (data, settings, turn, report) => {
-    const students = [], told = settings.map(() => 0);
+    const students = [], reported = settings.map(() => 0);
     let ready, number = 0, timer;
     const act = (one) => {
       const end = performance.now() + turn;
       while (!one.done && performance.now() < end) one.work();
       const known = Math.max(0, one.history.length - !one.done); // the last one's accuracy may follow
-      report(number, one.history.slice(told[number], known), one.done);
-      told[number] = known;
+      report(number, one.history.slice(reported[number], known), one.done);
+      reported[number] = known;
     };
     const go = () => {
       if (!ready) ready = prepared(data);
