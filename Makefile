@@ -40,6 +40,7 @@ bench: .venv/installed
 	$(BIN)/python tests/bench/transfer.py
 	$(BIN)/python tests/bench/saliency.py
 	$(BIN)/python tests/bench/slider.py
+	$(BIN)/python tests/bench/playground.py
 	$(BIN)/python tests/bench/export.py
 
 doctor: .venv/installed

@@ -25,10 +25,11 @@ const ticks = (from, to, log) => {
 
 const short = (v) => v.toLocaleString("en", { maximumSignificantDigits: 4 });
 
-// A series is {name, points: [{x, y, low, high}]}, where low and high may be left out, and may have
-// ``line`` false. An axis is {name, from, to, log}. ``limit`` shades the area to its right, ``rings``
-// are points with a ring, ``diagonal`` draws y = x; the key names
-// each, and the intervals as ``ends``, as in ``named``.
+// A series is {name, points: [{x, y, low, high, mark}]}, where all but x and y may be left out, and
+// ``mark`` false leaves out a point's mark. A series may have ``line`` false, be ``faint``, and have
+// the colour and mark of the place ``as``. An axis is {name, from, to, log}. ``limit`` shades the
+// area to its right, ``rings`` are points with a ring, ``diagonal`` draws y = x; the key names each,
+// and the intervals as ``ends``, as in ``named``.
 const xyChart = (series, x, y, describe, { limit, rings = [], diagonal, named = {} } = {}) => {
   const width = 560, height = 280, left = 52, bottom = 40;
   const scaled = (axis, start, end) => {
@@ -55,19 +56,25 @@ const xyChart = (series, x, y, describe, { limit, rings = [], diagonal, named = 
     draw("rect", { class: "beyond", x: right(limit), y: 8, width: width - 6 - right(limit), height: height - bottom - 8 });
   }
   if (diagonal) line(right(x.from), up(x.from), right(x.to), up(x.to), { class: "outline" });
+  const look = (one, i) => {
+    const place = one.as ?? i, colour = SERIES[place % SERIES.length];
+    return { colour, d: MARKS[place % MARKS.length], faint: one.faint ? { class: "faint" } : {} };
+  };
   series.forEach((one, i) => {
-    const colour = SERIES[i % SERIES.length];
+    const { colour, d, faint } = look(one, i);
     if (one.line !== false) {
-      draw("polyline", { points: one.points.map((p) => `${right(p.x)},${up(p.y)}`).join(" "), fill: "none", stroke: colour, "stroke-width": 1.5 });
+      draw("polyline", { ...faint, points: one.points.map((p) => `${right(p.x)},${up(p.y)}`).join(" "), fill: "none", stroke: colour, "stroke-width": 1.5 });
     }
     for (const p of one.points) {
       if (p.low !== undefined) line(right(p.x), up(p.low), right(p.x), up(p.high), { style: `stroke: ${colour}; stroke-width: 1.5` });
-      draw("path", { d: MARKS[i % MARKS.length], transform: `translate(${right(p.x)} ${up(p.y)})`, fill: colour, stroke: colour });
+      if (p.mark !== false) draw("path", { ...faint, d, transform: `translate(${right(p.x)} ${up(p.y)})`, fill: colour, stroke: colour });
     }
   });
   for (const p of rings) draw("circle", { class: "ring", cx: right(p.x), cy: up(p.y), r: 10 });
-  const key = series.map((one, i) => [element("path", {
-    svg: 1, d: MARKS[i % MARKS.length], fill: SERIES[i % SERIES.length], stroke: SERIES[i % SERIES.length] }), one.name]);
+  const key = series.map((one, i) => {
+    const { colour, d, faint } = look(one, i);
+    return [element("path", { svg: 1, ...faint, d, fill: colour, stroke: colour }), one.name];
+  });
   const shape = (name, attributes) => element(name, { svg: 1, ...attributes });
   const others = {
     ends: shape("line", { x1: 0, x2: 0, y1: -8, y2: 8, "stroke-width": 2 }),
