@@ -11,7 +11,6 @@ from pathlib import Path
 
 from latex2mathml.converter import convert
 from markupsafe import Markup
-from mistune import BlockState
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
@@ -70,7 +69,7 @@ class ChapterRenderer(IPythonRenderer):
         self.cited: set[str] = set()  # addresses of works
         self.tables = "charted"  # or "drawn", or "plain"
 
-    def render_token(self, token: dict, state: BlockState) -> str:
+    def render_token(self, token: dict, state: object) -> str:
         outside, self.marks = self.marks, self.marks and token["type"] not in UNMARKED
         html = super().render_token(token, state)
         self.marks = outside
