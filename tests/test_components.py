@@ -40,7 +40,8 @@ def page_of(*lives):
     for live in lives:
         data, metadata = live._repr_mimebundle_()
         data = {kind: d for kind, d in data.items() if kind != widgets.WIDGET_VIEW}
-        data["image/png"] = base64.b64encode(data["image/png"]).decode()
+        if "image/png" in data:  # not of a diagram
+            data["image/png"] = base64.b64encode(data["image/png"]).decode()
         output = nbformat.v4.new_output("display_data", data=data, metadata=metadata)
         notebook.cells.append(nbformat.v4.new_code_cell("touch()", outputs=[output]))
     chapter = render_chapter(notebook, "00_touch", ["00_touch"])
