@@ -201,6 +201,7 @@ COMPONENTS.playground = (data) => {
         // A training that begins again, without workers, repeats its first epochs.
         if (epochs.length) one.epochs[i] = [...one.epochs[i].slice(0, epochs[0].epoch - 1), ...epochs];
         finished[i] = done;
+        if (running?.paused) draw(); // what was under way when it was paused
         if (!finished.every(Boolean)) return;
         one.done = true;
         stop();
