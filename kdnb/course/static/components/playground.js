@@ -30,7 +30,7 @@ COMPONENTS.playground = (data) => {
     seed: select("seed", "seed", data.teachers.map((teacher) => teacher.seed)),
   };
   const button = (name) => element("button", { type: "button" }, name);
-  const train = button("Train"), pause = button("Pause"), reset = button("Reset");
+  const train = button("Train"), every = button("Train every seed"), pause = button("Pause"), reset = button("Reset");
   const says = element("p", { role: "status" }), progress = element("p", { class: "note" });
   const charts = [element("div", { class: "chart" }), element("div", { class: "chart" })];
   const about = element("p", { class: "note" }), numbers = element("tbody");
@@ -188,7 +188,8 @@ COMPONENTS.playground = (data) => {
   };
   const resting = () => rest(`This run, seed ${now().seed}. ${result(own())}`);
 
-  train.addEventListener("click", async () => {
+  // Trains the students of the setting; ``then`` follows when both are finished.
+  const begun = async (then = () => {}) => {
     leave();
     const one = { at: now(), epochs: [[], []], done: false }, finished = [false, false];
     live = one;
@@ -209,12 +210,24 @@ COMPONENTS.playground = (data) => {
         gains.set(key, (gains.get(key) ?? new Map()).set(one.at.seed, gainOf(one)));
         says.textContent = result(one) + judged(one);
         draw();
+        then();
       });
       ticking = setInterval(() => { if (!running.paused) draw(); }, 200);
     } catch (error) {
       live = null;
       rest(`This browser cannot unpack the images (${error.message}).`);
     }
+  };
+  train.addEventListener("click", () => begun());
+  every.addEventListener("click", () => {
+    const left = data.teachers.map((teacher) => teacher.seed), { made } = selects.seed;
+    const next = () => {
+      if (!left.length) return;
+      made.value = `${left.shift()}`;
+      made.dispatchEvent(new Event("change", { bubbles: true }));
+      begun(next);
+    };
+    next();
   });
   pause.addEventListener("click", () => {
     if (!live || live.done || !running) return;
@@ -231,7 +244,8 @@ COMPONENTS.playground = (data) => {
   });
   const changed = () => {
     leave();
-    rest(`The setting is now ${inWords(now())}.`);
+    if (isOwn(now()) && !before) resting();
+    else rest(`The setting is now ${inWords(now())}.`);
   };
   for (const one of [slider, weight]) one.addEventListener("input", changed);
   for (const { made } of Object.values(selects)) made.addEventListener("change", changed);
@@ -239,7 +253,7 @@ COMPONENTS.playground = (data) => {
   return [
     element("div", { class: "controls" }, label, element("span", {}, element("label", {}, "soft_weight ", weight), weighs)),
     element("div", { class: "controls" }, ...Object.values(selects).map((one) => one.label)),
-    element("div", { class: "controls" }, train, pause, reset, progress),
+    element("div", { class: "controls" }, train, ...(data.teachers.length > 1 ? [every] : []), pause, reset, progress),
     element("div", { class: "side" }, ...charts), about, says,
     table(["student", "epoch", "training loss (nats)", "validation accuracy (%)"], numbers),
   ];

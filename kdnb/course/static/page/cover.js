@@ -39,7 +39,7 @@
   document.addEventListener("reveal", (event) => uncover(event.target));
   addEventListener("hashchange", () => {
     const target = addressed(location.hash);
-    if (uncover(target)) target.scrollIntoView();
+    if (uncover(target)) target.scrollIntoView({ behavior: "instant" });
   });
   document.addEventListener("DOMContentLoaded", () => { // by then the components are in place
     cover();
@@ -48,6 +48,6 @@
       answers.closest("label").hidden = !document.querySelector(".covered");
       answers.addEventListener("change", cover);
     }
-    if (uncover(target)) target.scrollIntoView();
+    if (uncover(target)) target.scrollIntoView({ behavior: "instant" });
   });
 }

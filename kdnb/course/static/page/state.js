@@ -52,7 +52,7 @@ addEventListener("load", () => {  // by then the components are in place and hav
     restoring = false;
     state.note();
     state.place.dispatchEvent(new CustomEvent("reveal", { bubbles: true }));  // what is covered opens
-    state.place.scrollIntoView();
+    state.place.scrollIntoView({ behavior: "instant" });
   };
 
   for (const place of document.querySelectorAll(".chapter .component")) {
