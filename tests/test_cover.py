@@ -220,7 +220,8 @@ def test_provenance_is_one_table_at_the_end(tiny_task, store):
     device = runs[0].provenance["device"]
     for name, row in (("a1", (2, 0, f"{seconds[0]:,.0f}", "0, 1", device)),
                       ("a2", (1, 0, f"{seconds[1]:,.0f}", "0", device))):  # fmt: skip
-        cells = "".join(f"<td>{value}</td>" for value in ("tiny", *row))
+        models, loaded, took, seeds, machine = row
+        cells = f"<td>{models} on tiny, {loaded} loaded, {took} s</td><td>{seeds}; {machine}</td>"
         assert f'<th scope="row">{name}</th>{cells}' in end
     fingerprint = lab.dataset.fingerprint[:16]
     assert page.count(fingerprint) == 1 and f"tiny {fingerprint}" in end
@@ -235,7 +236,11 @@ def test_one_chapter_alone_has_all_of_it_too():
         "display_data", {"text/markdown": "| provenance |"}, metadata={"text/markdown": card}
     )
     page = page_of(n02=[once("task", TASK), nbformat.v4.new_code_cell("", outputs=[output])])
-    assert "| provenance |" not in page and "<td>1,234</td>" in page and "Task: digits" in page
+    assert (
+        "| provenance |" not in page
+        and "loaded loaded, 1,234 s</td>" in page
+        and "Task: digits" in page
+    )
     assert "<h1>Knowledge distillation: a task</h1>" in page and 'class="poster"' not in page
 
 

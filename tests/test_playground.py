@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from test_components import numbers, opened, page_of
 
 from kdnb import data, tasks
-from kdnb.course.interactive import playground
+from kdnb.course.interactive import playground, widgets
 from kdnb.course.report.protocol import COMPONENT, HEADLESS
 from kdnb.environment import seeded
 from kdnb.experiment.experiment import Experiment
@@ -355,8 +355,11 @@ def test_controls_have_names_and_a_phone_is_wide_enough(page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_a_live_notebooks_frame_trains_in_workers_too(browser, lab, compared, tmp_path):
+def test_a_live_notebooks_frame_trains_in_workers_too(
+    browser, lab, compared, tmp_path, monkeypatch
+):
     """In a page of its own, from which the frame is shut off."""
+    monkeypatch.setattr(widgets, "live_kernel", lambda: True)
     live = playground.playground(lab, compared, 4.0, 0.7)
     bundle, _ = live._repr_mimebundle_()
     assert COMPONENT not in bundle and "image/png" in bundle

@@ -220,7 +220,7 @@ def test_a_mark_unfolds_its_cell_alone(opened, width, scripts):
         assert box["width"] >= 24 and box["height"] >= 24 and box["x"] + box["width"] <= width
         assert below is None or below["y"] >= box["y"] + box["height"]
     # Cells without visible output take no room: the marks hang beside the next text.
-    heading, sentence = (page.locator(at).bounding_box() for at in ("h2", ".chapter > p"))
+    heading, sentence = (page.locator(at).bounding_box() for at in (".chapter h2", ".chapter > p"))
     assert sentence["y"] < heading["y"] + heading["height"] + 60
     assert page.locator(".switches label").is_visible() == (scripts and width > 390)
     marks.nth(1).focus()

@@ -85,7 +85,7 @@ def redraws(found: Redraws) -> Diagram:
         stretch = [(left.at(interval.low), y), (left.at(interval.high), y)]
         mean = left.at(interval.mean)
         parts.append(step([
-            line(stretch, ink, width=2),
+            line(stretch, ink, width=3 if missed else 2, opacity=1 if missed else 0.4),
             line([(mean - 1.5, y), (mean + 1.5, y)], width=3),
             dot(right.at(one), y, 1.5, BLUE),
         ]))  # fmt: skip
