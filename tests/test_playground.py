@@ -337,6 +337,26 @@ def test_a_changed_setting_stops_training_and_keeps_the_last_curves(page):
     expect(about).to_contain_text("this run's students of seed 1")
 
 
+def test_every_seed_is_trained_one_after_the_other(page, compared):
+    seed = page.get_by_role("combobox", name="seed")
+    button(page, "Train every seed").press("Enter")
+    first, second = sorted(SEEDS)
+    expect(status(page)).to_contain_text(
+        re.compile(
+            rf"Gains of the seeds {first}: .\d+\.\d, {second}: .\d+\.\d; mean .\d+\.\d points"
+        )
+    )
+    expect(status(page)).to_contain_text(re.compile("The mean lies (inside|below|above) the 95 %"))
+    assert seed.input_value() == f"{compared.seeds[-1]}"
+    page.get_by_role("combobox", name="epochs").select_option(f"{LONG}")
+    button(page, "Train every seed").click()
+    expect(note(page)).to_have_text(re.compile(r"^training: epoch [2-9]"))
+    page.get_by_role("slider", name="soft_weight").press("ArrowLeft")  # ends all of it
+    expect(note(page)).to_have_text("")
+    page.wait_for_timeout(300)
+    assert note(page).inner_text() == "" and seed.input_value() == f"{compared.seeds[0]}"
+
+
 def test_every_setting_of_the_address_has_a_control(page):
     names = page.locator("[data-state]").evaluate_all(
         "all => all.map(e => [e.dataset.state, e.dataset.scale ?? ''])"

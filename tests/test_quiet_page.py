@@ -222,7 +222,7 @@ def test_a_mark_unfolds_its_cell_alone(opened, width, scripts):
     # Cells without visible output take no room: the marks hang beside the next text.
     heading, sentence = (page.locator(at).bounding_box() for at in (".chapter h2", ".chapter > p"))
     assert sentence["y"] < heading["y"] + heading["height"] + 60
-    assert page.locator(".switches label").is_visible() == (scripts and width > 390)
+    assert page.locator(".switches label:has(#show-code)").is_visible() == (scripts and width > 390)
     marks.nth(1).focus()
     page.keyboard.press("Enter")
     shown = [pre.is_visible() for pre in page.locator("main pre").all()]
