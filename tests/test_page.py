@@ -298,6 +298,25 @@ def test_every_figure_is_in_the_pdf(visit):
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > chapters
 
 
+# Tables
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_wide_table_is_unfolded_and_each_has_a_chart_before_it(visit, task):
+    page = visit(task)
+    wide = page.eval_on_selector_all(
+        "main table:has(tr > :nth-child(4)):not(.component *)",
+        """all => all.map((table) => {
+          const fold = table.closest("details.table"), cell = table.closest(".cell");
+          const chart = fold?.previousElementSibling?.matches("[data-what=chart]");
+          const figure = [cell, cell?.previousElementSibling].some((c) => c?.querySelector("img"));
+          return { open: fold?.open ?? true, chart: chart || figure, head: table.tHead.innerText };
+        })""",
+    )
+    assert len(wide) >= 10
+    assert [table for table in wide if table["open"] or not table["chart"]] == []
+
+
 # What comes from data
 
 

@@ -9,7 +9,7 @@ import torch
 from compared import comparison, right
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_components import page_of
-from test_page import PAPER, TASKS, visit  # noqa: F401, the fixture
+from test_page import PAPER
 
 from kdnb.course import figures, interactive, tables
 from kdnb.course.figures import Picture
@@ -280,23 +280,6 @@ def test_legends_are_drawn(browser, tmp_path):
 
 
 # The course's own pages
-
-
-@slow
-@pytest.mark.parametrize("task", TASKS)
-def test_no_wide_table_is_unfolded_and_each_has_a_chart_before_it(visit, task):  # noqa: F811
-    page = visit(task)
-    wide = page.eval_on_selector_all(
-        "main table:has(tr > :nth-child(4)):not(.component *)",
-        """all => all.map((table) => {
-          const fold = table.closest("details.table"), cell = table.closest(".cell");
-          const chart = fold?.previousElementSibling?.matches("[data-what=chart]");
-          const figure = [cell, cell?.previousElementSibling].some((c) => c?.querySelector("img"));
-          return { open: fold?.open ?? true, chart: chart || figure, head: table.tHead.innerText };
-        })""",
-    )
-    assert len(wide) >= 10
-    assert [table for table in wide if table["open"] or not table["chart"]] == []
 
 
 def test_the_notebooks_say_which_tables_are_drawn():

@@ -71,9 +71,9 @@ class ChapterRenderer(IPythonRenderer):
 
     def render_token(self, token: dict, state: object) -> str:
         outside, self.marks = self.marks, self.marks and token["type"] not in UNMARKED
-        html = super().render_token(token, state)
+        made = super().render_token(token, state)
         self.marks = outside
-        return html
+        return made
 
     def text(self, text: str) -> str:
         if not self.marks:
@@ -81,11 +81,11 @@ class ChapterRenderer(IPythonRenderer):
         return "".join(self._marked(*piece) for piece in terms_in(text))
 
     def _marked(self, text: str, term: Term | None) -> str:
-        html = super().text(text)
+        made = super().text(text)
         if term is None or term in self.terms:
-            return html
+            return made
         self.terms.add(term)
-        return f'<button type="button" class="term" popovertarget="{term.anchor}">{html}</button>'
+        return f'<button type="button" class="term" popovertarget="{term.anchor}">{made}</button>'
 
     def inline_math(self, body: str) -> str:
         return _mathml(body, "inline")

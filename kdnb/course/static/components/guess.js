@@ -65,7 +65,7 @@ COMPONENTS.guess = (data, place) => {
   const curtain = element("p", { class: "note curtain" },
     "The rest of this chapter answers the question: guess, then reveal. ",
     button("Reveal without a guess", () => end(null)));
-  curtain.hidden = true; // `cover.js` shows the one that covers something
+  curtain.hidden = true; // `covered.js` shows the one that covers something
   document.addEventListener("DOMContentLoaded", () => { reveal.hidden = !OUTCOMES.has(data.key); });
   slider.addEventListener("input", read);
   read();
