@@ -114,8 +114,6 @@ const guessChart = (questions) => {
 // Of the questions that this page asks, in any chapter.
 COMPONENTS.guesses = (data) => {
   const says = element("p", { role: "status" }), chart = element("div"), rows = element("tbody");
-  const mark = (attributes) => element("svg", { viewBox: "-8 -8 16 16", class: "mark", "aria-hidden": "true" },
-    element("path", { svg: 1, ...attributes }));
   const draw = () => {
     const here = new Set([...document.querySelectorAll(".guess")].map((place) => place.dataset.key));
     const questions = data.questions.filter(({ key }) => here.has(key));
@@ -142,9 +140,10 @@ COMPONENTS.guesses = (data) => {
   for (const event of ["DOMContentLoaded", "guessed"]) document.addEventListener(event, draw);
   return [
     says,
-    element("p", { class: "note key" }, "on the range of each slider: ",
-      element("span", {}, mark({ d: `${MARKS[0]}M-8 -1.5h16v3h-16z`, fill: BLUE }), "result, with its interval"),
-      element("span", {}, mark({ d: MARKS[3], class: "ring" }), "your guess")),
+    keyOf([
+      [element("path", { svg: 1, d: `${MARKS[0]}M-8 -1.5h16v3h-16z`, fill: BLUE }), "result, with its interval"],
+      [element("path", { svg: 1, d: MARKS[3], class: "ring" }), "your guess"],
+    ], "on the range of each slider"),
     chart,
     table(["notebook", "question", "your guess", "result", "your guess is"], rows),
   ];

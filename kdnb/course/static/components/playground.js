@@ -14,12 +14,9 @@ COMPONENTS.playground = (data) => {
 
   // Controls
   const { slider, read, label } = temperatureSlider(data);
-  slider.dataset.state = "T";
-  slider.dataset.scale = "log2";
-  const weight = range(data.soft_weight, 0, 1, 0.05), weighs = element("output");
-  weight.dataset.state = "w";
+  const weight = range(data.soft_weight, 0, 1, 0.05, { "data-state": "w" }), weighs = element("output");
   const select = (name, state, options) => {
-    const made = element("select", { "data-state": state }, ...options.map((one) => element("option", {}, `${one}`)));
+    const made = menu(state, options);
     made.value = `${data.start[state]}`;
     return { made, label: element("label", {}, `${name} `, made) };
   };
