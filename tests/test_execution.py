@@ -62,6 +62,41 @@ def test_a_dead_kernel(notebook, tmp_path):
     assert "before" in (tmp_path / "out.ipynb").read_text()
 
 
+@pytest.fixture
+def stillborn(monkeypatch):
+    """Makes the next kernels die at their start; returns the numbers of the ports that they had."""
+    ports, manager = [], execution.OwnInterpreter
+
+    def die(times):
+        def command(self, *args, **kwargs):
+            ports.append(self.shell_port)
+            if len(ports) <= times:
+                return [sys.executable, "-c", "raise SystemExit(1)"]
+            return whole(self, *args, **kwargs)
+
+        whole = manager.format_kernel_cmd
+        monkeypatch.setattr(manager, "format_kernel_cmd", command)
+        return ports
+
+    return die
+
+
+def test_a_kernel_that_dies_at_its_start_is_started_again(notebook, tmp_path, stillborn):
+    """Its ports were free when they were chosen, and another program had them when it came."""
+    ports, told = stillborn(2), []
+    executed = execute(notebook("print(value)"), tmp_path / "out.ipynb", {}, on_cell=told.append)
+    assert executed.cells[-1].outputs[0].text == "1\n"
+    assert [cell.number for cell in told] == [1, 2, 3]
+    assert len(ports) == len(set(ports)) == 3  # others each time
+
+
+def test_kernels_that_always_die_at_their_start(notebook, tmp_path, stillborn):
+    ports = stillborn(100)
+    with pytest.raises(NotebookError, match=r"10_small.ipynb stopped: its kernel died 3 times at"):
+        execute(notebook("print(value)"), tmp_path / "out.ipynb", {})
+    assert len(ports) == 3
+
+
 def test_a_cell_that_takes_too_long(notebook, tmp_path):
     path = notebook("import time; time.sleep(600)")
     with pytest.raises(NotebookError, match="a cell took longer than 1 s"):

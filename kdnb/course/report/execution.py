@@ -26,6 +26,9 @@ BACKEND = "module://matplotlib_inline.backend_inline"  # which a kernel has by i
 # glibc's malloc keeps freed memory up to these limits (1 GiB) instead of giving it back to the
 # system, which would clear it anew for each batch: a fifth of a ResNet's time.
 MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+# jupyter_client looks for free ports and releases them: another program may take one before the
+# kernel does. Such a kernel dies before it has run anything, with this message.
+UNBORN, STARTS = "Kernel died before replying", 3
 
 
 class NotebookError(RuntimeError):
@@ -99,6 +102,10 @@ def execute(
     except DeadKernelError as error:
         cause = "its kernel died, often for lack of memory: close other programs"
         raise _failed(notebook, output, cause) from error
+    except RuntimeError as error:
+        if UNBORN not in str(error):
+            raise
+        raise _failed(notebook, output, f"its kernel died {STARTS} times at its start") from error
     except PapermillException as error:
         name = getattr(error, "ename", type(error).__name__)
         cause = f"{name}: {getattr(error, 'evalue', error)}"
@@ -178,7 +185,10 @@ class OwnInterpreter(AsyncKernelManager):
 
 
 class ReportingEngine(NBClientEngine):
-    """papermill's own engine, which also reports each finished cell."""
+    """papermill's own engine, which also reports each finished cell.
+
+    A kernel that dies at its start is started again, up to `STARTS` times in all.
+    """
 
     NAME = "kdnb"
 
@@ -193,7 +203,12 @@ class ReportingEngine(NBClientEngine):
             on_cell(cell.get("id", ""), (cell_index or 0) + 1, len(nb_man.nb.cells))
 
         nb_man.cell_complete = complete
-        return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+        for start in range(1, STARTS + 1):
+            try:
+                return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+            except RuntimeError as error:
+                if start == STARTS or UNBORN not in str(error):
+                    raise
 
 
 papermill_engines.register(ReportingEngine.NAME, ReportingEngine)
