@@ -56,12 +56,14 @@ class Sizes:
     """The number of training images that each student sees (None: all), and sweeps over sizes.
 
     ``student_image_counts`` are other numbers of images. ``students`` are pairs of a name and a
-    function that builds a student, the largest first.
+    function that builds a student, the largest first. ``swept`` names one of them for the sweeps
+    over settings and the controls, where the task's own student would take too long.
     """
 
     student_images: int | None = None
     student_image_counts: tuple[int, ...] = ()
     students: tuple[tuple[str, Callable[..., nn.Module]], ...] = ()
+    swept: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,11 @@ class Task:
         )
         distillation = replace(self.distillation, train_config=distilled)
         return replace(self, student=student, student_config=alone, distillation=distillation)
+
+    @property
+    def swept_student(self) -> Callable[..., nn.Module]:
+        """The student of the sweeps over settings and of the controls."""
+        return dict(self.sizes.students)[self.sizes.swept] if self.sizes.swept else self.student
 
     @property
     def subclass_config(self) -> SubclassConfig:

@@ -28,7 +28,7 @@ MNIST = Task(
     teacher_config=TrainConfig(epochs=8, batch_size=64, learning_rate=1.5e-3, translate=1),
     student_config=TrainConfig(epochs=12, batch_size=256, learning_rate=3e-3),
     subclass_configs=two_views(5, DIVIDING, others=PAPER, weight=0.3),
-    sizes=Sizes(student_image_counts=(5_000, 20_000, 55_000), students=MLPS),
+    sizes=Sizes(student_image_counts=(5_000, 20_000, 55_000), students=MLPS, swept="64-64"),
     saliency=SaliencySettings(images=500),
     text=TaskText(
         title="MNIST",
