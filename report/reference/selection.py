@@ -105,7 +105,7 @@ MNIST_TEACHERS = grid(
 )  # fmt: skip
 MNIST_DIVIDING = grid(
     **STUDY_CNN, dropout=[0.0], epochs=[3, 4], learning_rate=[2e-3], translate=[1], affine=[0.2],
-    weight=[1.0], evenness=[1.0, 1.5],
+    weight=[1.0], evenness=[1.5],
 )  # fmt: skip
 MNIST_STUDENT = {
     "hidden": [(784, 784)], "student_images": [None], "batch_size": [256], "translate": [1],
@@ -113,10 +113,10 @@ MNIST_STUDENT = {
 MNIST_STUDENTS = [
     settings | regularised
     for settings in grid(**MNIST_STUDENT, epochs=[20], learning_rate=[1e-3, 2e-3])
-    for regularised in (REGULARISED[0], REGULARISED[2], REGULARISED[4])
+    for regularised in (REGULARISED[0], REGULARISED[2])
 ]
 MNIST_DISTILLED = grid(
-    temperature=[4.0, 8.0, 20.0], soft_weight=[0.9], learning_rate=[1e-3, 2e-3],
+    temperature=[4.0, 8.0], soft_weight=[0.9], learning_rate=[1e-3, 2e-3],
     weight_decay=[0.0], label_smoothing=[0.0],
 )  # fmt: skip
 
@@ -233,9 +233,7 @@ PLANS = {
     "mnist-2x5": partial(
         Plan,
         stages=(
-            Stage(
-                "division", MNIST_DIVIDING, with_division, divisions, price("division"),
-            ),
+            Stage("division", MNIST_DIVIDING, with_division, divisions, price("division")),
         ),
     ),
     "polyps": polyps,
