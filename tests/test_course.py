@@ -188,6 +188,9 @@ def test_a_kept_result_says_where_it_comes_from(tmp_path, monkeypatch):
     assert ours["MNIST-2x5: teacher, error"][0] == "0.01 % (0.00 % to 0.21 %)"
     assert ours["student 800-800 alone, errors"] == ("69 (59 to 89)", "– |")
     assert ours["subclass over conventional KD, points"] == (gain, "– |")
+    (tmp_path / "final.json").write_text(json.dumps({"mnist": kept}))
+    assert "has no results on mnist-2x5" in tables.kept_table("mnist-2x5", over=KD).data
+    assert "has no results on mnist-2x5" in tables.published_table().data
 
 
 # Figures

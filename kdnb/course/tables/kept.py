@@ -90,8 +90,9 @@ PUBLISHED: tuple[tuple[str, str, tuple[str, ...], Callable[[Row], str], tuple], 
 
 def published_table() -> Markdown:
     """Published numbers on MNIST beside ours, with a plain baseline of the same images."""
-    final = _final()
-    rows = []
+    final, rows = _final(), []
+    if lacking := [where[0] for _, _, where, *_ in PUBLISHED if where[0] not in final]:
+        return _not_kept(lacking[0])
     for number, published, (task, *where), form, plain in PUBLISHED:
         baseline = f"{form(_row(final[task], *plain))}: {plain[-1]}" if plain else "–"
         rows.append([number, published, form(_row(final[task], *where)), baseline])
@@ -102,7 +103,8 @@ def published_table() -> Markdown:
 
 def kept_table(task: str, over: str) -> Markdown:
     """The comparison of students that is kept for a task, with the gains over one of them."""
-    record = _final()[task]
+    if not (record := _final().get(task)):
+        return _not_kept(task)
     head = [f"{task}, test split, {len(record['seeds'])} seeds", "accuracy", f"gain over {over}"]
     gains = {
         claim["label"]: points(_interval(claim))
@@ -131,6 +133,13 @@ def _row(record: dict, table: str, label: str, over: str = "") -> Row:
     rows = _table(record, table)["claims" if over else "rows"]
     (row,) = (row for row in rows if row["label"] == label and row.get("over", "") == over)
     return row
+
+
+def _not_kept(task: str) -> Markdown:
+    return Markdown(
+        f"`report/reference/final.json` has no results on {task}; `report/README.md` explains how "
+        "to make them."
+    )
 
 
 def _stored(text: str, record: dict) -> Markdown:
