@@ -151,11 +151,6 @@ class Task:
         return replace(self, student=student, student_config=alone, distillation=distillation)
 
     @property
-    def swept_student(self) -> Callable[..., nn.Module]:
-        """The student of the sweeps over settings and of the controls."""
-        return dict(self.sizes.students)[self.sizes.swept] if self.sizes.swept else self.student
-
-    @property
     def subclass_config(self) -> SubclassConfig:
         """The way in which a teacher of this task divides classes."""
         return self.subclass_configs.default

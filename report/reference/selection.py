@@ -112,7 +112,7 @@ MNIST_STUDENT = {
 }  # fmt: skip
 MNIST_STUDENTS = [
     settings | regularised
-    for settings in grid(**MNIST_STUDENT, epochs=[15], learning_rate=[1e-3, 2e-3])
+    for settings in grid(**MNIST_STUDENT, epochs=[20], learning_rate=[1e-3, 2e-3])
     for regularised in (REGULARISED[0], REGULARISED[2])
 ]
 MNIST_DISTILLED = grid(
