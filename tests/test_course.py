@@ -1,6 +1,7 @@
 """What the reader sees: figures with text, sentences from numbers, widgets that answer."""
 
 import json
+import shutil
 import re
 from functools import cache
 
@@ -169,6 +170,7 @@ def test_a_kept_result_says_where_it_comes_from(tmp_path, monkeypatch):
     kept = {"seeds": [0, 1, 2, 3, 4], "test": test, "provenance": origin}
     record = dict.fromkeys(("mnist", "mnist-2x5", "mnist-hinton"), kept)
     (tmp_path / "final.json").write_text(json.dumps(record))
+    shutil.copy(tables.REFERENCE / "published.json", tmp_path)
     monkeypatch.setattr("kdnb.course.tables.kept.REFERENCE", tmp_path)
 
     text = tables.kept_table("mnist", over=KD).data

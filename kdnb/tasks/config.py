@@ -56,8 +56,7 @@ class Sizes:
     """The number of training images that each student sees (None: all), and sweeps over sizes.
 
     ``student_image_counts`` are other numbers of images. ``students`` are pairs of a name and a
-    function that builds a student, the largest first. ``swept`` names one of them for the sweeps
-    over settings and the controls, where the task's own student would take too long.
+    function that builds a student, the largest first; ``swept`` names that of sweeps and controls.
     """
 
     student_images: int | None = None

@@ -23,10 +23,7 @@ STUDY_CNN = partial(TeacherCNN, channels=(32, 64), pool_stride=1, dropout=0.0)
 TEACHER = TrainConfig(6, 64, 2e-3, translate=1, affine=0.15)
 STUDENT = TrainConfig(20, 256, 1e-3, translate=1)
 DIVIDING = TrainConfig(4, 64, 2e-3, translate=1)
-SEEN = (
-    "Test accuracies of earlier recipes had been seen before these recipes were chosen on "
-    "validation images."
-)
+SEEN = "Test accuracies of earlier recipes had been seen before these were chosen."
 MNIST = Task(
     name="mnist",
     dataset="mnist",
@@ -42,9 +39,8 @@ MNIST = Task(
         title="MNIST",
         teacher=CNN,
         caveats=SEEN,
-        choices="The teacher's images are shifted by up to one pixel and slightly rotated, sheared "
-        "and stretched. Every student, with or without a teacher, sees its images in the same nine "
-        "views, shifted by up to one pixel.",
+        choices="Every student, with or without a teacher, sees its images in the same nine views, "
+        "shifted by up to one pixel. The teacher's are also rotated, sheared and stretched a bit.",
         published="For comparison, ten student projects of the course ECE1512 (University of "
         "Toronto, [one of them](https://github.com/Joyce-ZhouY/ECE1512-ProjectA)) with these two "
         "networks, one run each: teacher 99.15-99.34 %, student alone 97.85-98.34 %, conventional "
@@ -67,9 +63,8 @@ MNIST_2X5 = replace(
         caveats=f"{CHOSEN_IN_VIEW} {SEEN}",
         choices="Digits 0 to 4 are one class, 5 to 9 the other, as in "
         "[Müller et al. 2020](https://arxiv.org/abs/2002.03936). "
-        "The digit of every image is known but never shown to a model. Teachers and students are "
-        "trained on images shifted by up to one pixel; for teachers with two views, images are "
-        "also slightly rotated, sheared and stretched.",
+        "The digit of every image is known but never shown to a model. All models see their images "
+        "shifted by up to one pixel, teachers with two views also rotated, sheared and stretched.",
         published="For comparison, error rates with these networks in %, ± as printed in "
         "[Müller et al. 2020](https://arxiv.org/abs/2002.03936): teacher 0.73 ± 0.09, "
         "student alone 1.57 ± 0.06, conventional KD 1.23 ± 0.04, subclass KD 0.93 ± 0.06, relative "
