@@ -1,8 +1,8 @@
 """What the reader sees: figures with text, sentences from numbers, widgets that answer."""
 
 import json
-import shutil
 import re
+import shutil
 from functools import cache
 
 import pytest
