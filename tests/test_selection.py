@@ -181,7 +181,7 @@ def test_a_student_alone_has_as_many_trials_as_a_distilled_one(name):
     plan = selection.PLANS[name](make_tiny_task())
     assert {"alone", "distilled"} <= set(plan.as_many)
     with pytest.raises(ValueError, match="as many trials"):
-        replace(plan, stages=[replace(s, trials=s.trials[: len(s.name)]) for s in plan.stages])
+        replace(plan, stages=[replace(s, trials=s.trials[: len(s.name) - 4]) for s in plan.stages])
 
 
 def test_students_of_mnist_as_two_classes_have_the_recipes_of_ten():
