@@ -112,11 +112,11 @@ MNIST_STUDENT = {
 }  # fmt: skip
 MNIST_STUDENTS = [
     settings | regularised
-    for settings in grid(**MNIST_STUDENT, epochs=[20], learning_rate=[1e-3, 2e-3])
+    for settings in grid(**MNIST_STUDENT, epochs=[20], learning_rate=[1e-3, 2e-3, 4e-3])
     for regularised in (REGULARISED[0], REGULARISED[2])
 ]
 MNIST_DISTILLED = grid(
-    temperature=[4.0, 8.0], soft_weight=[0.9], learning_rate=[1e-3, 2e-3],
+    temperature=[4.0, 8.0], soft_weight=[0.9], learning_rate=[1e-3, 2e-3, 4e-3],
     weight_decay=[0.0], label_smoothing=[0.0],
 )  # fmt: skip
 
