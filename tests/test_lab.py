@@ -180,7 +180,7 @@ def test_the_stop_button_keeps_what_was_learnt_and_running_again_goes_on(
     with jupyterlab(training, runs=runs) as page:
         stop = page.get_by_role("button", name="Stop and keep the weights")
         page.get_by_text(re.compile(r"epoch ([3-9]|\d\d+) of 500.*images/s.*left")).wait_for()
-        assert page.locator(".jupyter-widgets img[alt*='Training curves']").count() == 1
+        assert page.locator(".jupyter-widgets svg[aria-label*='Training curves']").count() == 1
         stop.click()
         page.get_by_text("alive 42").wait_for()
         kept = int(re.search(r"kept (\d+) interrupted True", page.inner_text(".jp-Notebook"))[1])

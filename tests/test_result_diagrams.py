@@ -11,10 +11,13 @@ from axe import serious
 from playwright.sync_api import expect
 from scipy import stats
 from test_components import opened
+from test_diagrams import OVERLAPS
 from test_lab import made_notebook
 
 from kdnb.course.diagrams import deletion, epochs, forest, gradients, redraws
+from kdnb.course.diagrams.axes import Axis
 from kdnb.course.diagrams.diagram import BLUE, ORANGE, Diagram, Steps, box, step, words
+from kdnb.course.interactive.live_figures import training
 from kdnb.course.report.page import render_chapter, render_page
 from kdnb.course.report.protocol import COMPONENT, HEADLESS
 from kdnb.data.augmentation import TranslatedImages
@@ -25,6 +28,7 @@ from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import subclass
 from kdnb.experiment.saliency_study import SaliencyStudy
 from kdnb.store.store import Store
+from kdnb.training.history import Epoch, History, is_validated
 from kdnb.training.loop import predict
 
 CPU = torch.device("cpu")
@@ -201,6 +205,84 @@ def test_curves_have_the_engines_areas_and_ends(lab):
         rf"teacher, with 20 % of the pixels deleted: [^;]*, {mean:.2f} \(random order\); with 20 %",
         diagram.alt,
     )
+
+
+# The curve of a training under way
+
+
+def under_way(losses, epochs):
+    """A training that has had as many of its epochs as there are losses."""
+    rows = []
+    for n, loss in enumerate(losses, 1):
+        validation = (2 * loss, 1 - loss / 4) if is_validated(n, epochs) else (None, None)
+        rows.append(Epoch(loss, None, None, *validation, 1.0))
+    return History(rows)
+
+
+def test_a_training_under_way_has_every_epoch_where_its_axes_say():
+    diagram = training(HOSTILE, under_way([1, 0.1, 0.01], 20), 20)
+
+    def marks(ink):
+        circles = [c for c in drawn(diagram).iter("circle") if c.get("r") == "2"]
+        return [(float(c.get("cx")), float(c.get("cy"))) for c in circles if c.get("stroke") == ink]
+
+    def named(name):
+        """Where words stand, the leftmost if they stand twice."""
+        found = [t for t in drawn(diagram).iter("text") if t.text == name]
+        return min((float(t.get("x")), float(t.get("y"))) for t in found)
+
+    assert len(marks(BLUE)) == 3 and len(marks(ORANGE)) == 2, "after epoch 2, in both charts"
+    for (_, y), name in zip(marks(BLUE)[1:], ("0.1", "0.01"), strict=True):
+        assert y == pytest.approx(named(name)[1] - 4, abs=0.11)
+    ends = {c.text: float(c.get("x")) for c in drawn(diagram).iter("text")
+            if c.text in ("1", "20") and c.get("text-anchor") == "middle"}  # fmt: skip
+    (first, second), width = (x for x, _ in marks(ORANGE)), 338
+    step = (ends["20"] - ends["1"]) / 19
+    assert second == pytest.approx(ends["1"] + step, abs=0.11) and second - first == width
+    assert [x + width for x, _ in marks(BLUE)] == pytest.approx(
+        [ends["1"], ends["1"] + step, ends["1"] + 2 * step], abs=0.11
+    )
+    assert {"loss (nats)", "validation accuracy (%)", "training", "validation"} <= set(
+        texts(diagram)
+    )
+    assert HOSTILE in texts(diagram)
+    assert "validation accuracy 97.50 % after epoch 2" in drawn(diagram).get("aria-label")
+
+
+@pytest.mark.parametrize(
+    ("losses", "names"),
+    [
+        ([0.05, 1.5], ["0.05", "0.1", "0.2", "0.5", "1"]),
+        ([0.31, 0.38], ["0.32", "0.34", "0.36", "0.38"]),
+        ([1e-5, 2], ["1e-05", "0.0001", "0.001", "0.01", "0.1", "1"]),
+        ([0.3], ["0.2", "0.4", "0.6", "0.8"]),
+    ],
+)
+def test_ticks_of_a_logarithmic_axis_are_round(losses, names):
+    axis = Axis.over(losses, 160, 0, log=True)
+    assert [f"{tick:g}" for tick in axis.ticks()] == names
+    assert all(0 < axis.at(loss) < 160 for loss in losses)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paper", ["color:#111;background:#fff", "color:#eee;background:#111"])
+def test_no_letters_of_a_training_under_way_overlap(browser, paper):
+    shown = [
+        training(label, under_way(losses, epochs), epochs)
+        for label, losses, epochs in (
+            ("teacher", [], 20), ("one", [0.7], 1), ("a", [0.7, 0.69], 3),
+            ("long " * 40, [1.5 / n**2 for n in range(1, 501)], 500),
+            ("flat", [2.3026, 2.3025], 9), ("steep", [10.0**-n for n in range(12)], 12),
+        )
+    ]  # fmt: skip
+    page = browser.new_page(viewport={"width": 760, "height": 900})
+    page.set_content(f'<body style="{paper}">' + "".join(each.svg for each in shown))
+    for each in page.locator("svg").all():
+        assert each.evaluate(OVERLAPS) == []
+        assert each.locator("text").first.evaluate("t => getComputedStyle(t).fill") in (
+            "rgb(17, 17, 17)", "rgb(238, 238, 238)"
+        )  # fmt: skip
+    page.close()
 
 
 # The map over the epochs

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from kdnb.course.diagrams.axes import SMALL, Axis
+from kdnb.course.diagrams.axes import Axis
 from kdnb.course.diagrams.diagram import INKS, Diagram, line, words
 from kdnb.course.labels import shortened
 from kdnb.evaluation.saliency import Saliency
@@ -111,12 +111,8 @@ def deletion_words(found: Curves) -> str:
 
 
 def _panel(across: Axis, up: Axis, means: Mapping[str, Tensor], name: str) -> list[str]:
-    parts = [words(across.start - LEFT, up.end - 8, "probability", "start", size=SMALL)]
-    for value in (0, 0.5, 1):
-        y = up.at(value)
-        parts.append(line([(across.start, y), (across.end, y)], width=1, opacity=0.15))
-        parts.append(words(across.start - 6, y + 4, f"{value:g}", "end", size=SMALL))
-    parts += across.below(up.start, up.end, name, most=4)
+    parts = up.beside(across.start, across.end, "probability", (0, 0.5, 1))
+    parts += across.below(up.start, up.end, name, across.ticks(4))
     for number, (order, mean) in enumerate(means.items()):
         shares = torch.linspace(0, 100, len(mean)).tolist()
         points = [(across.at(x), up.at(p)) for x, p in zip(shares, mean.tolist(), strict=True)]

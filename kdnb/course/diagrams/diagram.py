@@ -14,8 +14,6 @@ import ipywidgets
 from torch import Tensor
 
 from kdnb.course.figures.picture import png_url
-from kdnb.course.interactive.components import frame
-from kdnb.course.interactive.widgets import Live
 from kdnb.course.report.protocol import COMPONENT, DIAGRAM, THIS_DATA, live_kernel
 
 # At least 3:1 against the page, light and dark; static/page/base.js has the same.
@@ -61,6 +59,10 @@ class Diagram:
         about = {"text/html": {THIS_DATA: True}} if self.of_data else {}
         if not self.steps:
             return shown, about
+        # Not above: the package `kdnb.course.interactive` draws diagrams.
+        from kdnb.course.interactive.components import frame
+        from kdnb.course.interactive.widgets import Live
+
         component = {"component": "steps", **asdict(self.steps)}
         if not live_kernel():
             return {**shown, COMPONENT: component}, about

@@ -77,7 +77,7 @@ def redraws(found: Redraws) -> Diagram:
         words(right.start, 16, "one seed each", "start"),
         words(right.start, 34, "no interval", "start", size=SMALL),
         *left.below(below, TOP - 6, "gain in points"),
-        *right.below(below, TOP - 6, "gain in points", most=3),
+        *right.below(below, TOP - 6, "gain in points", right.ticks(3)),
     ]
     names = []
     for row, (interval, missed) in enumerate(zip(intervals, found.missed, strict=True)):

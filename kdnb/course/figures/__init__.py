@@ -10,10 +10,9 @@ from kdnb.course.figures.curves import (
 )
 from kdnb.course.figures.matrices import confusion_matrix, subclass_tables
 from kdnb.course.figures.methods import comparison, sweep
-from kdnb.course.figures.picture import Picture, styled
+from kdnb.course.figures.picture import GREY, PALETTE, Picture, styled
 from kdnb.course.figures.saliency import measured_bars, saliency_grid
 from kdnb.course.figures.samples import gallery, images, logit_map
-from kdnb.course.figures.svg import GREY, PALETTE
 from kdnb.course.figures.top_classes import MATRIX, MOST
 from kdnb.course.labels import written
 

@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from kdnb.course.figures.picture import Picture, panels, styled
+from kdnb.course.figures.picture import GREY, PALETTE, Picture, panels, styled
 from kdnb.course.figures.samples import show_image
-from kdnb.course.figures.svg import GREY, PALETTE
 from kdnb.course.figures.top_classes import MATRIX, MOST, TopClasses, top_classes
 from kdnb.course.labels import written
 from kdnb.evaluation.metrics import entropy_bits

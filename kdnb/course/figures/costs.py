@@ -6,8 +6,7 @@ from itertools import cycle, islice
 
 from matplotlib.axes import Axes
 
-from kdnb.course.figures.picture import Picture, bar_ends, looks, panels, styled
-from kdnb.course.figures.svg import GREY, PALETTE
+from kdnb.course.figures.picture import GREY, PALETTE, Picture, bar_ends, looks, panels, styled
 from kdnb.course.tables.costs import not_counted
 from kdnb.evaluation.cost import Cost, Timing
 from kdnb.evaluation.statistics import Interval

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from kdnb.course.figures.picture import Picture, looks, panels, styled
-from kdnb.course.figures.svg import GREY
+from kdnb.course.figures.picture import GREY, Picture, looks, panels, styled
 from kdnb.evaluation.metrics import Calibration
 from kdnb.evaluation.statistics import Interval
 from kdnb.training.history import History

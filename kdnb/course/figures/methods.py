@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from kdnb.course.figures.picture import (
+    GREY,
+    PALETTE,
     Picture,
     bar_ends,
     far_below,
@@ -17,7 +19,6 @@ from kdnb.course.figures.picture import (
     panels,
     styled,
 )
-from kdnb.course.figures.svg import GREY, PALETTE
 from kdnb.course.figures.top_classes import MOST
 from kdnb.course.labels import written
 from kdnb.evaluation.statistics import Interval, image_interval, joint_interval

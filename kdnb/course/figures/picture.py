@@ -1,5 +1,6 @@
 """A figure as a picture with a text alternative, in the course's style."""
 
+import base64
 import html
 import io
 import math
@@ -17,11 +18,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from kdnb.course.figures.svg import GREY, PALETTE, Drawing, data_url
 from kdnb.course.labels import give_fonts
 from kdnb.course.report.protocol import live_kernel
 from kdnb.evaluation.statistics import Interval
 
+# seaborn's "colorblind" palette, in an order that also differs in lightness
+PALETTE = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9"]
+GREY = "#6b6b6b"
 MARKERS = "osD^vPX*"
 FAR = 0.6  # of the axis: rows behind such a gap are marked at its edge
 DOTS_PER_INCH = 288  # three dots to a CSS pixel: sharp on paper and at 200 % zoom
@@ -53,7 +56,7 @@ class Picture:
     @property
     def source(self) -> str:
         """The picture as the source of an HTML image."""
-        return data_url("png", self.png)
+        return _png_url(self.png)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple:
         if live_kernel():  # there an image of type PNG would be shown without its words
@@ -62,7 +65,7 @@ class Picture:
         return data, {"image/png": {"alt": self.alt, "width": self.width}}
 
 
-def image_tag(picture: Picture | Drawing) -> str:
+def image_tag(picture: Picture) -> str:
     """A picture as HTML that needs no other file."""
     return (
         f'<img src="{picture.source}" width="{picture.width}" '
@@ -79,7 +82,11 @@ def png_url(picture: Tensor | Image.Image, **options: object) -> str:
         grey = len(picture) == 1
         pixels = 255 - picture[0] if grey else picture.permute(1, 2, 0)
         picture = Image.fromarray(pixels.numpy())
-    return data_url("png", _bytes_of(picture, optimize=True, **options))
+    return _png_url(_bytes_of(picture, optimize=True, **options))
+
+
+def _png_url(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def _bytes_of(picture: Image.Image, **options: object) -> bytes:

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from kdnb.course.figures.picture import (
+    PALETTE,
     Picture,
     bar_ends,
     key_of_intervals,
@@ -22,7 +23,6 @@ from kdnb.course.figures.picture import (
     styled,
 )
 from kdnb.course.figures.samples import FAINT, show_image
-from kdnb.course.figures.svg import PALETTE
 from kdnb.course.text import percent
 from kdnb.evaluation.similarity import normalised
 from kdnb.experiment.saliency_study import Measured

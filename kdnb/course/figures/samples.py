@@ -11,8 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from kdnb.course.figures.picture import Picture, panels, styled
-from kdnb.course.figures.svg import PALETTE
+from kdnb.course.figures.picture import PALETTE, Picture, panels, styled
 from kdnb.course.labels import written
 
 COLUMNS = 20  # of a gallery

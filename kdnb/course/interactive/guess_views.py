@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import nbformat
 from IPython.display import DisplayObject, Markdown
 
-from kdnb.course.figures.picture import Picture, name_rows, panels, styled
-from kdnb.course.figures.svg import GREY, PALETTE
+from kdnb.course.figures.picture import GREY, PALETTE, Picture, name_rows, panels, styled
 from kdnb.course.interactive.guesses import Guessed, Guesses
 from kdnb.course.interactive.widgets import Revealed
 from kdnb.course.report.execution import NOTEBOOKS

@@ -11,7 +11,6 @@ from IPython import get_ipython
 from IPython.display import DisplayHandle
 
 from kdnb.course.figures.curves import training_curves
-from kdnb.course.figures.picture import image_tag
 from kdnb.course.interactive import live_figures
 from kdnb.course.interactive.widgets import Live
 from kdnb.course.report.protocol import HEADLESS, live_kernel
@@ -110,8 +109,8 @@ class Progress:
                 return  # loaded from the run store: no training to show
             self._open_panel()
         if time.monotonic() - self._drawn >= REDRAW_SECONDS:
-            drawing = live_figures.training(update.label, update.history, update.epochs)
-            self._panel.picture.value = image_tag(drawing)
+            curves = live_figures.training(update.label, update.history, update.epochs)
+            self._panel.picture.value = curves.svg
             self._drawn = time.monotonic()
         if time.monotonic() - self._said >= REDRAW_SECONDS or not update.history.epochs:
             self._say(time.monotonic())
