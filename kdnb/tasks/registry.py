@@ -19,7 +19,7 @@ def task(name: str) -> Task:
     or its data or networks do not fit.
 
     >>> task("mnist-2x5").temperature
-    8.0
+    4.0
     """
     if ":" in name:
         found = _own(*name.rsplit(":", 1))
