@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from functools import cache
 
 import pytest
@@ -124,75 +123,20 @@ def test_divisions_side_by_side():
 
 
 def test_a_kept_result_says_where_it_comes_from(tmp_path, monkeypatch):
-    """And of two labels in other tables the right one is taken."""
-
-    def row(mean, over=None, images=10_000):
-        half = {"n": 5, "images": images, "low": mean - 0.002, "high": mean + 0.001}
-        return {"mean": mean, **half} | ({"over": over, "p_holm": 0.02} if over else {})
-
-    by_label = {ALONE.label: 0.98, KD: 0.99, "student + subclass KD": 0.991}
-    by_label["student, relative probabilities only"] = 0.5
-    taught = [{"label": label, **row(mean)} for label, mean in by_label.items()]
-    plain = {"teacher": 0.994, "nearest neighbour": 0.97, "SVM on 10,000 images": 0.96}
-    plain |= {"teacher with subclasses": 0.9999, ALONE.label: 0.1}
-    tables_of = {
-        "plain baselines": ([{"label": x, **row(mean)} for x, mean in plain.items()], []),
-        "distillation": (
-            taught,
-            [{"label": "student + subclass KD", **row(0.001, over)} for over in (ALONE.label, KD)],
-        ),
-        "digits recovered": (
-            [
-                {"label": x, **row(0.9)}
-                for x in ("mutual information (IIC)", "k-means on the pixels")
-            ],
-            [],
-        ),
-        "800-800 units": (
-            [
-                {"label": x, **row(0.9931)}
-                for x in (
-                    "teacher",
-                    ALONE.label,
-                    KD,
-                    "student + KD, the course's teacher and recipe",
-                )
-            ],
-            [],
-        ),
-        "30-30 units": (
-            [],
-            [{"label": "T from 2.5 to 4, mean", **row(0.0005, "T from 8 to 20, mean")}],
-        ),
-    }
+    numbers = tables.result_table(CLEAR, ALONE.label, right([0.99, 0.98, 1.0], 200)).data
     origin = {"date": "2026-01-02T03:04", "device": "a toaster", "torch": "9.9"}
-    test = [{"table": t, "rows": rows, "claims": cs} for t, (rows, cs) in tables_of.items()]
-    kept = {"seeds": [0, 1, 2, 3, 4], "test": test, "provenance": origin}
-    record = dict.fromkeys(("mnist", "mnist-2x5", "mnist-hinton"), kept)
-    (tmp_path / "final.json").write_text(json.dumps(record))
-    shutil.copy(tables.REFERENCE / "published.json", tmp_path)
-    monkeypatch.setattr("kdnb.course.tables.kept.REFERENCE", tmp_path)
-
-    text = tables.kept_table("mnist", over=KD).data
-    assert f"| mnist, test split, 5 seeds | accuracy | gain over {KD} |" in text
-    assert f"| {KD} | 99.00 % (98.80 % to 99.10 %) | – |" in text
-    gain = "+0.10 points (95 % interval -0.10 to +0.20, 5 seeds and 10,000 images)"
-    assert f"| student + subclass KD | 99.10 % (98.90 % to 99.20 %) | {gain} |" in text
-    assert text.index("| teacher |") < text.index(f"| {ALONE.label} |")
+    record = {"results": [{"dataset": "other"}, numbers], "provenance": origin}
+    (tmp_path / "kept.json").write_text(json.dumps(record, sort_keys=True))
+    monkeypatch.setattr("kdnb.course.tables.results.REFERENCE", tmp_path)
+    text = tables.reference_table("kept", "").data
+    assert f"| {KD} | 90.00 % | +10.00 points" in text and "| teacher | 99.00 % | – |" in text
+    assert text.index("| teacher |") < text.index(f"| {KD} |")
+    other = tables.reference_table("kept", "", over=KD).data
+    assert f"gain over {KD}" in other and f"| {KD} | 90.00 % | – |" in other
+    points = f"-10.00 points (95 % interval {-10:+.2f} to {-10:+.2f}, 3 seeds)"
+    assert f"| {ALONE.label} | 80.00 % | {points} |" in other
     assert "Not computed here" in text and "a toaster" in text and "2026-01-02" in text
-
-    rows = [line.split(" | ") for line in tables.published_table().data.splitlines()[2:18]]
-    ours = {number.removeprefix("| "): (found, plain) for number, _, found, plain in rows}
-    assert ours["teacher, accuracy"][0] == "99.40 % (99.20 % to 99.50 %)"
-    alone = ours["MNIST-2x5: student alone, error"]
-    assert alone[0] == "2.00 % (1.90 % to 2.20 %)"
-    assert alone[1] == "4.00 % (3.90 % to 4.20 %): SVM on 10,000 images |"
-    assert ours["MNIST-2x5: teacher, error"][0] == "0.01 % (0.00 % to 0.21 %)"
-    assert ours["student 800-800 alone, errors"] == ("69 (59 to 89)", "– |")
-    assert ours["subclass over conventional KD, points"] == (gain, "– |")
-    (tmp_path / "final.json").write_text(json.dumps({"mnist": kept}))
-    assert "has no results on mnist-2x5" in tables.kept_table("mnist-2x5", over=KD).data
-    assert "has no results on mnist-2x5" in tables.published_table().data
+    assert "has no run on mnist" in tables.reference_table("lost", "mnist").data
 
 
 # Figures

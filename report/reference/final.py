@@ -1,6 +1,6 @@
 """Reads the test split, once: every comparison of the course, with seeds that chose nothing.
 
-    .venv/bin/python report/reference/final.py [--task mnist-small mnist] [--seeds 100 101 102]
+    .venv/bin/python report/reference/final.py [--task mnist-small] [--seeds 100 101 102 103 104]
 
 Beside the test images of handwritten digits stand the 40,000 training images of MNIST that are in
 no part of `mnist-small`, if MNIST's files are on this machine. Writes final.json, prints a table.
@@ -12,13 +12,11 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from itertools import zip_longest
 from math import hypot
 from pathlib import Path
 
 import torch
-from hinton import HINTON
 from measures import by_class, by_subclass, distilled
 from selection import FILE as SELECTION
 from stages import kept
@@ -45,12 +43,11 @@ from kdnb.experiment.methods import (
 )
 from kdnb.experiment.requests import RunRequest
 from kdnb.fingerprint import code_fingerprint
-from kdnb.models import StudentMLP, pretrained
+from kdnb.models import pretrained
 from kdnb.tasks import SubclassConfig, task
 from kdnb.tasks.config import Task
 
 SEEDS = (100, 101, 102, 103, 104)
-MNIST_SEEDS = (0, 1, 2, 3, 4)  # the first three are also those of the page
 FILE = Path(__file__).with_suffix(".json")
 TEACHER, SUBCLASS_TEACHER = "teacher", "teacher with subclasses"
 
@@ -116,35 +113,6 @@ def ten_classes(lab: Experiment, seeds: Sequence[int]) -> list[Table]:
     return [against_plain(lab, seeds, rows, kd.label), table]
 
 
-def all_of_mnist(lab: Experiment, seeds: Sequence[int]) -> list[Table]:
-    """The study's comparison, with ten classes."""
-    kd, divided = distilled(lab.task), by_subclass(lab.task)
-    rows = students(lab, seeds, [ALONE, kd, divided])
-    claims = [(kd.label, ALONE.label), (divided.label, ALONE.label), (divided.label, kd.label)]
-    return [against_plain(lab, seeds, rows, kd.label), Table("distillation", rows, claims)]
-
-
-THIRTY = (1.0, 2.0, 2.5, 3.0, 4.0, 8.0, 12.0, 20.0)
-WARM, HOT = (2.5, 3.0, 4.0), (8.0, 12.0, 20.0)
-
-
-def as_in_hinton_2015(lab: Experiment, seeds: Sequence[int]) -> list[Table]:
-    """The paper's networks, the course's teacher for the same student, and 30-30 units by T."""
-    kd, best = distilled(lab.task), "student + KD, the course's teacher and recipe"
-    rows = {"teacher": teachers(lab, seeds), **students(lab, seeds, [ALONE, kd])}
-    ours = Experiment(task("mnist")).with_student(lab.task.student)
-    rows[best] = students(ours, seeds, [distilled(ours.task)])[kd.label]
-    claims = [(kd.label, ALONE.label), (best, kd.label), (kd.label, "teacher")]
-    small = lab.with_student(partial(StudentMLP, hidden=(30, 30)))
-    heated = {t: conventional(t, lab.task.soft_weight, f"T = {t:g}") for t in THIRTY}
-    by_t = students(small, seeds, [ALONE, *heated.values()])
-    warm, hot = (f"T from {ts[0]:g} to {ts[-1]:g}, mean" for ts in (WARM, HOT))
-    for label, ts in ((warm, WARM), (hot, HOT)):
-        by_t[label] = torch.stack([by_t[heated[t].label] for t in ts]).double().mean(0)
-    thirty = [(warm, hot), (warm, ALONE.label), (hot, ALONE.label)]
-    return [Table("800-800 units", rows, claims), Table("30-30 units", by_t, thirty)]
-
-
 def of_few_images(lab: Experiment) -> Experiment:
     """The same students, of a teacher that sees their images alone, in as many steps."""
     of, data = lab.task, replace(lab.dataset, train=lab.transfer)
@@ -196,9 +164,6 @@ def subclass_tables(lab: Experiment, seeds: Sequence[int]) -> list[Table]:
 TABLES = {
     "mnist-small": ten_classes,
     "mnist-small-2x5": two_classes,
-    "mnist": all_of_mnist,
-    "mnist-2x5": two_classes,
-    HINTON.name: as_in_hinton_2015,
     "polyps": subclass_tables,
 }
 
@@ -280,36 +245,29 @@ def final(of: Task, tables: Callable, seeds: Sequence[int], audit: Dataset | Non
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", nargs="+", choices=TABLES, default=list(TABLES))
-    parser.add_argument("--seeds", nargs="+", type=int)
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     options = parser.parse_args()
     os.environ[pretrained.VARIABLE] = "random"  # polyps are for narrow networks
     for name in options.task:
-        of = task_of(name)
-        seeds = options.seeds or (MNIST_SEEDS if of.dataset in ("mnist", "mnist-2x5") else SEEDS)
-        require_unseen(name, seeds)
+        require_unseen(name, options.seeds)
         audit = None
         if name.startswith("mnist-small"):
             try:
                 audit = with_audit(name)
             except DataError as error:
                 print(f"{name}: no audit, {error}")
-        lab = Experiment(of)
+        lab = Experiment(task(name))
         found = {
-            "seeds": list(seeds),
+            "seeds": options.seeds,
             "data_fingerprint": lab.dataset.fingerprint,
             "engine": code_fingerprint(),
             "provenance": provenance(lab.device),
-            **final(of, TABLES[name], seeds, audit),
+            **final(task(name), TABLES[name], options.seeds, audit),
         }
         record = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
         record[name] = found
         FILE.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(markdown({name: record[name] for name in options.task}))
-
-
-def task_of(name: str) -> Task:
-    """The course's task of this name, or the one as in the paper of 2015."""
-    return HINTON if name == HINTON.name else task(name)
 
 
 def require_unseen(name: str, seeds: Sequence[int]) -> None:

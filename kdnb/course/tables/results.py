@@ -1,12 +1,15 @@
 """Tables that compare methods by accuracy, and ways to divide classes into subclasses."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
 
 import torch
+from IPython.display import Markdown
 from torch import Tensor
 
+from kdnb.course.report.protocol import OTHER_DATA
 from kdnb.course.tables.table import Table
 from kdnb.course.text import (
     ADJUSTED,
@@ -18,9 +21,12 @@ from kdnb.course.text import (
     points,
     verdict,
 )
-from kdnb.evaluation.statistics import image_interval, joint_interval
+from kdnb.evaluation.statistics import Interval, image_interval, joint_interval, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison
+from kdnb.files import CONTENT
+
+REFERENCE = CONTENT / "report" / "reference"
 
 
 def result_table(
@@ -115,3 +121,41 @@ def majority_class(experiment: Experiment, split: str = "test") -> tuple[str, fl
     answer = experiment.transfer.labels.mode().values
     share = (getattr(experiment.dataset, split).labels == answer).double().mean().item()
     return f"always {experiment.dataset.class_names[answer]}", share
+
+
+def reference_table(name: str, dataset: str, over: str = "") -> Markdown:
+    """A comparison kept under ``report/reference`` as a table that says where it comes from.
+
+    Where that run is not kept, a sentence says so. With ``over`` its gains, over seeds, are those
+    over this method.
+    """
+    path = REFERENCE / f"{name}.json"
+    if not path.is_file():
+        return Markdown(
+            f"`report/reference/{name}.json` has no run on {dataset}; `report/README.md` explains "
+            "how to make one."
+        )
+    record = json.loads(path.read_text(encoding="utf-8"))
+    (result,) = (r for r in record["results"] if r["dataset"] == dataset and "accuracy" in r)
+    origin, accuracy, kept = record["provenance"], result["accuracy"], result["gain_over"]
+    over = over or kept
+    split, seeds = SPLITS[result["split"]], len(result["seeds"])
+    head = [
+        f"{dataset}, {split} split, {result['images']:,} images, {seeds} seeds", "accuracy",
+        f"gain over {over}",
+    ]  # fmt: skip
+    # A notebook's outputs are stored with sorted names; the teacher and the baseline go first.
+    rows = []
+    for label in sorted(accuracy, key=lambda label: (label != "teacher", label != over, label)):
+        values, gain = accuracy[label], result["gain"].get(label)
+        if over != kept:
+            pairs = zip(values, accuracy[over], strict=True)
+            gain = vars(mean_interval([a - b for a, b in pairs])) if label != over else None
+        said = points(Interval(**gain)) if gain else "–"
+        rows.append([label, percent(sum(values) / len(values)), said])
+    return Markdown(
+        f"{markdown_table(head, rows)}\n\nNot computed here: stored result of a run on "
+        f"{origin['date'][:10]}, {origin['device']}, torch {origin['torch']} "
+        f"(`report/reference/{name}.json`).",
+        metadata={OTHER_DATA: True},
+    )
