@@ -110,13 +110,15 @@ MNIST_DIVIDING = grid(
 MNIST_STUDENT = {
     "hidden": [(784, 784)], "student_images": [None], "batch_size": [256], "translate": [1],
 }  # fmt: skip
+# With 20 epochs a student alone was worse by slightly more than one standard error, and a distilled
+# one equal.
 MNIST_STUDENTS = [
     settings | regularised
-    for settings in grid(**MNIST_STUDENT, epochs=[20], learning_rate=[1e-3, 2e-3, 4e-3])
-    for regularised in (REGULARISED[0], REGULARISED[2])
+    for settings in grid(**MNIST_STUDENT, epochs=[30], learning_rate=[2e-3, 4e-3])
+    for regularised in (REGULARISED[0], *REGULARISED[2:4])
 ]
 MNIST_DISTILLED = grid(
-    temperature=[4.0, 8.0], soft_weight=[0.9], learning_rate=[1e-3, 2e-3, 4e-3],
+    temperature=[2.0, 4.0, 8.0], soft_weight=[0.9], learning_rate=[2e-3, 4e-3],
     weight_decay=[0.0], label_smoothing=[0.0],
 )  # fmt: skip
 
