@@ -40,15 +40,15 @@ from kdnb.tasks.config import (
 from kdnb.training.config import TrainConfig
 
 RULE = (
-    "Of the trials of a stage, the one with the highest mean score over three seeds (0 to 2, of all"
-    " of MNIST 10 to 12) on the validation images is the best. Among those whose mean is at most "
-    "one standard error of the best one's mean below it (over seeds), the cheapest is picked: the "
-    "price is training images x epochs x views per image x multiply-adds of the network. Of equal "
-    "prices the first in the grid is picked. Trials whose price is above the stage's bound are not "
-    "run. A stage's score is the validation accuracy, the mean of both where two students are "
-    "trained. Of a teacher that divides it is the share of digits recovered, and where there are no"
-    " digits the accuracy of the student that learns its subclasses. Each stage starts from the "
-    "picks before."
+    "Of the trials of a stage, the one with the highest mean score over three seeds (0 to 2, of "
+    "all of MNIST 10 to 12) on the validation images is the best. Among those whose mean is at "
+    "most one standard error of the best one's mean below it (over seeds), the cheapest is "
+    "picked: the price is training images x epochs x views per image x multiply-adds of the "
+    "network. Of equal prices the first in the grid is picked. Trials whose price is above the "
+    "stage's bound are not run. A stage's score is the validation accuracy, the mean of both "
+    "where two students are trained. Of a teacher that divides it is the share of digits "
+    "recovered, and where there are no digits the accuracy of the student that learns its "
+    "subclasses. Each stage starts from the picks before."
 )
 SEEDS = (0, 1, 2)
 MNIST_SEEDS = (10, 11, 12)  # so that the course's own, 0 to 2, chose nothing
@@ -97,7 +97,7 @@ UNDIVIDED = grid(
     epochs=[6, 8], batch_size=[64], learning_rate=[5e-3], translate=[1], affine=[0.0, 0.2]
 )
 
-# All of MNIST: the study's two networks. A trial of a teacher takes ten minutes of one core.
+# All of MNIST: the study's two networks. A trial of a teacher takes 10 to 15 minutes of one core.
 STUDY_CNN = {"channels": [(32, 64)], "pool_stride": [1], "batch_size": [64]}
 MNIST_TEACHERS = grid(
     **STUDY_CNN, dropout=[0.0, 0.5], epochs=[6, 8], learning_rate=[2e-3], translate=[1],
