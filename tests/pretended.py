@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 META = torch.device("meta")
 aten = torch.ops.aten
 MOVES = {aten.copy_.default, aten._to_copy.default}
+WAITING = {aten._local_scalar_dense.default, aten.equal.default}
 INDEXING = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default}
 FROM_NUMBERS = {torch.tensor, torch.as_tensor, torch.asarray}
 
@@ -62,6 +63,7 @@ class Elsewhere(Tensor):
         self.held = new.held
 
     def tolist(self) -> object:
+        self.pretended.wait()
         return self.held.tolist()
 
     def numpy(self) -> None:
@@ -91,6 +93,7 @@ class Pretended(TorchDispatchMode):
         super().__init__()
         self.device = torch.device(kind, 0)
         self.stream = torch.Generator().manual_seed(0).get_state()
+        self.recording, self.before, self.sync_debug_mode = None, {}, "default"
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -102,11 +105,19 @@ class Pretended(TorchDispatchMode):
         self._refuse_mixtures(func, args, given, ours)
         asked = kwargs.get("device")
         here = bool(ours) if asked is None else asked == META
+        moved = func in MOVES and (len(given) > len(ours) if here else ours)
+        if moved or (ours and func in WAITING):
+            self.wait()
         if asked is not None:
             kwargs["device"] = torch.device("cpu")
         held_args, held_kwargs = tree_map_only(Elsewhere, lambda t: t.held, (args, kwargs))
+        if here and self.recording is not None:
+            for memory in (t.held.untyped_storage() for t in ours):
+                self.before.setdefault(memory.data_ptr(), (memory, memory.clone()))
         with self._chance(func, here, kwargs.get("generator")):
             made = func(*held_args, **held_kwargs)
+        if here and self.recording is not None:
+            self.recording.append((func, here, held_args, held_kwargs, made))
         if func is aten.copy_.default:
             return args[0]
         if not here:
@@ -138,10 +149,43 @@ class Pretended(TorchDispatchMode):
         self.stream = torch.get_rng_state()
         torch.set_rng_state(cpu)
 
+    def wait(self) -> None:
+        """The CPU waits for the GPU, for which a recording cannot."""
+        if self.sync_debug_mode == "error" or self.recording is not None:
+            raise RuntimeError("called a synchronizing CUDA operation")
+
+    @contextmanager
+    def record(self, graph: "Recording") -> Iterator[None]:
+        """Note all operations of the block. A GPU would run none: here what they did is undone."""
+        graph.mode, self.recording, stream = self, graph.operations, self.stream
+        yield
+        for memory, bytes_before in self.before.values():
+            memory.copy_(bytes_before)
+        self.before, self.recording, self.stream = {}, None, stream
+
+    def repeat(self, operations: list[tuple]) -> None:
+        """Once more, on the same memory."""
+        for func, here, args, kwargs, made in operations:
+            with self._chance(func, here, kwargs.get("generator")):
+                again = func(*args, **kwargs)
+            for old, new in zip(tree_leaves(made), tree_leaves(again), strict=True):
+                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
     def _there(self, held: Tensor) -> Elsewhere:
         if self.device.type == "mps" and held.dtype == torch.float64:
             raise TypeError("the MPS framework doesn't support float64, use float32 instead")
         return Elsewhere(held, self)
+
+
+class Recording:
+    """In place of `torch.cuda.CUDAGraph`."""
+
+    def __init__(self):
+        self.operations, self.mode = [], None
+
+    def replay(self) -> None:
+        self.mode.repeat(self.operations)
 
 
 class Translated(TorchFunctionMode):
@@ -169,6 +213,9 @@ def pretended(kind: str) -> Iterator[torch.device]:
     """Inside the block there is one device of this ``kind``, "cuda" or "mps", and no other."""
     mode = Pretended(kind)
 
+    def set_sync_debug_mode(level: str) -> None:
+        mode.sync_debug_mode = level
+
     def seed(number: int) -> None:
         mode.stream = torch.Generator().manual_seed(number).get_state()
 
@@ -188,6 +235,10 @@ def pretended(kind: str) -> Iterator[torch.device]:
             patch.setattr(torch.cuda, "is_available", lambda: True)
             patch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
             patch.setattr(torch.cuda, "get_device_name", lambda device: "pretended")
+            patch.setattr(torch.cuda, "mem_get_info", lambda device: (2**34, 2**34))
+            patch.setattr(torch.cuda, "set_sync_debug_mode", set_sync_debug_mode)
+            patch.setattr(torch.cuda, "CUDAGraph", Recording)
+            patch.setattr(torch.cuda, "graph", mode.record)
         else:
             patch.setattr(torch.cuda, "is_available", lambda: False)
             patch.setattr(torch.mps, "manual_seed", seed)

@@ -3,11 +3,12 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TinyTeacher, random_split, tiny_student
-from pretended import DeviceMismatchError, pretended
+from pretended import DeviceMismatchError, Recording, pretended
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -23,7 +24,7 @@ from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.methods import ALONE, conventional
 from kdnb.experiment.requests import RunRequest
 from kdnb.experiment.saliency_study import SaliencyStudy
-from kdnb.models import StagedNetwork
+from kdnb.models import StagedNetwork, StudentMLP
 from kdnb.store.store import weights_digest
 from kdnb.tasks.config import SaliencySettings
 from kdnb.training import checkpoint as checkpoint_module
@@ -39,9 +40,25 @@ from kdnb.training.objectives import (
     Objective,
     WithinClasses,
 )
-from kdnb.training.vectorized import fit_vectorized
+from kdnb.training.recorded import EAGER
+from kdnb.training.vectorized import MEMORY, at_once, fit_vectorized
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def replays(monkeypatch):
+    """One entry for each step that is replayed."""
+    found, replay = [], Recording.replay
+
+    def noted(recording):
+        found.append(recording)
+        replay(recording)
+
+    monkeypatch.setattr(Recording, "replay", noted)
+    return found
+
+
 TRAIN, VAL = random_split(96, 0), random_split(40, 1)
 KNOWN = replace(TRAIN, labels=TRAIN.labels // 2, subclasses=TRAIN.labels)
 HALVES = replace(VAL, labels=VAL.labels // 2)
@@ -199,6 +216,64 @@ def test_training_there_is_training_here(name, device):
     expected, on_cpu = trained(name, CPU)
     assert_equal_weights(model, expected)
     assert [e.train_loss for e in history.epochs] == [e.train_loss for e in on_cpu.epochs]
+
+
+# Each of their steps reads numbers of the device: which views there are, whether classes are right.
+WAITING = {"labels, turned", "two views, turned", "true subclasses"}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_step_on_cuda_is_recorded_unless_it_waits_for_numbers(name, replays):
+    with pretended("cuda") as device:
+        trained(name, device)
+    steps = 2 * 96 // 16
+    assert len(replays) == (0 if name in WAITING else steps - EAGER)
+
+
+class Counting(TinyTeacher):
+    """Something that a recording would not do again."""
+
+    calls = 0
+
+    def forward(self, images):
+        self.calls += 1
+        return super().forward(images)
+
+
+class Drawing(TinyTeacher):
+    def forward(self, images):
+        return super().forward(images) * float(np.random.rand())
+
+
+@pytest.mark.parametrize("model_type", [Counting, Drawing])
+def test_a_network_that_does_more_than_compute_is_not_recorded(model_type, replays):
+    with pretended("cuda") as device:
+        trained("labels", device, model_type)
+    assert not replays
+
+
+@pytest.mark.parametrize("batch_size", [20, 30])
+def test_a_smaller_last_batch_is_neither_recorded_nor_replayed(replays, batch_size):
+    config = replace(SHIFTED, batch_size=batch_size)
+
+    def weights(device):
+        model = made(tiny_student)
+        fit(model, TRAIN, VAL, config, 3, device=device)
+        together = [made(tiny_student, seed) for seed in (0, 1)]
+        fit_vectorized(together, TRAIN, VAL, config, (0, 1), (LABELS, LABELS), device=device)
+        return [model, *together]
+
+    with pretended("cuda") as device:
+        for ours, theirs in zip(weights(device), weights(CPU), strict=True):
+            assert_equal_weights(ours, theirs)
+    # Of five batches the last has 16 images, of four the last, and the fourth step, has 6.
+    assert len(replays) == 2 * (5 if batch_size == 20 else 3)
+
+
+def test_as_many_are_trained_at_once_as_the_memory_holds(device):
+    each = 1_238_730 * 4 * 8  # parameters, of four bytes, eight times
+    memory = 2**34 // 4 if device.type == "cuda" else MEMORY  # of 16 GiB that are free
+    assert at_once(StudentMLP(), device) == memory // each
 
 
 def test_without_a_device_the_one_there_is_trains(device):

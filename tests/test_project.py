@@ -408,6 +408,20 @@ def test_the_published_bounds_are_met_on_mnist_2x5():
     assert max(t["live"] for t in none) < min(t["live"] for t in views) == 10
 
 
+def test_the_speeds_on_a_gpu_are_those_of_the_kept_runs():
+    bench, text = kept("bench"), page()[0]
+    ways = [*bench["recorded"]["epoch"].values(), *bench["recorded"]["two_epochs"].values()]
+    for way in ways:
+        assert f" | {way['started anew']:.2f} s | {way['recorded']:.2f} s |" in text
+    grid, flat = bench["grid"], page()[1]
+    assert f"(8 weights × 7 temperatures × 3 seeds) | | {grid['seconds']:.2f} s |" in text
+    pace = grid["students"] * 12 * 55_000 / grid["seconds"]
+    ratio = pace / grid["tutorial_images_per_second"]
+    assert f"{pace / 1e6:.1f} million images per second, {ratio:,.0f} times as many" in flat
+    assert f"({grid['tutorial_images_per_second']:,.0f}, the median" in flat
+    assert f"Memory peaked at {grid['peak_memory_mb'] * 2**20 / 1e9:.0f} GB" in flat
+
+
 def test_speeds_are_those_of_the_kept_benchmark():
     def shown(ratio):
         numbers = (ratio[name] for name in ("median", "lowest", "highest"))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,9 @@ from kdnb.environment import best_device, onednn_products, seeded
 from kdnb.training.checkpoint import Checkpoint, Keeper, Training
 from kdnb.training.config import TrainConfig
 from kdnb.training.history import Epoch, History, is_validated
-from kdnb.training.objectives import LABELS, Objective, TeacherObjective
+from kdnb.training.objectives import LABELS, LossTerms, Objective, TeacherObjective
 from kdnb.training.predict import predict
+from kdnb.training.recorded import TRIED, RecordedStep, recordable
 
 
 class TrainingDivergedError(ArithmeticError):
@@ -100,6 +102,28 @@ def fit(
     optimizer = adamw(model.parameters(), config)
     schedule = one_cycle(optimizer, config, len(sizes))
     order = torch.Generator().manual_seed(seed)
+
+    def loss_of(network: nn.Module, index: Tensor, view: Tensor) -> LossTerms:
+        images = inputs.batch(index, view)
+        if config.affine:
+            images = random_affine(images, config.affine)
+        with mixed_precision(device, config):
+            logits = network(images)
+        batch = objective.batch(labels.index_select(0, index), index, view)
+        if subclasses is not None:
+            batch = batch._replace(subclasses=subclasses[index])
+        return objective.loss(logits.float(), batch)
+
+    def gradients(index: Tensor, view: Tensor) -> list[Tensor | None]:
+        loss = loss_of(model, index, view)
+        optimizer.zero_grad()
+        loss.total.backward()
+        return [None if term is None else term.detach() for term in loss]
+
+    if device.type == "cuda":
+        some = torch.arange(len(train), device=device)[:TRIED].repeat(objective.views_per_image)
+        if recordable(model, partial(loss_of, index=some, view=torch.zeros_like(some))):
+            gradients = RecordedStep(gradients, model.parameters())
     training = Training(model, optimizer, schedule, [order], device)
     keeper = Keeper(training, History(), resume, on_checkpoint)
     try:
@@ -115,20 +139,9 @@ def fit(
                 for index, view in epoch_batches(
                     sizes, len(inputs.names), order, objective.views_per_image, device
                 ):
-                    images = inputs.batch(index, view)
-                    if config.affine:
-                        images = random_affine(images, config.affine)
-                    with mixed_precision(device, config):
-                        logits = model(images)
-                    batch = objective.batch(labels.index_select(0, index), index, view)
-                    if subclasses is not None:
-                        batch = batch._replace(subclasses=subclasses[index])
-                    loss = objective.loss(logits.float(), batch)
-                    optimizer.zero_grad()
-                    loss.total.backward()
+                    terms.append(gradients(index, view))
                     optimizer.step()
                     schedule.step()
-                    terms.append([None if term is None else term.detach() for term in loss])
                     if on_step is not None:
                         on_step(len(index))
                 val_loss, val_accuracy = None, None

@@ -95,7 +95,8 @@ class Objective:
                 f"class_weights must have one entry for each of {self.num_classes(logits)} "
                 f"classes, got {len(self.class_weights)}"
             )
-        return torch.tensor(self.class_weights, dtype=logits.dtype, device=logits.device)
+        # Copied from the CPU, they could not be part of a recording (`kdnb.training.recorded`).
+        return torch.stack([logits.new_full((), weight) for weight in self.class_weights])
 
 
 LABELS = Objective()

@@ -111,9 +111,9 @@ def _trials(models: Sequence[nn.Module], images: Tensor, device: torch.device) -
     for copy in copies:
         copy.to(device, memory_format=torch.channels_last)
     for mode in (True, False):
-        before = _memory(copies[0])
+        before = memory(copies[0])
         alone = [copy.train(mode)(images.clone()) for copy in copies]
-        yield _memory(copies[0]) == before
+        yield memory(copies[0]) == before
         network.train(mode)
         together = network(images.clone()[None])
         yield _close(together, torch.stack(alone))
@@ -130,7 +130,7 @@ def _trials(models: Sequence[nn.Module], images: Tensor, device: torch.device) -
             yield _close(copies[0](images[:1].clone()), alone[0][:1])
 
 
-def _memory(model: nn.Module) -> str:
+def memory(model: nn.Module) -> str:
     """All state of a network beside its parameters, and the state of random numbers."""
     return description(model, torch.get_rng_state(), np.random.get_state(), random.getstate())
 

@@ -31,11 +31,11 @@ from kdnb.training.loop import (
 )
 from kdnb.training.objectives import LABELS, Batch, Distillation, Objective
 from kdnb.training.predict import BATCH
+from kdnb.training.recorded import TRIED, RecordedStep
 from kdnb.training.stacked import NotVectorizableError, StackedModel, same_as_alone, stackable
 
-TRIED = 8  # images
 SMALL = 300_000  # parameters
-MEMORY = 2**31  # bytes
+MEMORY = 2**31  # bytes, on the CPU
 
 
 @onednn_products()
@@ -98,6 +98,16 @@ def fit_vectorized(
     optimizer = adamw(network.parameters.values(), config)
     schedule = one_cycle(optimizer, config, len(sizes))
     orders = [torch.Generator().manual_seed(seed) for seed in streams]
+
+    def gradients(index: Tensor, view: Tensor) -> list[Tensor]:
+        images = inputs.batch(index.flatten(), view.flatten()).unflatten(0, index.shape)
+        loss = objective.loss(network(images), labels[index], view, index)
+        optimizer.zero_grad()
+        loss[0].sum().backward()
+        return [loss.detach()]
+
+    if device.type == "cuda":
+        gradients = RecordedStep(gradients, network.parameters.values())
     training = Training(network, optimizer, schedule, orders, device)
     keeper = Keeper(training, [History() for _ in places], resume, on_checkpoint)
     if resume is not None:
@@ -111,13 +121,9 @@ def fit_vectorized(
             drawn = (epoch_batches(sizes, views, order, device=device) for order in orders)
             for batches in zip(*drawn, strict=True):
                 index, view = (torch.stack(each) for each in zip(*batches, strict=True))
-                images = inputs.batch(index.flatten(), view.flatten()).unflatten(0, index.shape)
-                loss = objective.loss(network(images), labels[index], view, index)
-                optimizer.zero_grad()
-                loss[0].sum().backward()
+                terms += gradients(index, view)
                 optimizer.step()
                 schedule.step()
-                terms.append(loss.detach())
                 if on_step is not None:
                     on_step(index.shape[1] * len(models))
             means = torch.stack(terms).mean(0).T.tolist()
@@ -164,13 +170,15 @@ def at_once(model: nn.Module, device: torch.device) -> int:
     """The best number of such models to train at once; 1 if they cannot be.
 
     On the CPU the arithmetic of large ones takes all the time, in one or alone: there it pays up to
-    `SMALL` parameters (``tests/bench/vectorized.py``). The number is bounded by memory.
+    `SMALL` parameters (``tests/bench/vectorized.py``). The number is bounded by memory, on CUDA by
+    a quarter of what is free.
     """
     parameters = sum(p.numel() for p in model.parameters())
     if device.type == "cpu" and parameters > SMALL:
         return 1
     # Weights, gradients, two moments, a checkpoint of all but gradients, and a copy of the weights.
-    return max(1, MEMORY // (8 * 4 * parameters))
+    memory = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else MEMORY
+    return max(1, memory // (8 * 4 * parameters))
 
 
 class StackedObjective:
