@@ -35,7 +35,7 @@ from kdnb.training.recorded import TRIED, RecordedStep
 from kdnb.training.stacked import NotVectorizableError, StackedModel, same_as_alone, stackable
 
 SMALL = 300_000  # parameters
-MEMORY = 2**31  # bytes, on the CPU
+MEMORY = 2**31  # bytes
 
 
 @onednn_products()
@@ -170,14 +170,15 @@ def at_once(model: nn.Module, device: torch.device) -> int:
     """The best number of such models to train at once; 1 if they cannot be.
 
     On the CPU the arithmetic of large ones takes all the time, in one or alone: there it pays up to
-    `SMALL` parameters (``tests/bench/vectorized.py``). The number is bounded by memory, on CUDA by
-    a quarter of what is free.
+    `SMALL` parameters (``tests/bench/vectorized.py``). The number is bounded by memory: a quarter
+    of what is free on this machine's GPU, `MEMORY` otherwise.
     """
     parameters = sum(p.numel() for p in model.parameters())
     if device.type == "cpu" and parameters > SMALL:
         return 1
     # Weights, gradients, two moments, a checkpoint of all but gradients, and a copy of the weights.
-    memory = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else MEMORY
+    on_gpu = device.type == "cuda" and torch.cuda.is_available()
+    memory = torch.cuda.mem_get_info(device)[0] // 4 if on_gpu else MEMORY
     return max(1, memory // (8 * 4 * parameters))
 
 

@@ -12,7 +12,7 @@ from kdnb.environment import seeded
 from kdnb.evaluation.cost import cost
 from kdnb.evaluation.metrics import accuracy, live_subclasses, match_subclasses
 from kdnb.experiment.experiment import Experiment
-from kdnb.experiment.methods import Method, conventional, subclass
+from kdnb.experiment.methods import Method, conventional, subclass, within_classes
 from kdnb.experiment.requests import RunRequest
 from kdnb.tasks.config import Task
 from kdnb.training.predict import evaluating
@@ -97,6 +97,11 @@ def by_class(of: Task) -> Method:
 def by_subclass(of: Task) -> Method:
     """The same teacher's subclasses."""
     return subclass(of.temperature, of.soft_weight, of.subclass_config)
+
+
+def within(of: Task) -> Method:
+    """The same teacher's relative probabilities within each class alone."""
+    return within_classes(of.temperature, of.subclass_config)
 
 
 def classifier(kind: str) -> Callable[..., list[Numbers]]:
