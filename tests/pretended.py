@@ -8,7 +8,8 @@ which any build has. `Pretended` refuses what the device would refuse:
 - operations on tensors of two devices, but for numbers of the CPU without dimensions (as torch
   does), copies, and indices on the CPU into a tensor of the device,
 - float64 where the device is "mps", which has none,
-- a generator of the CPU for random numbers of the device, which has a stream of its own.
+- a generator of the CPU for random numbers of the device, which has a stream of its own,
+- waiting for a number of the device, or a copy from the CPU, while a graph is recorded.
 
 `test_devices.py` holds it against `FakeTensorMode`.
 """
@@ -117,7 +118,7 @@ class Pretended(TorchDispatchMode):
         with self._chance(func, here, kwargs.get("generator")):
             made = func(*held_args, **held_kwargs)
         if here and self.recording is not None:
-            self.recording.append((func, here, held_args, held_kwargs, made))
+            self.recording.append((func, held_args, held_kwargs, made))
         if func is aten.copy_.default:
             return args[0]
         if not here:
@@ -165,8 +166,8 @@ class Pretended(TorchDispatchMode):
 
     def repeat(self, operations: list[tuple]) -> None:
         """Once more, on the same memory."""
-        for func, here, args, kwargs, made in operations:
-            with self._chance(func, here, kwargs.get("generator")):
+        for func, args, kwargs, made in operations:
+            with self._chance(func, True, kwargs.get("generator")):
                 again = func(*args, **kwargs)
             for old, new in zip(tree_leaves(made), tree_leaves(again), strict=True):
                 if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():

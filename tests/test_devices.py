@@ -44,21 +44,6 @@ from kdnb.training.recorded import EAGER
 from kdnb.training.vectorized import MEMORY, at_once, fit_vectorized
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def replays(monkeypatch):
-    """One entry for each step that is replayed."""
-    found, replay = [], Recording.replay
-
-    def noted(recording):
-        found.append(recording)
-        replay(recording)
-
-    monkeypatch.setattr(Recording, "replay", noted)
-    return found
-
-
 TRAIN, VAL = random_split(96, 0), random_split(40, 1)
 KNOWN = replace(TRAIN, labels=TRAIN.labels // 2, subclasses=TRAIN.labels)
 HALVES = replace(VAL, labels=VAL.labels // 2)
@@ -216,6 +201,19 @@ def test_training_there_is_training_here(name, device):
     expected, on_cpu = trained(name, CPU)
     assert_equal_weights(model, expected)
     assert [e.train_loss for e in history.epochs] == [e.train_loss for e in on_cpu.epochs]
+
+
+@pytest.fixture
+def replays(monkeypatch):
+    """One entry for each step that is replayed."""
+    found, replay = [], Recording.replay
+
+    def noted(recording):
+        found.append(recording)
+        replay(recording)
+
+    monkeypatch.setattr(Recording, "replay", noted)
+    return found
 
 
 # Each of their steps reads numbers of the device: which views there are, whether classes are right.
