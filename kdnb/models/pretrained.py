@@ -10,7 +10,7 @@ import pickle
 import re
 import socket
 import warnings
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from enum import Enum
 from functools import cache
 from io import StringIO
@@ -119,7 +119,8 @@ def _downloaded(weights: Enum) -> dict[str, Tensor]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
-        with redirect_stderr(StringIO()):  # a line with the path of the cache
+        # A line with the path of the cache, on stdout or stderr by the version of torch.
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             return weights.get_state_dict(check_hash=True, progress=False, weights_only=True)
     finally:
         socket.setdefaulttimeout(before)
