@@ -139,6 +139,43 @@ def test_a_kept_result_says_where_it_comes_from(tmp_path, monkeypatch):
     assert "has no run on mnist" in tables.reference_table("lost", "mnist").data
 
 
+def test_kept_results_stand_beside_published_ones(tmp_path, monkeypatch):
+    row = {"label": "teacher", "mean": 0.994, "low": 0.993, "high": 0.9955, "images": 10_000}
+    plain = row | {"label": "SVM", "mean": 0.97, "low": 0.96, "high": 0.98}
+    claim = row | {"over": "SVM", "mean": 0.024, "low": -0.001, "high": 0.05, "p_holm": 0.0123}
+    made = {"table": "all", "rows": [row, plain], "claims": [claim]}
+    origin = {"date": "2026-01-02T03:04", "device": "a toaster", "torch": "9.9"}
+    kept = {"mnist": {"seeds": [0, 1], "provenance": origin, "test": [made]}}
+    numbers = [
+        {"row": "teacher", "unit": "accuracy", "plain": ["SVM"]},
+        {"row": "teacher", "unit": "error", "plain": []},
+        {"row": "teacher", "unit": "errors", "plain": ["SVM"]},
+        {"row": "teacher − SVM", "unit": "gain", "plain": []},
+    ]
+    common = {"number": "a number", "published": "another", "task": "mnist"}
+    for name, content in (
+        ("final", kept),
+        ("published", {"numbers": [common | n for n in numbers]}),
+    ):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    monkeypatch.setattr("kdnb.course.tables.kept.REFERENCE", tmp_path)
+    *rows, _, origin = tables.published_table().data.splitlines()[2:]
+    assert [row.removeprefix("| a number | another | ") for row in rows] == [
+        "99.40 % (99.30 to 99.55) | SVM 97.00 % (96.00 to 98.00) |",
+        "0.60 % (0.45 to 0.70) | – |",
+        "60 (45 to 70) | SVM 300 (200 to 400) |",
+        "+2.40 (-0.10 to +5.00) | – |",
+    ]
+    assert "Not computed here" in origin and "a toaster" in origin and "2026-01-02" in origin
+    head, _, *rows = tables.kept_table("mnist", "all").data.split("\n\n")[0].splitlines()
+    assert "mnist, 10,000 test images, 2 seeds" in head
+    assert rows == [
+        "| teacher | 99.40 % (99.30 to 99.55) |  |",
+        "| SVM | 97.00 % (96.00 to 98.00) |  |",
+        "| teacher − SVM | +2.40 (-0.10 to +5.00) | 0.012 |",
+    ]
+
+
 # Figures
 
 

@@ -68,7 +68,7 @@ def small(plan: Plan) -> Plan:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", selection.PLANS)
 def test_no_stage_reads_the_test_split_and_none_runs_twice(name, tmp_path, monkeypatch):
-    sealed = replace(SealedTask(**vars(task(name))), sizes=Sizes(student_images=40))
+    sealed = replace(SealedTask(**vars(selection.named(name))), sizes=Sizes(student_images=40))
     plan, file = small(selection.PLANS[name](sealed)), tmp_path / "selection.json"
     with pytest.raises(AssertionError, match="asked for its images"):
         Experiment(plan.task).dataset.test.images  # noqa: B018
@@ -194,7 +194,7 @@ def test_students_of_mnist_as_two_classes_have_the_recipes_of_ten():
 
 @pytest.mark.parametrize("name", KEPT)
 def test_the_picks_follow_from_the_kept_trials_and_are_what_the_task_does(name):
-    plan, kept = selection.PLANS[name](task(name)), KEPT[name]
+    plan, kept = selection.PLANS[name](selection.named(name)), KEPT[name]
     for stage in plan.stages:
         given = {earlier: kept["picks"][earlier] for earlier in stage.after}
         of_stage = [t for t in kept["trials"] if t["stage"] == stage.name and t["given"] == given]
@@ -204,6 +204,8 @@ def test_the_picks_follow_from_the_kept_trials_and_are_what_the_task_does(name):
         assert len(wanted) == len(stage.trials)
         assert chosen(wanted)["settings"] == kept["picks"][stage.name]
     picked = plan.with_picks(kept["picks"])
+    if name in selection.hinton.TASKS:  # `final` takes these picks from the file
+        return
     for field in fields(picked):
         ours, theirs = getattr(plan.task, field.name), getattr(picked, field.name)
         assert ours == theirs or description(ours) == description(theirs), field.name

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import hinton
 from measures import (
     by_class,
     by_subclass,
@@ -53,6 +54,7 @@ RULE = (
 )
 SEEDS = (0, 1, 2)
 MNIST_SEEDS = (10, 11, 12)  # so that the course's own, 0 to 2, chose nothing
+EMBEDDED = ("mnist-small", "mnist-small-2x5", "polyps")
 FILE = Path(__file__).with_suffix(".json")
 
 # The grids. What has one value is given, and stands here because trials are known by it.
@@ -251,8 +253,14 @@ PLANS = {
             ),
         ),
     ),
+    **hinton.PLANS,
     "polyps": polyps,
 }  # fmt: skip
+
+
+def named(name: str) -> Task:
+    """A task of the course, or one of Hinton's networks."""
+    return hinton.TASKS.get(name) or task(name)
 
 
 def main() -> None:
@@ -263,8 +271,8 @@ def main() -> None:
     options = parser.parse_args()
     os.environ[pretrained.VARIABLE] = "random"  # polyps are for narrow networks
     for name in options.task:
-        seeds = options.seeds or (MNIST_SEEDS if name in ("mnist", "mnist-2x5") else SEEDS)
-        select(PLANS[name](task(name)), seeds, FILE, RULE, options.workers)
+        seeds = options.seeds or (SEEDS if name in EMBEDDED else MNIST_SEEDS)
+        select(PLANS[name](named(name)), seeds, FILE, RULE, options.workers)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Results as tables for the reader and as data for programs."""
 
 from kdnb.course.tables.costs import cost_table, counts_compared, fewer_flops
+from kdnb.course.tables.kept import kept_table, published_table
 from kdnb.course.tables.results import (
     REFERENCE,
     division_table,
@@ -19,7 +20,7 @@ from kdnb.course.tables.sizes import size_table, size_verdict, times_smaller
 
 __all__ = [
     "REFERENCE", "ScoreTable", "cost_table", "counts_compared", "division_table", "fewer_flops",
-    "majority_class", "measured_table", "reference_table", "result_table", "score_range",
-    "score_table", "similarity_gains", "similarity_verdict", "size_table", "size_verdict",
-    "teacher_pairs", "times_smaller",
+    "kept_table", "majority_class", "measured_table", "published_table", "reference_table",
+    "result_table", "score_range", "score_table", "similarity_gains", "similarity_verdict",
+    "size_table", "size_verdict", "teacher_pairs", "times_smaller",
 ]  # fmt: skip

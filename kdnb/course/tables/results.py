@@ -153,9 +153,13 @@ def reference_table(name: str, dataset: str, over: str = "") -> Markdown:
             gain = vars(mean_interval([a - b for a, b in pairs])) if label != over else None
         said = points(Interval(**gain)) if gain else "–"
         rows.append([label, percent(sum(values) / len(values)), said])
+    return not_from_here(markdown_table(head, rows), origin, name)
+
+
+def not_from_here(table: str, origin: dict, name: str) -> Markdown:
+    """A table of a file under ``report/reference``, with the provenance of its run."""
     return Markdown(
-        f"{markdown_table(head, rows)}\n\nNot computed here: stored result of a run on "
-        f"{origin['date'][:10]}, {origin['device']}, torch {origin['torch']} "
-        f"(`report/reference/{name}.json`).",
+        f"{table}\n\nNot computed here: stored result of a run on {origin['date'][:10]}, "
+        f"{origin['device']}, torch {origin['torch']} (`report/reference/{name}.json`).",
         metadata={OTHER_DATA: True},
     )

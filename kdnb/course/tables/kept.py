@@ -1,0 +1,60 @@
+"""Tables of the results that are kept in ``report/reference/final.json``."""
+
+import json
+
+from IPython.display import Markdown
+
+from kdnb.course.tables.results import REFERENCE, not_from_here
+from kdnb.course.text import markdown_table
+
+IMAGES = 10_000  # of MNIST's test split: one error is a hundredth of a percent
+
+
+def kept_table(task: str, name: str) -> Markdown:
+    """The accuracies and gains of one table.
+
+    Raises StopIteration where nothing of this name is kept.
+    """
+    of = _kept("final")[task]
+    table = next(each for each in of["test"] if each["table"] == name)
+    rows = [[row["label"], _shown(row, "accuracy"), ""] for row in table["rows"]]
+    rows += [[_label(row), _shown(row, "gain"), f"{row['p_holm']:.2g}"] for row in table["claims"]]
+    images, seeds = table["rows"][0]["images"], len(of["seeds"])
+    head = [f"{task}, {images:,} test images, {seeds} seeds", "95 % interval", "p (Holm)"]
+    return not_from_here(markdown_table(head, rows), of["provenance"], "final")
+
+
+def published_table() -> Markdown:
+    """The numbers that others published on MNIST beside those of kdnb and of plain baselines."""
+    final, rows = _kept("final"), []
+    for each in _kept("published")["numbers"]:
+        of, unit = final[each["task"]], each["unit"]
+        plain = [f"{label} {_shown(_row(of, label), unit)}" for label in each["plain"]]
+        ours = _shown(_row(of, each["row"]), unit)
+        rows.append([each["number"], each["published"], ours, "; ".join(plain) or "–"])
+    head = ["MNIST", "published", "here, five seeds (95 % interval)", "plain baseline"]
+    return not_from_here(markdown_table(head, rows), final["mnist"]["provenance"], "final")
+
+
+def _kept(name: str) -> dict:
+    return json.loads((REFERENCE / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _label(row: dict) -> str:
+    return row["label"] + (f" − {row['over']}" if "over" in row else "")
+
+
+def _row(of: dict, label: str) -> dict:
+    """The first row or claim of this label in any table of a task."""
+    every = (row for table in of["test"] for row in [*table["rows"], *table["claims"]])
+    return next(row for row in every if _label(row) == label)
+
+
+def _shown(row: dict, unit: str) -> str:
+    """A number with its interval: an "accuracy" or "error" in %, "errors", a "gain" in points."""
+    numbers = [row["mean"], row["low"], row["high"]]
+    if unit.startswith("error"):
+        numbers = [1 - row["mean"], 1 - row["high"], 1 - row["low"]]
+    form, scale = {"errors": (".0f", IMAGES), "gain": ("+.2f", 100)}.get(unit, (".2f", 100))
+    mean, low, high = (f"{scale * number:{form}}" for number in numbers)
+    return f"{mean}{' %' if unit in ('accuracy', 'error') else ''} ({low} to {high})"
