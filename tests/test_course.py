@@ -161,10 +161,10 @@ def test_kept_results_stand_beside_published_ones(tmp_path, monkeypatch):
     monkeypatch.setattr("kdnb.course.tables.kept.REFERENCE", tmp_path)
     *rows, _, origin = tables.published_table().data.splitlines()[2:]
     assert [row.removeprefix("| a number | another | ") for row in rows] == [
-        "99.40 % (99.30 to 99.55) | SVM 97.00 % (96.00 to 98.00) |",
-        "0.60 % (0.45 to 0.70) | – |",
-        "60 (45 to 70) | SVM 300 (200 to 400) |",
-        "+2.40 (-0.10 to +5.00) | – |",
+        "99.40 % (99.30 to 99.55); SVM 97.00 % |",
+        "0.60 % (0.45 to 0.70) |",
+        "60 (45 to 70); SVM 300 |",
+        "+2.40 (-0.10 to +5.00), p = 0.012 (Holm) |",
     ]
     assert "Not computed here" in origin and "a toaster" in origin and "2026-01-02" in origin
     head, _, *rows = tables.kept_table("mnist", "all").data.split("\n\n")[0].splitlines()

@@ -26,13 +26,14 @@ def kept_table(task: str, name: str) -> Markdown:
 
 def published_table() -> Markdown:
     """The numbers that others published on MNIST beside those of kdnb and of plain baselines."""
-    final, rows = _kept("final"), []
+    final, rows = _kept("final"), []  # three columns, for the page would draw more as a chart
     for each in _kept("published")["numbers"]:
         of, unit = final[each["task"]], each["unit"]
-        plain = [f"{label} {_shown(_row(of, label), unit)}" for label in each["plain"]]
-        ours = _shown(_row(of, each["row"]), unit)
-        rows.append([each["number"], each["published"], ours, "; ".join(plain) or "–"])
-    head = ["MNIST", "published", "here, five seeds (95 % interval)", "plain baseline"]
+        plain = [f"; {label} {_shown(_row(of, label), unit, mean=True)}" for label in each["plain"]]
+        row = _row(of, each["row"])
+        ours = _shown(row, unit) + (f", p = {row['p_holm']:.2g} (Holm)" if "over" in row else "")
+        rows.append([each["number"], each["published"], "".join([ours, *plain])])
+    head = ["MNIST", "published", "here, five seeds (95 % interval); plain baselines"]
     return not_from_here(markdown_table(head, rows), final["mnist"]["provenance"], "final")
 
 
@@ -50,11 +51,12 @@ def _row(of: dict, label: str) -> dict:
     return next(row for row in every if _label(row) == label)
 
 
-def _shown(row: dict, unit: str) -> str:
-    """A number with its interval: an "accuracy" or "error" in %, "errors", a "gain" in points."""
+def _shown(row: dict, unit: str, *, mean: bool = False) -> str:
+    """A number and its interval: an "accuracy" or "error" in %, "errors", a "gain" in points."""
     numbers = [row["mean"], row["low"], row["high"]]
     if unit.startswith("error"):
         numbers = [1 - row["mean"], 1 - row["high"], 1 - row["low"]]
     form, scale = {"errors": (".0f", IMAGES), "gain": ("+.2f", 100)}.get(unit, (".2f", 100))
-    mean, low, high = (f"{scale * number:{form}}" for number in numbers)
-    return f"{mean}{' %' if unit in ('accuracy', 'error') else ''} ({low} to {high})"
+    middle, low, high = (f"{scale * number:{form}}" for number in numbers)
+    middle += " %" if unit in ("accuracy", "error") else ""
+    return middle if mean else f"{middle} ({low} to {high})"
