@@ -128,15 +128,16 @@ def test_a_kept_result_says_where_it_comes_from(tmp_path, monkeypatch):
     record = {"results": [{"dataset": "other"}, numbers], "provenance": origin}
     (tmp_path / "kept.json").write_text(json.dumps(record, sort_keys=True))
     monkeypatch.setattr("kdnb.course.tables.results.REFERENCE", tmp_path)
-    text = tables.reference_table("kept", "").data
-    assert f"| {KD} | 90.00 % | +10.00 points" in text and "| teacher | 99.00 % | – |" in text
+    text = tables.reference_table("kept", "", over=ALONE.label).data
+    assert f"| {KD} | 90.00 % | +10.00 points" in text
+    assert "| teacher | 99.00 % | +19.00 points" in text
     assert text.index("| teacher |") < text.index(f"| {KD} |")
     other = tables.reference_table("kept", "", over=KD).data
     assert f"gain over {KD}" in other and f"| {KD} | 90.00 % | – |" in other
     points = f"-10.00 points (95 % interval {-10:+.2f} to {-10:+.2f}, 3 seeds)"
     assert f"| {ALONE.label} | 80.00 % | {points} |" in other
     assert "Not computed here" in text and "a toaster" in text and "2026-01-02" in text
-    assert "has no run on mnist" in tables.reference_table("lost", "mnist").data
+    assert "has no run on mnist" in tables.reference_table("lost", "mnist", over=KD).data
 
 
 def test_kept_results_stand_beside_published_ones(tmp_path, monkeypatch):

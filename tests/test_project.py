@@ -371,7 +371,7 @@ def test_numbers_on_mnist_stand_beside_the_published_ones_and_are_the_kept_ones(
     assert f"worse than the student ({said})" in page()[1] and interval(teacher).sign == -1
     gain = final_row(*hinton, KD, ALONE)
     low, high = (f"{100 * gain[end]:+.2f}" for end in ("low", "high"))
-    assert f"nothing ({100 * gain['mean']:+.2f} points, {low} to {high})" in page()[1]
+    assert f"from 0 ({100 * gain['mean']:+.2f} points, {low} to {high})" in page()[1]
     assert interval(gain).sign == 0
     assert f"makes {10_000 * (1 - final_row(*hinton, KD)['mean']):.0f} errors" in page()[1]
 

@@ -1,8 +1,8 @@
 """The networks of Hinton et al. 2015 on MNIST: two hidden layers of 800 units, and their teachers.
 
-`PAPER` is the experiment of the paper's section 3, `BEST` the best recipe that we know for the same
-student. What neither the paper nor the course gives is chosen by `selection`. `NARROW` is the
-paper's student of 30 units, whose best temperature is asked for: nothing of it was chosen.
+`PAPER` is the experiment of the paper's section 3. In `COPIES` the same student sees more images.
+What neither the paper nor the course gives is chosen by `selection`. `NARROW` is the paper's
+student of 30 units, whose best temperature is asked for: nothing of it was chosen.
 """
 
 from dataclasses import replace
@@ -66,7 +66,7 @@ PAPER = replace(
     student_config=TrainConfig(30, 256, 1e-3),
     distillation=DistillationConfig(20.0, 0.9, TrainConfig(100, 256, 1e-3)),
 )
-BEST = replace(
+COPIES = replace(
     task("mnist"),
     name="mnist-800",
     dataset=warped_mnist,
@@ -81,7 +81,7 @@ NARROW = replace(
     teacher_config=TrainConfig(20, 256, 1e-3, translate=2),
     distillation=DistillationConfig(20.0, 0.9, TrainConfig(50, 256, 2e-3)),
 )
-TASKS = {of.name: of for of in (PAPER, BEST, NARROW)}
+TASKS = {of.name: of for of in (PAPER, COPIES, NARROW)}
 
 
 def trained(of: Task, settings: Settings) -> Task:
@@ -126,7 +126,7 @@ PAPER_PLAN = (
     ),
 )  # fmt: skip
 # The teacher's copies are warped once more in each epoch. Three epochs are 24 of MNIST itself.
-BEST_PLAN = (
+COPIES_PLAN = (
     Stage(
         "teacher",
         grid(
@@ -147,5 +147,5 @@ BEST_PLAN = (
 )  # fmt: skip
 PLANS = {
     "mnist-hinton": partial(Plan, stages=PAPER_PLAN, as_many=("alone", "distilled")),
-    "mnist-800": partial(Plan, stages=BEST_PLAN, as_many=("alone", "distilled")),
+    "mnist-800": partial(Plan, stages=COPIES_PLAN, as_many=("alone", "distilled")),
 }

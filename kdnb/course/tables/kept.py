@@ -7,16 +7,14 @@ from IPython.display import Markdown
 from kdnb.course.tables.results import REFERENCE, not_from_here
 from kdnb.course.text import markdown_table
 
-IMAGES = 10_000  # of MNIST's test split: one error is a hundredth of a percent
-
 
 def kept_table(task: str, name: str) -> Markdown:
     """The accuracies and gains of one table.
 
-    Raises StopIteration where nothing of this name is kept.
+    Raises KeyError where nothing of this name is kept.
     """
     of = _kept("final")[task]
-    table = next(each for each in of["test"] if each["table"] == name)
+    table = {each["table"]: each for each in of["test"]}[name]
     rows = [[row["label"], _shown(row, "accuracy"), ""] for row in table["rows"]]
     rows += [[_label(row), _shown(row, "gain"), f"{row['p_holm']:.2g}"] for row in table["claims"]]
     images, seeds = table["rows"][0]["images"], len(of["seeds"])
@@ -56,7 +54,7 @@ def _shown(row: dict, unit: str, *, mean: bool = False) -> str:
     numbers = [row["mean"], row["low"], row["high"]]
     if unit.startswith("error"):
         numbers = [1 - row["mean"], 1 - row["high"], 1 - row["low"]]
-    form, scale = {"errors": (".0f", IMAGES), "gain": ("+.2f", 100)}.get(unit, (".2f", 100))
+    form, scale = {"errors": (".0f", row["images"]), "gain": ("+.2f", 100)}.get(unit, (".2f", 100))
     middle, low, high = (f"{scale * number:{form}}" for number in numbers)
     middle += " %" if unit in ("accuracy", "error") else ""
     return middle if mean else f"{middle} ({low} to {high})"

@@ -21,7 +21,7 @@ from kdnb.course.text import (
     points,
     verdict,
 )
-from kdnb.evaluation.statistics import Interval, image_interval, joint_interval, mean_interval
+from kdnb.evaluation.statistics import image_interval, joint_interval, mean_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison
 from kdnb.files import CONTENT
@@ -123,11 +123,10 @@ def majority_class(experiment: Experiment, split: str = "test") -> tuple[str, fl
     return f"always {experiment.dataset.class_names[answer]}", share
 
 
-def reference_table(name: str, dataset: str, over: str = "") -> Markdown:
-    """A comparison kept under ``report/reference`` as a table that says where it comes from.
+def reference_table(name: str, dataset: str, over: str) -> Markdown:
+    """A comparison kept under ``report/reference``, with gains over one of its methods, over seeds.
 
-    Where that run is not kept, a sentence says so. With ``over`` its gains, over seeds, are those
-    over this method.
+    Where that run is not kept, a sentence says so.
     """
     path = REFERENCE / f"{name}.json"
     if not path.is_file():
@@ -137,9 +136,7 @@ def reference_table(name: str, dataset: str, over: str = "") -> Markdown:
         )
     record = json.loads(path.read_text(encoding="utf-8"))
     (result,) = (r for r in record["results"] if r["dataset"] == dataset and "accuracy" in r)
-    origin, accuracy, kept = record["provenance"], result["accuracy"], result["gain_over"]
-    over = over or kept
-    split, seeds = SPLITS[result["split"]], len(result["seeds"])
+    accuracy, split, seeds = result["accuracy"], SPLITS[result["split"]], len(result["seeds"])
     head = [
         f"{dataset}, {split} split, {result['images']:,} images, {seeds} seeds", "accuracy",
         f"gain over {over}",
@@ -147,13 +144,11 @@ def reference_table(name: str, dataset: str, over: str = "") -> Markdown:
     # A notebook's outputs are stored with sorted names; the teacher and the baseline go first.
     rows = []
     for label in sorted(accuracy, key=lambda label: (label != "teacher", label != over, label)):
-        values, gain = accuracy[label], result["gain"].get(label)
-        if over != kept:
-            pairs = zip(values, accuracy[over], strict=True)
-            gain = vars(mean_interval([a - b for a, b in pairs])) if label != over else None
-        said = points(Interval(**gain)) if gain else "–"
-        rows.append([label, percent(sum(values) / len(values)), said])
-    return not_from_here(markdown_table(head, rows), origin, name)
+        values = accuracy[label]
+        pairs = zip(values, accuracy[over], strict=True)
+        gain = points(mean_interval([a - b for a, b in pairs])) if label != over else "–"
+        rows.append([label, percent(sum(values) / len(values)), gain])
+    return not_from_here(markdown_table(head, rows), record["provenance"], name)
 
 
 def not_from_here(table: str, origin: dict, name: str) -> Markdown:
