@@ -19,20 +19,21 @@ def kept_table(task: str, name: str) -> Markdown:
     rows += [[_label(row), _shown(row, "gain"), f"{row['p_holm']:.2g}"] for row in table["claims"]]
     images, seeds = table["rows"][0]["images"], len(of["seeds"])
     head = [f"{task}, {images:,} test images, {seeds} seeds", "95 % interval", "p (Holm)"]
-    return not_from_here(markdown_table(head, rows), of["provenance"], "final")
+    return not_from_here(markdown_table(head, rows), "final", of["provenance"])
 
 
 def published_table() -> Markdown:
     """The numbers that others published on MNIST beside those of kdnb and of plain baselines."""
-    final, rows = _kept("final"), []  # three columns, for the page would draw more as a chart
-    for each in _kept("published")["numbers"]:
+    final, numbers, rows = _kept("final"), _kept("published")["numbers"], []
+    for each in numbers:  # three columns, for the page would draw more as a chart
         of, unit = final[each["task"]], each["unit"]
         plain = [f"; {label} {_shown(_row(of, label), unit, mean=True)}" for label in each["plain"]]
         row = _row(of, each["row"])
         ours = _shown(row, unit) + (f", p = {row['p_holm']:.2g} (Holm)" if "over" in row else "")
         rows.append([each["number"], each["published"], "".join([ours, *plain])])
     head = ["MNIST", "published", "here, five seeds (95 % interval); plain baselines"]
-    return not_from_here(markdown_table(head, rows), final["mnist"]["provenance"], "final")
+    origins = [final[each["task"]]["provenance"] for each in numbers]
+    return not_from_here(markdown_table(head, rows), "final", *origins)
 
 
 def _kept(name: str) -> dict:

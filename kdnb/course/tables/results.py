@@ -148,13 +148,14 @@ def reference_table(name: str, dataset: str, over: str) -> Markdown:
         pairs = zip(values, accuracy[over], strict=True)
         gain = points(mean_interval([a - b for a, b in pairs])) if label != over else "–"
         rows.append([label, percent(sum(values) / len(values)), gain])
-    return not_from_here(markdown_table(head, rows), record["provenance"], name)
+    return not_from_here(markdown_table(head, rows), name, record["provenance"])
 
 
-def not_from_here(table: str, origin: dict, name: str) -> Markdown:
-    """A table of a file under ``report/reference``, with the provenance of its run."""
+def not_from_here(table: str, name: str, *origins: dict) -> Markdown:
+    """A table of a file under ``report/reference``, with the provenance of its runs."""
+    runs = dict.fromkeys(f"{o['date'][:10]}, {o['device']}, torch {o['torch']}" for o in origins)
     return Markdown(
-        f"{table}\n\nNot computed here: stored result of a run on {origin['date'][:10]}, "
-        f"{origin['device']}, torch {origin['torch']} (`report/reference/{name}.json`).",
+        f"{table}\n\nNot computed here: stored result of a run on {'; '.join(runs)} "
+        f"(`report/reference/{name}.json`).",
         metadata={OTHER_DATA: True},
     )
