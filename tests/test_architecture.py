@@ -13,7 +13,7 @@ PACKAGE = ROOT / "kdnb"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SECTIONS = (PACKAGE / "README.md").read_text(encoding="utf-8").split("\n## ")
 # The goals are 5,000 and 12,500 lines; these bounds are where it stands, and go down from here.
-ENGINE_LINES, PACKAGE_LINES, FILE_LINES = 9_690, 20_662, 350
+ENGINE_LINES, PACKAGE_LINES, FILE_LINES = 9_690, 20_626, 350
 FOLDER_FILES, FIELDS = 12, 12
 
 

@@ -93,7 +93,7 @@ def test_every_figure_and_table_is_stamped_but_those_of_other_data(made):
     cover = 1
     assert page.count(f'<p class="stamp">{STAMP}</p>') == cover + expected + diagrams
     assert others == 4
-    stamped_mnist = re.search(r"report/reference/mnist-03.json[^§]{0,80}class=.stamp", page)
+    stamped_mnist = re.search(r"report/reference/final.json[^§]{0,80}class=.stamp", page)
     assert stamped_mnist is None
     assert "no patient, no medical meaning" in page
 

@@ -112,16 +112,18 @@ def taught(of: Task, settings: Settings) -> Task:
 RATES = [1e-3, 2e-3]
 PAPER_PLAN = (
     Stage(
-        "teacher", grid(epochs=[100], learning_rate=[1e-3]), trained, teachers,
-        price("teacher"),
+        "teacher",
+        grid(epochs=[100], learning_rate=[1e-3])
+        + grid(epochs=[300], batch_size=[1024], learning_rate=[2e-3]),
+        trained, teachers, price("teacher"),
     ),
     Stage(
-        "alone", grid(epochs=[20, 40], learning_rate=RATES), alone,
+        "alone", grid(epochs=[40, 100], learning_rate=RATES), alone,
         students(lambda of: ALONE), price("alone"),
     ),
     Stage(
         "distilled",
-        grid(temperature=[20.0], soft_weight=[0.9, 1.0], epochs=[100], learning_rate=RATES),
+        grid(temperature=[20.0], soft_weight=[0.9], epochs=[100, 200], learning_rate=[2e-3, 4e-3]),
         taught, students(distilled), price("distilled"), after=("teacher", "alone"),
     ),
 )  # fmt: skip

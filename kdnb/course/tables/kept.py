@@ -4,8 +4,11 @@ import json
 
 from IPython.display import Markdown
 
-from kdnb.course.tables.results import REFERENCE, not_from_here
+from kdnb.course.report.protocol import OTHER_DATA
 from kdnb.course.text import markdown_table
+from kdnb.files import CONTENT
+
+REFERENCE = CONTENT / "report" / "reference"
 
 
 def kept_table(task: str, name: str) -> Markdown:
@@ -19,7 +22,7 @@ def kept_table(task: str, name: str) -> Markdown:
     rows += [[_label(row), _shown(row, "gain"), f"{row['p_holm']:.2g}"] for row in table["claims"]]
     images, seeds = table["rows"][0]["images"], len(of["seeds"])
     head = [f"{task}, {images:,} test images, {seeds} seeds", "95 % interval", "p (Holm)"]
-    return not_from_here(markdown_table(head, rows), "final", of["provenance"])
+    return _not_from_here(head, rows, of["provenance"])
 
 
 def published_table() -> Markdown:
@@ -27,13 +30,24 @@ def published_table() -> Markdown:
     final, numbers, rows = _kept("final"), _kept("published")["numbers"], []
     for each in numbers:  # three columns, for the page would draw more as a chart
         of, unit = final[each["task"]], each["unit"]
-        plain = [f"; {label} {_shown(_row(of, label), unit, mean=True)}" for label in each["plain"]]
+        others = final[each.get("plain_of", each["task"])]  # of the same images
+        plain = [f"; {one} {_shown(_row(others, one), unit, mean=True)}" for one in each["plain"]]
         row = _row(of, each["row"])
         ours = _shown(row, unit) + (f", p = {row['p_holm']:.2g} (Holm)" if "over" in row else "")
         rows.append([each["number"], each["published"], "".join([ours, *plain])])
     head = ["MNIST", "published", "here, five seeds (95 % interval); plain baselines"]
     origins = [final[each["task"]]["provenance"] for each in numbers]
-    return not_from_here(markdown_table(head, rows), "final", *origins)
+    return _not_from_here(head, rows, *origins)
+
+
+def _not_from_here(head: list[str], rows: list[list[str]], *origins: dict) -> Markdown:
+    """A table with the provenance of its runs."""
+    runs = dict.fromkeys(f"{o['date'][:10]}, {o['device']}, torch {o['torch']}" for o in origins)
+    return Markdown(
+        f"{markdown_table(head, rows)}\n\nNot computed here: stored result of a run on "
+        f"{'; '.join(runs)} (`report/reference/final.json`).",
+        metadata={OTHER_DATA: True},
+    )
 
 
 def _kept(name: str) -> dict:

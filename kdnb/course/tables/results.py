@@ -1,15 +1,12 @@
 """Tables that compare methods by accuracy, and ways to divide classes into subclasses."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
 
 import torch
-from IPython.display import Markdown
 from torch import Tensor
 
-from kdnb.course.report.protocol import OTHER_DATA
 from kdnb.course.tables.table import Table
 from kdnb.course.text import (
     ADJUSTED,
@@ -21,12 +18,9 @@ from kdnb.course.text import (
     points,
     verdict,
 )
-from kdnb.evaluation.statistics import image_interval, joint_interval, mean_interval
+from kdnb.evaluation.statistics import image_interval, joint_interval
 from kdnb.experiment.experiment import Experiment
 from kdnb.experiment.results import Comparison
-from kdnb.files import CONTENT
-
-REFERENCE = CONTENT / "report" / "reference"
 
 
 def result_table(
@@ -121,41 +115,3 @@ def majority_class(experiment: Experiment, split: str = "test") -> tuple[str, fl
     answer = experiment.transfer.labels.mode().values
     share = (getattr(experiment.dataset, split).labels == answer).double().mean().item()
     return f"always {experiment.dataset.class_names[answer]}", share
-
-
-def reference_table(name: str, dataset: str, over: str) -> Markdown:
-    """A comparison kept under ``report/reference``, with gains over one of its methods, over seeds.
-
-    Where that run is not kept, a sentence says so.
-    """
-    path = REFERENCE / f"{name}.json"
-    if not path.is_file():
-        return Markdown(
-            f"`report/reference/{name}.json` has no run on {dataset}; `report/README.md` explains "
-            "how to make one."
-        )
-    record = json.loads(path.read_text(encoding="utf-8"))
-    (result,) = (r for r in record["results"] if r["dataset"] == dataset and "accuracy" in r)
-    accuracy, split, seeds = result["accuracy"], SPLITS[result["split"]], len(result["seeds"])
-    head = [
-        f"{dataset}, {split} split, {result['images']:,} images, {seeds} seeds", "accuracy",
-        f"gain over {over}",
-    ]  # fmt: skip
-    # A notebook's outputs are stored with sorted names; the teacher and the baseline go first.
-    rows = []
-    for label in sorted(accuracy, key=lambda label: (label != "teacher", label != over, label)):
-        values = accuracy[label]
-        pairs = zip(values, accuracy[over], strict=True)
-        gain = points(mean_interval([a - b for a, b in pairs])) if label != over else "–"
-        rows.append([label, percent(sum(values) / len(values)), gain])
-    return not_from_here(markdown_table(head, rows), name, record["provenance"])
-
-
-def not_from_here(table: str, name: str, *origins: dict) -> Markdown:
-    """A table of a file under ``report/reference``, with the provenance of its runs."""
-    runs = dict.fromkeys(f"{o['date'][:10]}, {o['device']}, torch {o['torch']}" for o in origins)
-    return Markdown(
-        f"{table}\n\nNot computed here: stored result of a run on {'; '.join(runs)} "
-        f"(`report/reference/{name}.json`).",
-        metadata={OTHER_DATA: True},
-    )
