@@ -434,6 +434,10 @@ def test_the_hour_is_the_measured_one():
     assert f"A teacher took {hour['teacher_seconds']} s there" in page()[1]
     assert f"at {slower['matrix_product_gflops']} GFLOP/s, a teacher took" in page()[1]
     assert f"a teacher took {slower['teacher_seconds']} s" in page()[1]
+    xeon, first = hour["xeon"], list(hour["minutes"].values())[:4]
+    assert f"Intel Xeon a teacher took {xeon['teacher_seconds']} s" in page()[1]
+    said = f"took {xeon['minutes_of_00_to_03']} min instead of {sum(first):.0f}, beside"
+    assert said in page()[1]
     for notebook in NOTEBOOKS[:7]:
         minutes = hour["minutes"][notebook.name[:2]]
         shown = f"{minutes:.0f} min" if minutes >= 1 else "under 1 min"
