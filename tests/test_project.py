@@ -135,12 +135,6 @@ def rows_of(label):
     return [line for line in page()[0].splitlines() if line.startswith(f"| {label} |")]
 
 
-def comparisons(name):
-    """The first comparison of each dataset."""
-    results = [r for r in kept(name)["results"] if "accuracy" in r]
-    return {r["dataset"]: r for r in reversed(results)}
-
-
 def test_the_minutes_until_both_pages_are_those_of_the_reference_runs():
     until_first = in_words(kept("mnist-small")["wall_seconds"])
     first, second = (kept(name)["provenance"]["date"] for name in ("mnist-small", "polyps"))
@@ -455,22 +449,24 @@ def test_the_published_bounds_are_met_on_mnist_2x5():
 
     Digits recovered: 73.9 % in a public reproduction.
     """
-    published = {"teacher with subclasses": 0.73, ALONE: 1.57, KD: 1.23, SUBCLASSES: 0.93}
-    table = {"teacher with subclasses": PLAIN}
-    for label, bound in published.items():
-        row = final_row("mnist-2x5", table.get(label, "distillation"), label)
+    for table, label, bound in (
+        (PLAIN, "teacher with subclasses", 0.73), ("distillation", ALONE, 1.57),
+        ("distillation", KD, 1.23), ("distillation", SUBCLASSES, 0.93),
+    ):  # fmt: skip
+        row = final_row("mnist-2x5", table, label)
         assert row["n"] >= 5 and row["images"] == 10_000
         assert 100 * (1 - row["low"]) < bound
     row = final_row("mnist-2x5", "distillation", "student, relative probabilities only")
     assert f"errs in {100 * (1 - row['mean']):.2f} % of the images" in page()[1]
     assert 100 * (1 - row["mean"]) < 2.06
     division = "digits recovered"
-    assert final_row("mnist-2x5", division, "mutual information (IIC)")["low"] > 0.739
+    assert final_row("mnist-2x5", division, "mutual information (IIC)")["low"] >= 0.85
     levels = final_table("mnist-2x5", division)["levels"]
     live = "at most with the live subclasses of "
     assert levels[f"{live}mutual information (IIC)"] == 1 > levels[f"{live}no auxiliary loss"]
     for over, said in ((KD, "conventional distillation"), (CLASSES, "the classes of the very")):
         gain = final_row("mnist-2x5", "distillation", SUBCLASSES, over)
+        assert interval(gain).sign == 1 and gain["p_holm"] < 0.05
         assert f"{in_points(gain)} points to {said}" in page()[1]
         assert f"distinguishable from 0 (p = {gain['p_holm']:.2g} each)" in page()[1]
     assert interval(final_row("mnist-2x5", "distillation", KD, ALONE)).sign == 0
