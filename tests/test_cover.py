@@ -307,6 +307,16 @@ def test_the_cover_fits_one_screen_and_the_chapters_come_below(visit, file):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("width", [768, 970, 1024, 1110, 1130, 1200, 1240, 1366, 1920])
+def test_on_no_screen_but_a_phones_is_a_part_of_the_cover_cut(visit, file, width):
+    page = visit(file, width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    cut = "all => all.filter((it) => it.scrollWidth > it.clientWidth).map((it) => it.outerHTML)"
+    assert page.locator(".evidence").evaluate_all(cut) == []
+    assert page.locator(".evidence svg").count() == 1
+
+
+@pytest.mark.slow
 def test_the_cover_fits_one_printed_page(visit, file):
     page = visit(file, 680)
     page.evaluate("document.querySelectorAll('main > :not(.cover)').forEach((it) => it.remove())")
