@@ -262,6 +262,19 @@ def test_seeds_are_those_that_the_run_was_given():
 # Paper
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("task", TASKS)
+def test_words_in_a_drawing_lie_inside_it(visit, task, width):
+    page = visit(task, width)
+    outside = """all => all.filter((it) => {
+      const text = it.getBoundingClientRect(), box = it.ownerSVGElement.getBoundingClientRect();
+      return text.width && (text.left < box.left - 1 || text.right > box.right + 1
+        || text.top < box.top - 1 || text.bottom > box.bottom + 1);
+    }).map((it) => `${it.textContent} in ${it.ownerSVGElement.getAttribute("aria-label")}`)"""
+    words = page.locator("svg text")
+    assert words.evaluate_all(outside) == [] and words.count() > 200
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_on_paper_nothing_is_cut(visit, task):
     page = visit(task, PAPER, answers=False, color_scheme="dark")

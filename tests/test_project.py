@@ -292,7 +292,9 @@ def test_measured_times_are_those_of_the_reference_runs(name, column):
         assert f"| {in_words(seconds)} |" in row
         assert f"{column} {in_words(seconds)}" in nbformat.read(notebook, 4).cells[0].source
     course = [n.stem for n in NOTEBOOKS if n.name[:2] in COURSE]
-    assert name in ("mnist-small-08", "polyps") or all(notebook_seconds(reference, stem) for stem in course)
+    assert name in ("mnist-small-08", "polyps") or all(
+        notebook_seconds(reference, stem) for stem in course
+    )
 
 
 def test_scores_are_those_of_the_reference_run():

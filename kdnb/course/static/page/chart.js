@@ -31,14 +31,14 @@ const short = (v) => v.toLocaleString("en", { maximumSignificantDigits: 4 });
 // area to its right, ``rings`` are points with a ring, ``diagonal`` draws y = x; the key names each,
 // and the intervals as ``ends``, as in ``named``.
 const xyChart = (series, x, y, describe, { limit, rings = [], diagonal, named = {} } = {}) => {
-  const width = 560, height = 280, left = 52, bottom = 40;
+  const width = 560, height = 280, left = 52, bottom = 40, edge = width - 20;
   const scaled = (axis, start, end) => {
     const f = axis.log ? logarithm : itself;
     const from = f(axis.from), to = f(axis.to);
     return (v) => start + (end - start) * (f(v) - from) / (to - from || 1);
   };
-  // Leave a mark's width free above and below.
-  const right = scaled(x, left, width - 6), up = scaled(y, height - bottom - 6, 14);
+  // Leave a mark's width free above and below, and half a number beside the axis.
+  const right = scaled(x, left, edge), up = scaled(y, height - bottom - 6, 14);
   const parts = [];
   const draw = (name, attributes, ...text) => parts.push(element(name, { svg: 1, ...attributes }, ...text));
   const line = (x1, y1, x2, y2, attributes = {}) => draw("line", { x1, y1, x2, y2, ...attributes });
@@ -47,13 +47,13 @@ const xyChart = (series, x, y, describe, { limit, rings = [], diagonal, named = 
     draw("text", { x: right(v), y: height - bottom + 16, "text-anchor": "middle" }, short(v));
   }
   for (const v of ticks(y.from, y.to, y.log)) {
-    line(left, up(v), width - 6, up(v), { class: "grid" });
+    line(left, up(v), edge, up(v), { class: "grid" });
     draw("text", { x: left - 6, y: up(v) + 5, "text-anchor": "end" }, short(v));
   }
-  line(left, height - bottom, width - 6, height - bottom);
-  draw("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, x.name);
+  line(left, height - bottom, edge, height - bottom);
+  draw("text", { x: (left + edge) / 2, y: height - 4, "text-anchor": "middle" }, x.name);
   if (limit !== undefined && limit < x.to) {
-    draw("rect", { class: "beyond", x: right(limit), y: 8, width: width - 6 - right(limit), height: height - bottom - 8 });
+    draw("rect", { class: "beyond", x: right(limit), y: 8, width: edge - right(limit), height: height - bottom - 8 });
   }
   if (diagonal) line(right(x.from), up(x.from), right(x.to), up(x.to), { class: "outline" });
   const look = (one, i) => {
