@@ -290,6 +290,8 @@ def test_on_paper_nothing_is_cut(visit, task):
         assert box["width"] > 0 and box["height"] < 970  # a page is 263 mm high
     clipped = "all => all.filter(b => b.scrollWidth > b.clientWidth + 1).map(b => b.outerHTML)"
     assert page.eval_on_selector_all("main *:not(math *)", clipped) == []
+    padded = "all => all.filter((it) => getComputedStyle(it).padding !== '0px').length"
+    assert page.locator(".term").evaluate_all(padded) == 0  # a term looks like text everywhere
     assert page.locator("nav").is_hidden()
     assert not any(control.is_visible() for control in page.locator("input, select").all())
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
