@@ -28,7 +28,8 @@ def cost_bars(costs: Mapping[str, Cost]) -> Picture:
 
     figure, axes = panels(7.6, 0.9 + 0.34 * len(costs), 2, sharey=True)
     labels, alt = list(costs), []
-    palette = list(islice(cycle(PALETTE), len(labels)))
+    # As in the diagrams, a teacher is orange and a student blue.
+    palette = list(islice(cycle([PALETTE[1], PALETTE[0], *PALETTE[2:]]), len(labels)))
     quantities = {
         "million parameters": [c.parameters / 1e6 for c in costs.values()],
         "MFLOPs per image": [c.flops / 1e6 for c in costs.values()],
