@@ -23,12 +23,11 @@ BUDGETS: dict[str, Callable[[Cost, Timing], float]] = {
 
 @styled
 def cost_bars(costs: Mapping[str, Cost]) -> Picture:
-    """Parameters on the left and FLOPs per image on the right, a bar for each model."""
+    """Parameters and FLOPs per image, a bar for each model: teacher orange, student blue."""
     import seaborn as sns  # slow to import, and only figures like this one need it
 
     figure, axes = panels(7.6, 0.9 + 0.34 * len(costs), 2, sharey=True)
     labels, alt = list(costs), []
-    # As in the diagrams, a teacher is orange and a student blue.
     palette = list(islice(cycle([PALETTE[1], PALETTE[0], *PALETTE[2:]]), len(labels)))
     quantities = {
         "million parameters": [c.parameters / 1e6 for c in costs.values()],
