@@ -40,7 +40,11 @@ LOOP = """() => {
     last = now;
     requestAnimationFrame(frame);
   };
-  requestAnimationFrame((now) => { last = now; requestAnimationFrame(frame); });
+  // The first frame may have been due before the loop above.
+  requestAnimationFrame(() => requestAnimationFrame((now) => {
+    last = now;
+    requestAnimationFrame(frame);
+  }));
   return Math.min(...times);
 }"""
 
