@@ -23,7 +23,7 @@ BUDGETS: dict[str, Callable[[Cost, Timing], float]] = {
 
 @styled
 def cost_bars(costs: Mapping[str, Cost]) -> Picture:
-    """Parameters and FLOPs per image, a bar for each model: teacher orange, student blue."""
+    """Parameters and FLOPs per image, a bar for each model, the first orange, the next blue."""
     import seaborn as sns  # slow to import, and only figures like this one need it
 
     figure, axes = panels(7.6, 0.9 + 0.34 * len(costs), 2, sharey=True)
